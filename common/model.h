@@ -1,0 +1,130 @@
+// model: a named object made by CREATE MODEL: INPUT columns, OUTPUT columns, options. Each change
+// makes a new revision. A model is checked and compiled once, when it is made, and never changes.
+#ifndef HEADRACE_COMMON_MODEL_H
+#define HEADRACE_COMMON_MODEL_H
+
+#include "common/bytes.h"
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct jsonpath;
+struct template;
+
+#define MODEL_NAME_MAX 128    // bytes of a model's or column's name
+#define MODEL_COLUMNS_MAX 64  // INPUT or OUTPUT columns
+#define MODEL_BATCH_MAX 1024  // most records of a batch: bound of batch.size
+
+// Column types. Later types (DECIMAL, DATE, ARRAY, ...) are rows of the same table.
+enum column_type {
+    TYPE_STRING,
+    TYPE_BOOLEAN,
+    TYPE_INT,    // 32 bits
+    TYPE_BIGINT, // 64 bits
+    TYPE_FLOAT,
+    TYPE_DOUBLE,
+};
+const char *column_type_name(enum column_type type); // "STRING", ...
+
+struct column {
+    char *name;            // UTF-8, 1..MODEL_NAME_MAX bytes, unique in its list
+    enum column_type type;
+    bool not_null;
+    char *comment;         // NULL when there is none
+};
+
+// Choices, in the order of their names in model_options.def.
+enum model_mode { MODE_ONLINE };
+enum model_format { FORMAT_JSON, FORMAT_XML, FORMAT_TEXT };           // input.format
+enum model_response { RESPONSE_JSON, RESPONSE_TEXT };                 // response.format
+enum model_structured { STRUCTURED_AUTO, STRUCTURED_OFF, STRUCTURED_REQUIRED };
+enum model_fallback { FALLBACK_SPLIT, FALLBACK_SINGLE, FALLBACK_RETRY, FALLBACK_FAIL };
+enum model_on_error { ON_ERROR_ROW, ON_ERROR_FAIL, ON_ERROR_DEAD_LETTER };
+
+// A COUNT, MS or NUMBER option that was not given and has no default.
+#define MODEL_UNSET (-1)
+
+// Fields are made from model_options.def: TEXT, TEMPLATE, PATH, SECRET, JSON: const char * ("" when
+// not given); COUNT, MS, BYTES: int64_t (MODEL_UNSET); NUMBER: double (NaN when not given);
+// CHOICE: int, one of the enums above; FLAG: int 0 or 1.
+#define MODEL_C_TEXT const char *
+#define MODEL_C_TEMPLATE const char *
+#define MODEL_C_PATH const char *
+#define MODEL_C_SECRET const char *
+#define MODEL_C_JSON const char *
+#define MODEL_C_COUNT int64_t
+#define MODEL_C_MS int64_t
+#define MODEL_C_NUMBER double
+#define MODEL_C_CHOICE int
+#define MODEL_C_FLAG int
+struct model_options {
+#define MODEL_OPTION(field, name, type, def, least, most, want, text) MODEL_C_##type field;
+#include "common/model_options.def"
+#undef MODEL_OPTION
+};
+
+// An option as it was written; name is the canonical one.
+struct model_setting {
+    char *name;
+    char *value;
+    int line; // of the statement's text, from 1; 0 when it did not come from SQL
+};
+
+struct model {
+    char *name;
+    char *comment;                  // NULL when there is none
+    uint32_t revision;              // 0 until the catalog gives one
+    struct column *input, *output;
+    size_t n_input, n_output;
+    struct model_setting *settings; // what was written, sorted by name
+    size_t n_settings;
+    struct model_options options;   // the same, parsed, with defaults filled in
+    struct template *system_template, *prompt_template, *batch_template; // NULL when not given
+    struct jsonpath *response_path; // of response.path
+};
+
+void model_free(struct model *model); // model may be NULL
+
+enum statement_kind { STATEMENT_CREATE_MODEL };
+
+// One parsed statement. A CREATE MODEL holds a whole, checked model.
+struct statement {
+    enum statement_kind kind;
+    int line;             // where it starts, from 1
+    bool if_not_exists, or_replace;
+    struct model *model;  // owned
+};
+
+struct statements {
+    struct statement *items;
+    size_t n;
+};
+
+// model_sql_parse reads any number of statements, separated by ';', and checks each one whole:
+// names, types, options, templates, path, credentials that are not ${NAME}.
+//   text  UTF-8 SQL
+//   file  stands before the line in why ("models.sql:7: option 'batch.size': got ..., want ...")
+// Returns 0 and fills out (free with statements_free), or -EINVAL with why; out is then empty.
+MUST_CHECK int model_sql_parse(struct slice text, const char *file, struct statements *out,
+                               struct error *why);
+void statements_free(struct statements *list);
+
+// model_override makes a copy with other option values (the MAP[...] of one submission).
+//   settings  n pairs; names may be aliases
+// Returns the new model with the same name and revision, or NULL with why.
+struct model *model_override(const struct model *model, const struct model_setting *settings, size_t n,
+                             struct error *why);
+
+// model_to_sql appends a CREATE MODEL statement that parses to the same model: the form that is kept
+// in Redis, sent to workers and shown. Secrets stand as ${NAME}. Returns 0 or -EMSGSIZE.
+MUST_CHECK int model_to_sql(const struct model *model, struct buf *out);
+
+// model_secrets calls each for every ${NAME} in the options. Stops at and returns the first
+// non-zero value.
+int model_secrets(const struct model *model, int (*each)(void *arg, struct slice name), void *arg);
+
+// model_input_index returns the position of an INPUT column by name, or -1.
+int model_input_index(const struct model *model, struct slice name);
+
+#endif

@@ -1,0 +1,56 @@
+// template: Mustache (core modules: comments, delimiters, interpolation, inverted, sections,
+// partials), compiled once, rendered many times over any data through a small table of functions.
+#ifndef HEADRACE_COMMON_TEMPLATE_H
+#define HEADRACE_COMMON_TEMPLATE_H
+
+#include "common/bytes.h"
+#include "common/error.h"
+
+struct template;
+
+// template_compile reads a template; text is copied. Returns it (free with template_free), or NULL
+// with why ("line 2, column 5: section 'a' is not closed").
+// Source: the Mustache specification, core modules. Partials are looked up by source->partial.
+struct template *template_compile(struct slice text, struct error *why);
+void template_free(struct template *t); // t may be NULL
+
+// template_names calls each once for every variable, section and partial name used outside any
+// section that would shadow it (dotted names whole). For checks at CREATE and to see whether a
+// template has a placeholder for the records.
+void template_names(const struct template *t, void (*each)(void *arg, struct slice name), void *arg);
+
+enum template_kind {
+    TEMPLATE_FALSE, // falsy: null, false, an empty list; renders as nothing
+    TEMPLATE_TEXT,  // truthy when a section asks, unless it is empty; renders as text
+    TEMPLATE_NODE,  // an object: a section pushes it as context; renders as nothing
+    TEMPLATE_LIST,  // n items: a section repeats for each
+};
+
+struct template_value {
+    enum template_kind kind;
+    struct slice text; // TEMPLATE_TEXT: borrowed until the next call to the source
+    const void *node;  // TEMPLATE_NODE, TEMPLATE_LIST: the source's own handle
+    size_t n;          // TEMPLATE_LIST: items
+};
+
+// Where a template's data come from. Handles (node) are the source's own.
+struct template_source {
+    // get looks name (no dots inside, "." never asked) up in node. Returns false when not there: the
+    // search goes on in the parent context.
+    bool (*get)(void *arg, const void *node, struct slice name, struct template_value *value);
+    // item returns item i of a list.
+    void (*item)(void *arg, const void *list, size_t i, struct template_value *value);
+    // escape appends text as {{name}} writes it; {{{name}}} and {{&name}} write it as it is.
+    // NULL: no escaping. Returns 0 or -EMSGSIZE.
+    int (*escape)(void *arg, struct slice text, struct buf *out);
+    // partial returns a compiled template or NULL (renders as nothing). May be NULL.
+    const struct template *(*partial)(void *arg, struct slice name);
+    void *arg;
+};
+
+// template_render appends to out. root is the outermost context, a handle of the source.
+// Returns 0, -EMSGSIZE past out's ceiling, or -ELOOP past 32 levels of partials.
+MUST_CHECK int template_render(const struct template *t, const struct template_source *source,
+                               const void *root, struct buf *out);
+
+#endif

@@ -1,0 +1,62 @@
+// messages: structs, packing and unpacking of every message; made from messages.def.
+#ifndef HEADRACE_PROTO_MESSAGES_H
+#define HEADRACE_PROTO_MESSAGES_H
+
+#include "common/bytes.h"
+#include "common/error.h"
+
+#define MESSAGE_C_STR struct slice
+#define MESSAGE_C_BIN struct slice
+#define MESSAGE_C_U64 uint64_t
+#define MESSAGE_C_BOOL bool
+
+// struct message_hello { struct slice worker; uint64_t incarnation; ... };
+#define MESSAGE(NAME, kind, name, text) struct message_##name {
+#define FIELD(message, TYPE, field, need, most, text) MESSAGE_C_##TYPE field;
+#define END_MESSAGE(name) \
+    char unused_; \
+    };
+#include "proto/messages.def"
+#undef MESSAGE
+#undef FIELD
+#undef END_MESSAGE
+
+enum message_kind {
+#define MESSAGE(NAME, kind, name, text) MESSAGE_##NAME = kind,
+#define FIELD(message, TYPE, field, need, most, text)
+#define END_MESSAGE(name)
+#include "proto/messages.def"
+#undef MESSAGE
+#undef FIELD
+#undef END_MESSAGE
+};
+
+// A message of any kind; slices borrow from the frame it was unpacked from.
+struct message {
+    enum message_kind kind;
+    union {
+#define MESSAGE(NAME, kind, name, text) struct message_##name name;
+#define FIELD(message, TYPE, field, need, most, text)
+#define END_MESSAGE(name)
+#include "proto/messages.def"
+#undef MESSAGE
+#undef FIELD
+#undef END_MESSAGE
+    };
+};
+
+// message_name returns "HELLO", or "?" for a kind that is not one.
+const char *message_name(enum message_kind kind);
+
+// message_pack appends the whole frame, head included. Optional fields that are zero or empty are
+// left out. Returns 0 or -EMSGSIZE past out's ceiling.
+MUST_CHECK int message_pack(const struct message *message, struct buf *out);
+
+// message_unpack reads one frame. Slices in *message borrow from frame.
+// Returns 0; or with why (which names the kind and the field)
+//   -EPROTO     no head, an unknown kind, not one msgpack map, a field missing, of the wrong type or
+//               out of bounds, text that is not UTF-8, bytes after the end
+//   -ENOTSUP    another version of the protocol
+MUST_CHECK int message_unpack(struct slice frame, struct message *message, struct error *why);
+
+#endif

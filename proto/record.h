@@ -1,0 +1,122 @@
+// record: records in, results out, and the compact forms in which they travel and are kept.
+#ifndef HEADRACE_PROTO_RECORD_H
+#define HEADRACE_PROTO_RECORD_H
+
+#include "common/bytes.h"
+#include "common/error.h"
+#include "proto/outcome.h"
+
+#include <msgpack.h>
+
+struct model;
+
+#define RECORD_MAX_BYTES (1024 * 1024) // of one row as it comes in
+#define RECORD_ID_MAX 1024             // bytes of an id or key
+
+// ---- Rows as producers send them --------------------------------------------------------------
+//
+// A frame holds one or many rows: JSON objects (one, JSON Lines, or one JSON array of them) or
+// msgpack maps (one, many in a row, or one array of them). A row is enveloped,
+//   {"id":…, "key":…, "model":…, "options":{…}, "fields":{…}}
+// when it has an object "fields" and no column that the envelope does not know; otherwise it is flat
+// and its members are the fields, with the id in id_column and the key in key_column. An id or key may
+// be a string, an integer or a boolean, and is kept as text.
+
+struct row {
+    struct slice id, key, model; // empty when not given
+    struct slice options;        // msgpack map of str to str; empty when none
+    struct slice fields;         // msgpack map as sent, or made from JSON
+    enum outcome outcome;        // OUTCOME_OK, or why the row is no record: BAD_RECORD, TOO_LONG
+    struct error why;            // "row 3: offset 17: got ..., want ..." when not OK
+};
+
+struct row_columns {
+    struct slice id, key; // names of the flat form's columns; "id" and "key" when not told otherwise
+};
+
+// rows_read calls each for every row of a frame, good or bad, in order; a bad row never hides the
+// next one (JSON resumes at the next line). All slices are valid during the call only.
+// An empty frame has no rows. Returns the number of rows, or what each returned when it was not 0.
+// A frame that is neither JSON nor msgpack is one bad row.
+typedef int row_fn(void *arg, const struct row *row);
+MUST_CHECK long rows_read(struct slice frame, const struct row_columns *columns, row_fn *each, void *arg);
+
+// record_values makes the compact values from a row's fields: a msgpack array with one value per
+// INPUT column in the model's order, cast to its type (a number in a string is taken for a number
+// column; 1/0/"true"/"false" for BOOLEAN; a number or boolean for STRING becomes its text).
+// Appends to out. Returns 0; -EINVAL with why ("column 'text': got an array, want STRING"; missing;
+// null for NOT NULL); -EMSGSIZE.
+MUST_CHECK int record_values(const struct model *model, struct slice fields, struct buf *out,
+                             struct error *why);
+
+// ---- Records inside ---------------------------------------------------------------------------
+
+// How a record travels from coordinator to worker, in DISPATCH: msgpack [slot, values], slot: its
+// place in the batch, 0..1023, values: bin that holds the array of record_values.
+MUST_CHECK int record_pack(struct buf *out, uint64_t slot, struct slice values);
+// record_next reads one from *rest and moves it on. 1: got one; 0: end; -EPROTO.
+MUST_CHECK int record_next(struct slice *rest, uint64_t *slot, struct slice *values);
+
+// How an item of an answer travels back, in REPORT: msgpack [slot, outcome text, payload]; payload is
+// bin (msgpack array, one value per OUTPUT column) when the outcome is ok, else str (a sentence).
+MUST_CHECK int item_pack(struct buf *out, uint64_t slot, enum outcome outcome, struct slice payload);
+MUST_CHECK int item_next(struct slice *rest, uint64_t *slot, enum outcome *outcome, struct slice *payload);
+
+// Option overrides: msgpack map of str to str, names sorted, so that equal maps are equal bytes.
+// options_canonical rewrites any such map; -EPROTO with why when it is not one.
+MUST_CHECK int options_canonical(struct slice map, struct buf *out, struct error *why);
+// options_next walks through one; *i starts at 0. 1: got one; 0: end; -EPROTO.
+MUST_CHECK int options_get(struct slice map, size_t i, struct slice *name, struct slice *value);
+
+// ---- Results ----------------------------------------------------------------------------------
+
+// What the results of one commit share.
+struct result_shared {
+    struct slice model;      // name
+    uint32_t revision;
+    uint64_t batch, call;    // 0: no call was made
+    struct slice request_id; // of the provider
+    struct slice prompt_hash;
+    struct slice served_model;
+    struct slice warning;    // what had to be repaired; empty: nothing
+    uint64_t latency_us;
+    const char *const *columns; // OUTPUT columns' names
+    size_t n_columns;           // 0 when the model is not known
+};
+
+struct result {
+    struct slice id, key;     // key empty: none given
+    struct slice producer;    // empty: came without acks
+    uint64_t seq;             // the producer's; 0 without
+    enum outcome outcome;     // OUTCOME_OK: values stand; else: an error
+    struct slice payload;     // values: msgpack array, one per OUTPUT column; or the error's sentence
+    uint32_t attempts;        // calls that this record was part of
+    double input_tokens, cached_tokens, output_tokens; // its share of those calls
+    double cost;              // USD, its share; < 0: price not known
+};
+
+// A result blob is what the outbox keeps of one commit: the shared part and the results, compact.
+// result_blob_begin, then result_blob_add n times with exactly the n that was announced.
+MUST_CHECK int result_blob_begin(struct buf *out, const struct result_shared *shared, size_t n);
+MUST_CHECK int result_blob_add(struct buf *out, const struct result *result);
+
+enum result_format { RESULT_JSON, RESULT_MSGPACK };
+
+// result_blob_count returns how many results a blob holds, or -EPROTO.
+MUST_CHECK long result_blob_count(struct slice blob);
+
+// result_blob_expand appends results from..from+n-1 of a blob as a consumer sees them, JSON Lines or
+// msgpack maps one after another:
+//   {"id":…,"key":…,"producer":…,"seq":…, COLUMN:…, "error":null|{"code","message","attempts"},
+//    "meta":{"model","revision","batch","call","request_id","served_model","input_tokens",
+//            "cached_tokens","output_tokens","cost","attempts","latency_ms","prompt_hash","warning"}}
+// key, producer and seq are left out when there is none; columns are null beside an error; meta only
+// when asked for; batch is 16 hex digits; cost is null when not known.
+// Returns 0, -EPROTO for a blob that is damaged, -EMSGSIZE.
+MUST_CHECK int result_blob_expand(struct slice blob, size_t from, size_t n, enum result_format format,
+                                  bool meta, struct buf *out);
+
+// msgpack_to_json appends one msgpack value as JSON; bin becomes base64 text. 0, -EPROTO, -EMSGSIZE.
+MUST_CHECK int msgpack_to_json(struct slice value, struct buf *out);
+
+#endif
