@@ -35,19 +35,23 @@ struct column {
 };
 
 // Choices, in the order of their names in model_options.def.
+enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION };
 enum model_mode { MODE_ONLINE };
 enum model_format { FORMAT_JSON, FORMAT_XML, FORMAT_TEXT };           // input.format
 enum model_response { RESPONSE_JSON, RESPONSE_TEXT };                 // response.format
 enum model_structured { STRUCTURED_AUTO, STRUCTURED_OFF, STRUCTURED_REQUIRED };
 enum model_fallback { FALLBACK_SPLIT, FALLBACK_SINGLE, FALLBACK_RETRY, FALLBACK_FAIL };
 enum model_on_error { ON_ERROR_ROW, ON_ERROR_FAIL, ON_ERROR_DEAD_LETTER };
+enum model_max_tokens_field { MAX_TOKENS_AUTO, MAX_TOKENS_PLAIN, MAX_TOKENS_COMPLETION };
 
 // A COUNT, MS or NUMBER option that was not given and has no default.
 #define MODEL_UNSET (-1)
 
 // Fields are made from model_options.def: TEXT, TEMPLATE, PATH, SECRET, JSON: const char * ("" when
 // not given); COUNT, MS, BYTES: int64_t (MODEL_UNSET); NUMBER: double (NaN when not given);
-// CHOICE: int, one of the enums above; FLAG: int 0 or 1.
+// CHOICE: int, one of the enums above; FLAG: int 0 or 1. stop is "" or a JSON array of strings,
+// headers and params are "" or a JSON object; response_value_field is "" only with several OUTPUT
+// columns.
 #define MODEL_C_TEXT const char *
 #define MODEL_C_TEMPLATE const char *
 #define MODEL_C_PATH const char *
