@@ -4,7 +4,9 @@
 //   OPTION(field, "name", letter, TYPE, default, least, most, "ARG", "what it is")
 // and makes from them a struct and a table with OPTION_FIELD and OPTION_ROW below. Defaults are text
 // and pass the same parser and bounds as the user's value. Later sources win:
-// default, then --config FILE (lines `name = value`), then HEADRACE_NAME, then the command line.
+// default, then --config FILE (lines `name = value`, # comments; HEADRACE_CONFIG names it too), then
+// HEADRACE_NAME (upper case, dashes become underscores), then the command line. --config, --help,
+// --usage and --version are there without a row.
 #ifndef HEADRACE_COMMON_OPTIONS_H
 #define HEADRACE_COMMON_OPTIONS_H
 
@@ -15,12 +17,13 @@
 #include <stdint.h>
 
 enum option_type {
-    OPTION_TEXT,  // const char *; "" when not given. least/most: length in bytes
+    OPTION_TEXT,  // const char *; "" when not given. least/most: length in bytes, most 0: any
     OPTION_FLAG,  // int64_t 0 or 1; no argument on the command line, on/off elsewhere
     OPTION_COUNT, // int64_t; may end in k, M, G (powers of 1000)
     OPTION_MS,    // int64_t milliseconds; may end in ms, s, m, h; plain numbers are milliseconds
     OPTION_BYTES, // int64_t bytes; may end in k, M, G (powers of 1024), with or without B
-    OPTION_LIST,  // struct option_list; may be given many times on the command line
+    OPTION_LIST,  // struct option_list; given many times on the command line and in the file, split
+                  // at commas in the default and the environment. least/most: items, most 0: any
 };
 
 struct option_list {
