@@ -1,0 +1,139 @@
+// model_parts: what the files model*.c share among themselves; nobody else includes it.
+#ifndef HEADRACE_COMMON_MODEL_PARTS_H
+#define HEADRACE_COMMON_MODEL_PARTS_H
+
+#include "common/model.h"
+
+// ---- model_option.c: the option table -----------------------------------------------------------
+
+enum option_type {
+    OPTION_TEXT,
+    OPTION_TEMPLATE,
+    OPTION_PATH,
+    OPTION_SECRET,
+    OPTION_JSON,
+    OPTION_COUNT,
+    OPTION_MS,
+    OPTION_NUMBER,
+    OPTION_CHOICE,
+    OPTION_FLAG,
+};
+
+// One row of model_options.def.
+struct option_row {
+    const char *name;
+    enum option_type type;
+    const char *def;    // "" when there is none
+    double least, most; // of the number, or of the length in bytes
+    const char *want;
+    size_t offset;      // in struct model_options
+};
+
+// option_rows returns the table.
+const struct option_row *option_rows(size_t *n);
+
+// option_find looks a name up as a user writes it: any case; '.', '-' and '_' alike or left out;
+// Flink's names; behind "openai.". Returns NULL with why (which never repeats a value).
+const struct option_row *option_find(struct slice name, struct error *why);
+
+// option_name is option_find for a name that is in the table as it stands, or NULL.
+const struct option_row *option_exact(const char *name);
+
+// option_read parses one value into options, which borrows the text of TEXT-like values.
+// Returns 0, or -EINVAL with why: "option 'batch.size': got '0', want a whole number, 1 to 1024".
+// A SECRET's or JSON's text is never in why.
+MUST_CHECK int option_read(const struct option_row *row, const char *value,
+                           struct model_options *options, struct error *why);
+
+// option_canonical brings a value into the one form that is kept: a comma-separated `stop` becomes a
+// JSON array. Returns a new string.
+char *option_canonical(const struct option_row *row, struct slice value);
+
+// ---- model_check.c: the whole of a model ---------------------------------------------------------
+
+// model_check_column refuses a column that cannot join the n of a list: name, length, one too many,
+// one there already, a name that results need (output).
+MUST_CHECK int model_check_column(const struct column *list, size_t n, struct slice name, bool output,
+                                  struct error *why);
+
+// model_check_name refuses a name of a model or column that is empty, too long, or has control bytes.
+MUST_CHECK int model_check_name(const char *what, struct slice name, struct error *why);
+
+// model_check fills options, templates and path from columns and settings, and checks them all.
+// Returns 0, or -EINVAL with why; *line is then the setting's line, or 0 when no setting is at fault.
+MUST_CHECK int model_check(struct model *model, int *line, struct error *why);
+
+// secret_next finds the next ${NAME} at or after *at, and moves *at behind it.
+// Returns 1 with name; 0: no more; -EINVAL: a "${" that no NAME and "}" follow.
+MUST_CHECK int secret_next(struct slice text, size_t *at, struct slice *name);
+
+// ---- model.c --------------------------------------------------------------------------------------
+
+// model_set adds a setting, in its place by name.
+//   value  a new string, taken
+// Returns 0, or -EINVAL with why when the option is there already.
+MUST_CHECK int model_set(struct model *model, const struct option_row *row, char *value, int line,
+                         struct error *why);
+
+// ---- model_sql.re, model_sql.y -------------------------------------------------------------------
+
+// One token of SQL. Invariant: text lies in the copy of the file that the lexer reads.
+struct sql_token {
+    struct slice text; // with its quotes
+    int line;          // where it starts, from 1
+};
+
+struct sql_lexer {
+    const char *at; // NUL-ended; no NUL before the end
+    int line;
+};
+
+// sql_lex returns the number of the next token (SQL_... of the generated header), 0 at the end, or
+// SQL_ILLEGAL, SQL_OPEN_STRING, SQL_OPEN_NAME, SQL_OPEN_COMMENT, which no rule of the grammar takes.
+int sql_lex(struct sql_lexer *lexer, struct sql_token *token);
+
+// What the grammar's actions work on.
+struct sql_parser {
+    const char *file;
+    struct statements *out;
+    struct model *model;      // of the statement that is being read; NULL between statements
+    bool or_replace, if_not_exists;
+    int line;                 // where the statement starts
+    int before, before2;      // the kinds of the token before this one, and of the one before that
+    struct sql_token last;    // the token before this one
+    bool failed;              // why is filled
+    struct error *why;
+};
+
+void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name, bool or_replace,
+               bool if_not_exists);
+void sql_comment(struct sql_parser *p, struct sql_token text);
+void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token value);
+void sql_end(struct sql_parser *p);
+
+// A column as far as it is read.
+struct sql_column {
+    struct sql_token name, comment; // comment.text.n is 0 when there is none
+    enum column_type type;
+    bool not_null;
+};
+
+enum column_type sql_type(struct sql_parser *p, struct sql_token name);
+void sql_length(struct sql_parser *p, enum column_type type, struct sql_token length);
+void sql_add_column(struct sql_parser *p, const struct sql_column *column, bool output);
+
+// sql_fail writes "file:line: sentence" into why, unless something failed before.
+void sql_fail(struct sql_parser *p, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+// sql_expected writes the sentence for a token that does not fit.
+//   want  the n kinds that would
+// A string's text is never said, nor a word next to a string: it may be a credential.
+void sql_expected(struct sql_parser *p, int kind, struct sql_token got, const int *want, size_t n);
+
+// The parser that lemon makes.
+void *model_sqlAlloc(void *(*alloc)(size_t));
+void model_sqlFree(void *parser, void (*release)(void *));
+void model_sql(void *parser, int kind, struct sql_token token, struct sql_parser *p);
+
+#endif

@@ -1,0 +1,302 @@
+// SQL text to checked models: feeds tokens (model_sql.re) to the grammar (model_sql.y) and does what
+// its actions ask for. Invariant: the first fault is the one that is told, and nothing is done after
+// it. Called by whoever reads a models file, and by those who get a model from Redis or the wire.
+#include "common/model_parts.h"
+#include "common/model_sql.h"
+
+#include "common/mem.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SQL_MAX_BYTES (1024 * 1024) // of one file: a thousand models with long prompts
+#define WORD_SHOWN 40               // bytes of a word that an error repeats
+
+void statements_free(struct statements *list) {
+    for (size_t i = 0; i < list->n; i++) {
+        model_free(list->items[i].model);
+    }
+    free(list->items);
+    *list = (struct statements){0};
+}
+
+// ---- Faults -------------------------------------------------------------------------------------
+
+void sql_fail(struct sql_parser *p, int line, const char *format, ...) {
+    if (p->failed) {
+        return;
+    }
+    p->failed = true;
+    char sentence[ERROR_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    error_set(p->why, -EINVAL, "%s:%d: %s", p->file, line, sentence);
+}
+
+// want_says returns a kind's name for "want ...", or NULL when another kind stands for it.
+static const char *want_says(const struct sql_parser *p, int kind) {
+    static const char *const words[] = {
+        [0] = "the end of the text",  [SQL_CREATE] = "CREATE", [SQL_OR] = "OR",
+        [SQL_REPLACE] = "REPLACE",    [SQL_MODEL] = "MODEL",   [SQL_IF] = "IF NOT EXISTS",
+        [SQL_NOT] = "NOT",            [SQL_EXISTS] = "EXISTS", [SQL_INPUT] = "INPUT",
+        [SQL_OUTPUT] = "OUTPUT",      [SQL_COMMENT] = "COMMENT", [SQL_WITH] = "WITH",
+        [SQL_NULL] = "NULL",          [SQL_NUMBER] = "a number", [SQL_STRING] = "a 'quoted string'",
+        [SQL_LEFT] = "'('",           [SQL_RIGHT] = "')'",     [SQL_COMMA] = "','",
+        [SQL_EQUALS] = "'='",         [SQL_SEMICOLON] = "';'", [SQL_DOT] = "'.'",
+    };
+    if (kind == SQL_NAME) {
+        return p->before == SQL_NAME || p->before == SQL_QUOTED ? "a type" : "a name";
+    }
+    return (size_t)kind < sizeof(words) / sizeof(words[0]) ? words[kind] : NULL;
+}
+
+// got_says writes what the token is.
+static void got_says(const struct sql_parser *p, int kind, struct sql_token got, char *into,
+                     size_t size) {
+    bool may_be_secret = p->before == SQL_STRING || p->before == SQL_EQUALS;
+    char word[WORD_SHOWN];
+    slice_copy(got.text, word, sizeof(word));
+    if (kind == 0) {
+        snprintf(into, size, "the end of the text");
+    } else if (kind == SQL_STRING) {
+        snprintf(into, size, "a 'quoted string'");
+    } else if (kind == SQL_QUOTED) {
+        snprintf(into, size, "a quoted name");
+    } else if (kind == SQL_ILLEGAL && (word[0] <= ' ' || word[0] == 0x7f)) {
+        snprintf(into, size, "byte 0x%02x", (unsigned)(unsigned char)word[0]);
+    } else if (may_be_secret && kind == SQL_NUMBER) {
+        snprintf(into, size, "a number");
+    } else if (may_be_secret && got.text.n > 1) {
+        snprintf(into, size, "a word without quotes");
+    } else {
+        snprintf(into, size, "'%s'", word);
+    }
+}
+
+void sql_expected(struct sql_parser *p, int kind, struct sql_token got, const int *want, size_t n) {
+    if (p->model != NULL && p->before == SQL_NAME && p->before2 != SQL_LEFT &&
+        p->before2 != SQL_COMMA) {
+        sql_type(p, p->last); // what comes after an unknown type is no use to anybody: ARRAY<...>
+    }
+    char list[400] = "", says[64];
+    size_t used = 0;
+    const char *last = NULL;
+    for (size_t i = 0; i <= n; i++) {
+        const char *next = i < n ? want_says(p, want[i]) : NULL;
+        if (last != NULL && (next != NULL || i == n) && used < sizeof(list)) {
+            const char *join = used == 0 ? "" : i == n ? " or " : ", ";
+            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", join, last);
+        }
+        last = next != NULL ? next : last;
+    }
+    got_says(p, kind, got, says, sizeof(says));
+    sql_fail(p, got.line, "got %s, want %s", says, list[0] != '\0' ? list : "something else");
+}
+
+// unquote returns the text between a token's quotes, doubled ones made single.
+static char *unquote(struct slice text) {
+    char quote = text.p[0];
+    if (quote != '\'' && quote != '"' && quote != '`') {
+        return slice_dup(text);
+    }
+    char *out = mem_alloc(text.n);
+    size_t n = 0;
+    for (size_t i = 1; i + 1 < text.n; i++) {
+        out[n++] = text.p[i];
+        i += text.p[i] == quote;
+    }
+    out[n] = '\0';
+    return out;
+}
+
+// ---- Actions of the grammar ----------------------------------------------------------------------
+
+void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name, bool or_replace,
+               bool if_not_exists) {
+    if (p->failed) {
+        return;
+    }
+    p->line = create.line;
+    p->or_replace = or_replace;
+    p->if_not_exists = if_not_exists;
+    p->model = mem_zalloc(sizeof(*p->model));
+    p->model->name = unquote(name.text);
+    struct error why;
+    if (model_check_name("model", slice_of(p->model->name), &why) != 0) {
+        sql_fail(p, name.line, "%s", why.text);
+    } else if (or_replace && if_not_exists) {
+        sql_fail(p, p->line, "got both OR REPLACE and IF NOT EXISTS, want one of them");
+    }
+}
+
+enum column_type sql_type(struct sql_parser *p, struct sql_token name) {
+    static const struct {
+        const char *name;
+        enum column_type type;
+    } types[] = {
+        {"STRING", TYPE_STRING}, {"VARCHAR", TYPE_STRING}, {"CHAR", TYPE_STRING},
+        {"BOOLEAN", TYPE_BOOLEAN}, {"INT", TYPE_INT},      {"INTEGER", TYPE_INT},
+        {"BIGINT", TYPE_BIGINT}, {"FLOAT", TYPE_FLOAT},    {"DOUBLE", TYPE_DOUBLE},
+    };
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (slice_is_nocase(name.text, types[i].name)) {
+            return types[i].type;
+        }
+    }
+    char word[WORD_SHOWN];
+    slice_copy(name.text, word, sizeof(word));
+    sql_fail(p, name.line,
+             "type '%s': not supported, want STRING (or VARCHAR(n), CHAR(n)), BOOLEAN, INT, BIGINT, "
+             "FLOAT or DOUBLE",
+             word);
+    return TYPE_STRING;
+}
+
+void sql_length(struct sql_parser *p, enum column_type type, struct sql_token length) {
+    if (type != TYPE_STRING) {
+        sql_fail(p, length.line, "type %s: got a length, want none", column_type_name(type));
+    } else if (memchr(length.text.p, '.', length.text.n) != NULL || length.text.p[0] == '0') {
+        sql_fail(p, length.line, "type VARCHAR: got %.*s, want a length from 1",
+                 (int)(length.text.n < WORD_SHOWN ? length.text.n : WORD_SHOWN), length.text.p);
+    }
+}
+
+void sql_add_column(struct sql_parser *p, const struct sql_column *column, bool output) {
+    if (p->failed) {
+        return;
+    }
+    struct model *model = p->model;
+    struct column **list = output ? &model->output : &model->input;
+    size_t *n = output ? &model->n_output : &model->n_input;
+    char *name = unquote(column->name.text);
+    struct error why;
+    if (model_check_column(*list, *n, slice_of(name), output, &why) != 0) {
+        free(name);
+        sql_fail(p, column->name.line, "%s", why.text);
+        return;
+    }
+    *list = mem_realloc(*list, (*n + 1) * sizeof(**list));
+    (*list)[(*n)++] = (struct column){
+        .name = name,
+        .type = column->type,
+        .not_null = column->not_null,
+        .comment = column->comment.text.n > 0 ? unquote(column->comment.text) : NULL,
+    };
+}
+
+void sql_comment(struct sql_parser *p, struct sql_token text) {
+    if (!p->failed && text.text.n > 0) {
+        p->model->comment = unquote(text.text);
+    }
+}
+
+void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token value) {
+    if (p->failed) {
+        return;
+    }
+    char *key = unquote(name.text), *text = unquote(value.text);
+    struct error why;
+    const struct option_row *row = option_find(slice_of(key), &why);
+    if (row == NULL ||
+        model_set(p->model, row, option_canonical(row, slice_of(text)), name.line, &why) != 0) {
+        sql_fail(p, name.line, "%s", why.text);
+    }
+    free(key);
+    free(text);
+}
+
+void sql_end(struct sql_parser *p) {
+    if (p->failed) {
+        return;
+    }
+    int line = 0;
+    struct error why;
+    if (model_check(p->model, &line, &why) != 0) {
+        sql_fail(p, line > 0 ? line : p->line, "%s", why.text);
+        return;
+    }
+    struct statements *out = p->out;
+    out->items = mem_realloc(out->items, (out->n + 1) * sizeof(out->items[0]));
+    out->items[out->n++] = (struct statement){
+        .kind = STATEMENT_CREATE_MODEL,
+        .line = p->line,
+        .if_not_exists = p->if_not_exists,
+        .or_replace = p->or_replace,
+        .model = p->model,
+    };
+    p->model = NULL;
+}
+
+// ---- Reading ------------------------------------------------------------------------------------
+
+static int line_at(struct slice text, size_t at) {
+    int line = 1;
+    for (size_t i = 0; i < at; i++) {
+        line += text.p[i] == '\n';
+    }
+    return line;
+}
+
+// check_bytes refuses what the lexer cannot read.
+static void check_bytes(struct sql_parser *p, struct slice text) {
+    if (text.n > SQL_MAX_BYTES) {
+        sql_fail(p, 1, "got %zu bytes, want at most %d", text.n, SQL_MAX_BYTES);
+        return;
+    }
+    long bad = slice_utf8_error(text);
+    if (bad >= 0) {
+        sql_fail(p, line_at(text, (size_t)bad), "got bytes that are not UTF-8, want UTF-8 text");
+    }
+    const char *nul = text.n > 0 ? memchr(text.p, '\0', text.n) : NULL;
+    if (nul != NULL) {
+        sql_fail(p, line_at(text, (size_t)(nul - text.p)), "got a NUL byte, want text");
+    }
+}
+
+static void read_tokens(struct sql_parser *p, const char *text) {
+    struct sql_lexer lexer = {.at = text, .line = 1};
+    void *grammar = model_sqlAlloc(mem_alloc);
+    int kind;
+    do {
+        struct sql_token token;
+        kind = sql_lex(&lexer, &token);
+        if (kind == SQL_OPEN_STRING || kind == SQL_OPEN_NAME) {
+            sql_fail(p, token.line, "%s starts with %c and has no end, want another %c",
+                     kind == SQL_OPEN_STRING ? "a string" : "a name", token.text.p[0],
+                     token.text.p[0]);
+        } else if (kind == SQL_OPEN_COMMENT) {
+            sql_fail(p, token.line, "a comment starts with /* and has no end, want */");
+        } else {
+            model_sql(grammar, kind, token, p);
+        }
+        p->before2 = p->before;
+        p->before = kind;
+        p->last = token;
+    } while (kind != 0 && !p->failed);
+    model_sqlFree(grammar, free);
+}
+
+int model_sql_parse(struct slice text, const char *file, struct statements *out, struct error *why) {
+    *out = (struct statements){0};
+    struct sql_parser p = {.file = file, .out = out, .why = why};
+    if (slice_starts(text, "\xef\xbb\xbf")) {
+        text = slice_sub(text, 3, text.n); // a byte order mark
+    }
+    check_bytes(&p, text);
+    if (!p.failed) {
+        char *copy = slice_dup(text);
+        read_tokens(&p, copy);
+        free(copy);
+    }
+    model_free(p.model);
+    if (p.failed) {
+        statements_free(out);
+        return -EINVAL;
+    }
+    return 0;
+}
