@@ -12,7 +12,7 @@
 
 // frame_scan looks over msgpack before any unpacker does: every declared count fits into the bytes
 // left, nesting is at most FRAME_MAX_DEPTH, every str is UTF-8, no ext types. Allocates nothing.
-//   values  how many values in a row to expect at least 1: any number; 1: exactly one; 0: any number, also none
+//   values  how many in a row: 1: exactly one; 0: any number, also none; -1: any number, at least one
 // Returns how many values there are, or -EPROTO with why (offset, got, want).
 MUST_CHECK long frame_scan(struct slice bytes, int values, struct error *why);
 

@@ -49,13 +49,15 @@ struct message {
 const char *message_name(enum message_kind kind);
 
 // message_pack appends the whole frame, head included. Optional fields that are zero or empty are
-// left out. Returns 0 or -EMSGSIZE past out's ceiling.
+// left out. Returns 0; -EMSGSIZE past out's ceiling; -EINVAL for a field past its bound in
+// messages.def or a STR that is not UTF-8. On failure out is as it was.
 MUST_CHECK int message_pack(const struct message *message, struct buf *out);
 
-// message_unpack reads one frame. Slices in *message borrow from frame.
+// message_unpack reads one frame. Slices in *message borrow from frame. A BIN may be sent as str too;
+// an optional field that is null counts as missing.
 // Returns 0; or with why (which names the kind and the field)
 //   -EPROTO     no head, an unknown kind, not one msgpack map, a field missing, of the wrong type or
-//               out of bounds, text that is not UTF-8, bytes after the end
+//               out of bounds or there twice, text that is not UTF-8, bytes after the end
 //   -ENOTSUP    another version of the protocol
 MUST_CHECK int message_unpack(struct slice frame, struct message *message, struct error *why);
 
