@@ -1,0 +1,170 @@
+// Rows on their way: a list in input order and a list of results per partition.
+//
+// Invariant: a held row is in the input list until it is written; an ack entry is in its partition's
+// list until it and all before it are written. Called by run.c.
+#include "client/run_order.h"
+
+#include "common/mem.h"
+
+#include <assert.h>
+#include <utlist.h>
+
+// A result that arrived and is not acked yet.
+struct ack_entry {
+    uint64_t oseq;
+    uint32_t partition;
+    bool is_written;
+    struct ack_entry *prev, *next;
+};
+
+struct run_order {
+    bool ordered;
+    struct run_order_handlers handlers;
+    struct held *list;   // input order
+    struct held *by_seq; // those that are not done
+    struct ack_entry **partitions;
+    size_t n_partitions;
+    size_t n_held, n_bytes;
+};
+
+struct run_order *run_order_new(bool ordered, const struct run_order_handlers *handlers) {
+    struct run_order *order = mem_zalloc(sizeof(*order));
+    order->ordered = ordered;
+    order->handlers = *handlers;
+    return order;
+}
+
+static void held_free(struct held *held) {
+    free(held->text);
+    free(held->out);
+    free(held);
+}
+
+void run_order_free(struct run_order *order) {
+    if (order == NULL) {
+        return;
+    }
+    HASH_CLEAR(hh, order->by_seq);
+    struct held *held, *next;
+    DL_FOREACH_SAFE(order->list, held, next) {
+        held_free(held);
+    }
+    for (size_t i = 0; i < order->n_partitions; i++) {
+        struct ack_entry *entry, *after;
+        DL_FOREACH_SAFE(order->partitions[i], entry, after) {
+            free(entry);
+        }
+    }
+    free(order->partitions);
+    free(order);
+}
+
+// ack_written acks what is written at the front of a partition's results.
+static void ack_written(struct run_order *order, uint32_t partition) {
+    uint64_t upto = 0;
+    struct ack_entry **list = &order->partitions[partition];
+    while (*list != NULL && (*list)->is_written) {
+        struct ack_entry *entry = *list;
+        upto = entry->oseq;
+        DL_DELETE(*list, entry);
+        free(entry);
+    }
+    if (upto > 0) {
+        order->handlers.ack(order->handlers.arg, partition, upto);
+    }
+}
+
+static void write_held(struct run_order *order, struct held *held) {
+    order->handlers.write(order->handlers.arg, (struct slice){held->out, held->n_out});
+    DL_DELETE(order->list, held);
+    order->n_held--;
+    order->n_bytes -= held->n_text + held->n_out;
+    if (held->ack != NULL) {
+        uint32_t partition = held->ack->partition;
+        held->ack->is_written = true;
+        ack_written(order, partition);
+    }
+    held_free(held);
+}
+
+static void write_ready(struct run_order *order) {
+    while (order->list != NULL && order->list->out != NULL) {
+        write_held(order, order->list);
+    }
+}
+
+void run_order_add(struct run_order *order, struct held **taken) {
+    struct held *held = *taken;
+    *taken = NULL;
+    DL_APPEND(order->list, held);
+    order->n_held++;
+    order->n_bytes += held->n_text + held->n_out;
+    if (held->out == NULL) {
+        assert(held->seq > 0);
+        HASH_ADD(hh, order->by_seq, seq, sizeof(held->seq), held);
+    } else if (order->ordered) {
+        write_ready(order);
+    } else {
+        write_held(order, held);
+    }
+}
+
+struct held *run_order_find(struct run_order *order, uint64_t seq) {
+    struct held *held = NULL;
+    HASH_FIND(hh, order->by_seq, &seq, sizeof(seq), held);
+    return held;
+}
+
+static struct ack_entry *add_entry(struct run_order *order, uint32_t partition, uint64_t oseq) {
+    if (partition >= order->n_partitions) {
+        size_t n = partition + 1;
+        order->partitions = mem_realloc(order->partitions, n * sizeof(*order->partitions));
+        while (order->n_partitions < n) {
+            order->partitions[order->n_partitions++] = NULL;
+        }
+    }
+    struct ack_entry *entry = mem_zalloc(sizeof(*entry));
+    entry->oseq = oseq;
+    entry->partition = partition;
+    DL_APPEND(order->partitions[partition], entry);
+    return entry;
+}
+
+void run_order_done(struct run_order *order, struct held *held, uint32_t partition, uint64_t oseq) {
+    struct ack_entry *entry = add_entry(order, partition, oseq);
+    if (held == NULL) {
+        entry->is_written = true;
+        ack_written(order, partition);
+        return;
+    }
+    assert(held->out != NULL && held->ack == NULL);
+    HASH_DEL(order->by_seq, held);
+    held->ack = entry;
+    order->n_bytes += held->n_out;
+    order->n_bytes -= held->n_text;
+    free(held->text);
+    held->text = NULL;
+    held->n_text = 0;
+    if (!order->ordered) {
+        write_held(order, held);
+    } else {
+        write_ready(order);
+    }
+}
+
+void run_order_flush(struct run_order *order) {
+    struct held *held, *next;
+    DL_FOREACH_SAFE(order->list, held, next) {
+        if (held->out != NULL) {
+            write_held(order, held);
+        }
+    }
+}
+
+size_t run_order_held(const struct run_order *order) {
+    return order->n_held;
+}
+
+size_t run_order_held_bytes(const struct run_order *order) {
+    return order->n_bytes;
+}
