@@ -37,7 +37,8 @@ struct redis_handlers {
 // Returns NULL with why for an address that cannot be read (a password is not repeated in it).
 struct redis *redis_new(struct loop *loop, const char *address, const struct redis_script *scripts,
                         size_t n_scripts, const struct redis_handlers *handlers, struct error *why);
-void redis_free(struct redis *redis); // pending replies come as NULL first
+// redis_free answers what is pending with NULL first. Not from on_ready, on_lost or a NULL reply.
+void redis_free(struct redis *redis);
 bool redis_is_ready(const struct redis *redis);
 
 // reply is borrowed for the call; NULL: not sent or the connection was lost (it may have run!).
@@ -47,7 +48,8 @@ typedef void redis_reply_fn(void *arg, const redisReply *reply);
 void redis_command(struct redis *redis, redis_reply_fn *on_reply, void *arg, size_t n_args,
                    const struct slice *args);
 // redis_script runs EVALSHA of scripts[i].name by name with n_keys keys followed by the arguments.
-// A NOSCRIPT error (SCRIPT FLUSH) loads the script again and repeats the call once.
+// A NOSCRIPT error (SCRIPT FLUSH) loads all scripts again and repeats the call; what was
+// sent after it is repeated or held behind it, so the order stays.
 void redis_script(struct redis *redis, const char *name, redis_reply_fn *on_reply, void *arg,
                   size_t n_keys, size_t n_args, const struct slice *args);
 
