@@ -49,8 +49,15 @@ struct template_source {
 };
 
 // template_render appends to out. root is the outermost context, a handle of the source.
-// Returns 0, -EMSGSIZE past out's ceiling, or -ELOOP past 32 levels of partials.
+// Returns 0, -EMSGSIZE past out's ceiling, or -ELOOP past 32 levels of partials; then out is as it
+// was.
 MUST_CHECK int template_render(const struct template *t, const struct template_source *source,
                                const void *root, struct buf *out);
+
+// template_render_value does the same with any value as the outermost context, which {{.}} names. A
+// text in it must hold until the call returns, whatever the source is asked.
+MUST_CHECK int template_render_value(const struct template *t,
+                                     const struct template_source *source,
+                                     const struct template_value *root, struct buf *out);
 
 #endif
