@@ -33,6 +33,9 @@ bool slice_starts(struct slice a, const char *prefix) {
 
 bool slice_has_nocase(struct slice hay, const char *needle) {
     size_t n = strlen(needle);
+    if (n == 0) {
+        return true; // also in a slice whose p is NULL
+    }
     for (size_t i = 0; i + n <= hay.n; i++) {
         if (strncasecmp(hay.p + i, needle, n) == 0) {
             return true;
