@@ -444,6 +444,9 @@ static int read_value(struct reader *r, int depth, struct json_object **value) {
         return *r->p == '{' ? read_object(r, depth + 1, value) : read_array(r, depth + 1, value);
     case '"':
         rc = read_string(r, &s);
+        if (rc == 0 && s.n > INT_MAX) { // json-c counts a string's bytes in an int
+            return fail_at(r, r->p, "got a string of more than 2^31-1 bytes, want less");
+        }
         if (rc == 0) {
             *value = must_have(json_object_new_string_len(s.p, (int)s.n));
         }
@@ -486,9 +489,6 @@ static int read_text(struct reader *r, struct slice text, struct json_object **v
     r->scratch = r->small;
     r->p = r->start = text.n > 0 ? text.p : "";
     r->end = r->start + text.n;
-    if (text.n > INT_MAX) { // json-c counts a string's bytes in an int
-        return error_set(why, -EINVAL, "got %zu bytes, want at most %d", text.n, INT_MAX);
-    }
     (void)read_word(r, "\xEF\xBB\xBF");
     skip_space(r);
     if (r->p == r->end) {

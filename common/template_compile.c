@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_NESTED    64 // sections in one another: bounds the stack of the renderer
-#define MOST_DELIMITER 16 // bytes: what a sane pair of delimiters stays far below
+#define SIGILS         "#^/>&!={" // what a tag that is no plain variable starts with
+#define MOST_NESTED    64         // sections in one another: bounds the stack of the renderer
+#define MOST_DELIMITER 16         // bytes: what a sane pair of delimiters stays far below
 
 struct tag {
     size_t at;         // offset of its first byte
@@ -79,10 +80,9 @@ static void add_literal(struct parser *p, size_t to) {
 
 // read_tag reads the tag at p->at, where the opening delimiter stands.
 static int read_tag(struct parser *p, struct tag *tag) {
-    static const char sigils[] = "#^/>&!={";
     *tag = (struct tag){.at = p->at, .sigil = ' '};
     size_t at = p->at + p->open.n;
-    if (at < p->text.n && p->text.p[at] != '\0' && strchr(sigils, p->text.p[at]) != NULL) {
+    if (at < p->text.n && p->text.p[at] != '\0' && strchr(SIGILS, p->text.p[at]) != NULL) {
         tag->sigil = p->text.p[at++];
     }
     char closing[MOST_DELIMITER + 1]; // "}}}" and "=}}" close with one byte more
@@ -143,7 +143,11 @@ static int check_name(struct parser *p, const struct tag *tag) {
                         SLICE_FMT(shown(name)));
         }
     }
-    if (strchr("<$", name.p[0]) != NULL && tag->sigil == ' ') {
+    if (tag->sigil == ' ' && strchr(SIGILS, name.p[0]) != NULL) {
+        return FAIL(p, tag->at, "got '%.*s', want '%c' right after the delimiter",
+                    SLICE_FMT(shown(name)), name.p[0]);
+    }
+    if (tag->sigil == ' ' && strchr("<$", name.p[0]) != NULL) {
         return FAIL(p, tag->at, "got '%.*s', want a name: parents and blocks are not supported",
                     SLICE_FMT(shown(name)));
     }
