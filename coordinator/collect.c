@@ -1,0 +1,462 @@
+// Matches answers to batches. Invariant: a record's first answer is kept and every later one dropped;
+// a record leaves through collect_emit exactly once, in the same write that takes it off its batch.
+// Called by core with reports, by roster with calls of lost workers, by intake with bad rows.
+#include "coordinator/collect.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/prices.h"
+#include "coordinator/dispatch.h"
+#include "coordinator/partition.h"
+#include "coordinator/permits.h"
+#include "coordinator/retry.h"
+#include "coordinator/roster.h"
+#include "proto/record.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+// ---- Results out ------------------------------------------------------------------------------------
+
+static struct result_shared shared_of(const struct batch *batch, const struct answer *a) {
+    const struct group *group = batch->lane->group;
+    struct result_shared shared = {
+        .model = slice_of(group->model->name),
+        .revision = group->model->revision,
+        .batch = batch->id,
+        .columns = group->columns,
+        .n_columns = group->model->n_output,
+    };
+    if (a != NULL) {
+        shared.call = a->call;
+        shared.latency_us = a->latency_us;
+        shared.request_id = slice_of(a->request_id);
+        shared.prompt_hash = slice_of(a->prompt_hash);
+        shared.served_model = slice_of(a->served_model);
+        shared.warning = slice_of(a->warning);
+    }
+    return shared;
+}
+
+static struct result result_of(const struct batch *batch, const struct entry *e) {
+    return (struct result){
+        .id = entry_id(batch, e),
+        .key = entry_key(batch, e),
+        .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
+        .seq = e->seq,
+        .outcome = e->outcome,
+        .payload = {.p = e->payload, .n = e->n_payload},
+        .attempts = e->n_calls,
+        .input_tokens = (double)e->input_tokens,
+        .cached_tokens = (double)e->cached_tokens,
+        .output_tokens = (double)e->output_tokens,
+        .cost = batch->cost_known ? e->cost : -1,
+    };
+}
+
+static void out_blob(struct core *core, struct partition *p, struct slice blob, size_t n) {
+    p->oseq += n;
+    core->n_results += (int64_t)n;
+    txn_out(partition_txn(p), p->oseq, blob);
+    partition_after(p, (struct after){.kind = AFTER_OUT,
+                                      .out = {.last_oseq = p->oseq,
+                                              .n = n,
+                                              .blob = {.p = slice_dup(blob), .n = blob.n}}});
+}
+
+static bool is_dead(const struct batch *batch, const struct entry *e) {
+    return e->outcome != OUTCOME_OK &&
+           batch->lane->group->model->options.on_error == ON_ERROR_DEAD_LETTER;
+}
+
+// emit_slots makes one blob of slots that share their answer and their way out.
+static void emit_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n) {
+    struct partition *p = batch->lane->partition;
+    struct buf *blob = &core->scratch;
+    buf_clear(blob);
+    const struct entry *first = &batch->entries[slots[0]];
+    struct result_shared shared = shared_of(batch, first->answer);
+    bool dead = is_dead(batch, first);
+    int rc = result_blob_begin(blob, &shared, n);
+    for (size_t i = 0; i < n; i++) {
+        struct result result = result_of(batch, &batch->entries[slots[i]]);
+        rc |= result_blob_add(blob, &result);
+        core->status->results_ok += result.outcome == OUTCOME_OK && !dead;
+        core->status->results_error += result.outcome != OUTCOME_OK && !dead;
+        core->status->dead_letters += dead;
+    }
+    assert(rc == 0);
+    if (dead) {
+        txn_dead(partition_txn(p), buf_slice(blob));
+    } else {
+        out_blob(core, p, buf_slice(blob), n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct entry *e = &batch->entries[slots[i]];
+        e->emitted = true;
+        entry_forget_payload(e);
+    }
+    batch->n_unemitted -= n;
+}
+
+static void emit_batch(struct core *core, struct batch *batch) {
+    uint16_t slots[MODEL_BATCH_MAX];
+    size_t n = 0;
+    const struct answer *answer = NULL;
+    bool dead = false;
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct entry *e = &batch->entries[i];
+        if (!e->answered || e->emitted) {
+            continue;
+        }
+        if (n > 0 && (e->answer != answer || is_dead(batch, e) != dead)) {
+            emit_slots(core, batch, slots, n);
+            n = 0;
+        }
+        answer = e->answer;
+        dead = is_dead(batch, e);
+        slots[n++] = (uint16_t)i;
+    }
+    if (n > 0) {
+        emit_slots(core, batch, slots, n);
+    }
+    if (batch->n_unemitted == 0) {
+        histogram_add(&core->status->batch_age, core->now_us - batch->opened_us);
+    }
+}
+
+void collect_emit(struct core *core, struct batch *batch) {
+    partition_touch(batch->lane->partition, batch);
+    if (!core->config->ordered) {
+        emit_batch(core, batch);
+        return;
+    }
+    // Ordered: a batch leaves whole, after all that were opened before it in its lane.
+    struct batch *b = batch->lane->batches;
+    for (; b != NULL && b->n_unanswered == 0; b = b->lane_next) {
+        if (b->n_unemitted > 0) {
+            partition_touch(b->lane->partition, b);
+            emit_batch(core, b);
+        }
+    }
+}
+
+void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
+                     struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why) {
+    uint32_t index = partition_of(key.n > 0 ? key : id, core->config->n_partitions);
+    struct partition *p = &core->partitions[index];
+    struct result_shared shared = {0};
+    if (group != NULL) {
+        shared.model = slice_of(group->model->name);
+        shared.revision = group->model->revision;
+        shared.columns = group->columns;
+        shared.n_columns = group->model->n_output;
+    }
+    struct result result = {
+        .id = id,
+        .key = key,
+        .producer = producer != NULL ? slice_of(producer->name) : SLICE_NONE,
+        .seq = seq,
+        .outcome = outcome,
+        .payload = why,
+    };
+    struct buf *blob = &core->scratch;
+    buf_clear(blob);
+    int rc = result_blob_begin(blob, &shared, 1);
+    rc |= result_blob_add(blob, &result);
+    assert(rc == 0);
+    out_blob(core, p, buf_slice(blob), 1);
+    if (producer != NULL) {
+        partition_accept(p, producer, seq);
+    }
+    core->status->records_bad++;
+    core->status->results_error++;
+}
+
+// ---- Reports in -------------------------------------------------------------------------------------
+
+static struct answer *answer_of(const struct message_report *report) {
+    struct answer *a = mem_zalloc(sizeof(*a));
+    a->n_refs = 1;
+    a->call = report->call;
+    a->latency_us = report->latency_us;
+    a->request_id = slice_dup(report->request_id);
+    a->prompt_hash = slice_dup(report->prompt_hash);
+    a->served_model = slice_dup(report->served_model);
+    a->warning = slice_dup(report->warning);
+    return a;
+}
+
+// cost_of returns USD, or a negative number when price or usage is not known. The model's own cost.*
+// options go before the price table.
+static double cost_of(const struct model_options *o, const struct message_report *report) {
+    if (!report->usage_known) {
+        return -1;
+    }
+    struct price own = {.input = o->cost_input, .cached = o->cost_cached, .output = o->cost_output};
+    const struct price *price = &own;
+    if (isnan(o->cost_input) || isnan(o->cost_output)) {
+        price = price_find(slice_of(o->provider), slice_of(o->model));
+    } else if (isnan(own.cached)) {
+        own.cached = own.input;
+    }
+    return price == NULL ? -1
+                         : price_cost(price, (double)report->input_tokens, (double)report->cached_tokens,
+                                      (double)report->output_tokens);
+}
+
+// share_cost divides what a call used over the records it asked for.
+static void share_cost(struct core *core, struct batch *batch, const struct call *call,
+                       const struct message_report *report) {
+    if (!report->usage_known && !report->sent) {
+        return;
+    }
+    double cost = cost_of(&batch->lane->group->model->options, report);
+    core->status->input_tokens += report->input_tokens;
+    core->status->cached_tokens += report->cached_tokens;
+    core->status->output_tokens += report->output_tokens;
+    if (cost >= 0) {
+        core->status->cost += cost;
+    } else if (report->http_status == 0 || report->http_status == 200) {
+        core->status->calls_unpriced++;
+        batch->cost_known = false;
+    }
+    if (call == NULL) {
+        return;
+    }
+    double share = 1.0 / (double)call->n_slots;
+    for (size_t i = 0; i < call->n_slots; i++) {
+        struct entry *e = &batch->entries[call->slots[i]];
+        e->input_tokens += (float)((double)report->input_tokens * share);
+        e->cached_tokens += (float)((double)report->cached_tokens * share);
+        e->output_tokens += (float)((double)report->output_tokens * share);
+        e->cost += cost >= 0 ? cost * share : 0;
+    }
+}
+
+struct leftover {
+    enum outcome outcome;   // of the first record that has no usable item; OUTCOME_OK: none seen
+    struct slice detail;
+};
+
+// take_items keeps the good items; returns how many were new.
+static size_t take_items(struct core *core, struct batch *batch, const struct message_report *report,
+                         struct leftover *leftover) {
+    struct answer *answer = answer_of(report);
+    struct slice rest = report->items, payload;
+    uint64_t slot;
+    enum outcome outcome;
+    size_t n_new = 0;
+    while (item_next(&rest, &slot, &outcome, &payload) > 0) {
+        if (slot >= batch->n) {
+            continue;
+        }
+        if (batch->entries[slot].answered) {
+            core->status->answers_dropped += outcome == OUTCOME_OK;
+        } else if (outcome == OUTCOME_OK) {
+            batch_answer(batch, slot, OUTCOME_OK, payload, answer);
+            n_new++;
+        } else if (leftover->outcome == OUTCOME_OK) {
+            leftover->outcome = outcome;
+            leftover->detail = payload;
+        }
+    }
+    answer_drop(answer);
+    core->n_records -= (int64_t)n_new;
+    return n_new;
+}
+
+static void count_outcome(struct status *s, const struct message_report *report, enum outcome outcome,
+                          size_t n_new, size_t n_left) {
+    switch (outcome_of(outcome)->action) {
+    case ACTION_WAIT:
+        s->calls_rate_limited++;
+        break;
+    case ACTION_AGAIN:
+        s->calls_unsent++;
+        break;
+    case ACTION_RETRY:
+        s->calls_failed++;
+        break;
+    case ACTION_STOP:
+    case ACTION_ISOLATE:
+    case ACTION_FAIL:
+        s->calls_refused++;
+        break;
+    default:
+        *(n_left == 0 ? &s->calls_ok : n_new > 0 ? &s->calls_partial : &s->calls_useless) += 1;
+    }
+    if (report->latency_us > 0) {
+        histogram_add(&s->call_latency, (int64_t)report->latency_us);
+    }
+}
+
+static void give_up(struct core *core, struct batch *batch, const uint16_t *slots, size_t n,
+                    enum outcome outcome, struct slice detail, struct answer *answer) {
+    struct slice sentence = detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
+    for (size_t i = 0; i < n; i++) {
+        batch_answer(batch, slots[i], outcome, sentence, answer);
+    }
+    core->n_records -= (int64_t)n;
+}
+
+// follow_up carries out what retry.c decided for the records that a call left without a result.
+// Returns true when some of them ended.
+static bool follow_up(struct core *core, struct call *call, const uint16_t *left, size_t n_left,
+                      const struct retry_case *c, struct slice detail, struct answer *answer) {
+    struct batch *batch = call->batch;
+    struct pool *pool = batch->lane->group->pool;
+    struct retry_decision d = retry_decide(&batch->lane->group->model->options, c);
+    struct call like = *call;
+    like.tries = d.tries;
+    like.reasked = d.reasked;
+    like.n_ambiguous += c->ambiguous;
+    size_t half = n_left / 2;
+    switch (d.action) {
+    case RETRY_SAME:
+        dispatch_again(core, &like, left, n_left, d.delay_ms);
+        break;
+    case RETRY_HALVES: // the second half first: dispatch_again puts each in front
+        dispatch_again(core, &like, left + half, n_left - half, 0);
+        dispatch_again(core, &like, left, half, 0);
+        break;
+    case RETRY_SINGLES:
+        for (size_t i = n_left; i-- > 0;) {
+            dispatch_again(core, &like, left + i, 1, 0);
+        }
+        break;
+    case RETRY_POOL:
+        pool_wait(pool, core->now_us, c->retry_after_ms, c->draw);
+        dispatch_again(core, &like, left, n_left, 0);
+        break;
+    case RETRY_STOP:
+        if (pool->stopped == NULL) {
+            log_error("pool.stopped", "outcome=%s why=\"%.*s\"", outcome_of(c->outcome)->text,
+                      SLICE_FMT(detail));
+        }
+        pool_stop(pool, outcome_of(c->outcome)->text, detail);
+        dispatch_again(core, &like, left, n_left, 0);
+        break;
+    case RETRY_GIVE_UP:
+        give_up(core, batch, left, n_left, c->outcome, detail, answer);
+        return true;
+    }
+    return false;
+}
+
+static size_t left_of(const struct call *call, uint16_t *left) {
+    size_t n = 0;
+    for (size_t i = 0; i < call->n_slots; i++) {
+        if (!call->batch->entries[call->slots[i]].answered) {
+            left[n++] = call->slots[i];
+        }
+    }
+    return n;
+}
+
+// settle_call ends a call whose report is in; returns true when records ended as errors.
+static bool settle_call(struct core *core, struct call *call, const struct message_report *report,
+                        enum outcome outcome, const struct leftover *leftover, size_t n_new) {
+    uint16_t left[MODEL_BATCH_MAX];
+    size_t n_left = left_of(call, left);
+    count_outcome(core->status, report, outcome, n_new, n_left);
+    histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
+    struct slice detail = report->detail;
+    if (outcome == OUTCOME_OK) {
+        outcome = leftover->outcome != OUTCOME_OK ? leftover->outcome : OUTCOME_MISSING;
+        detail = leftover->detail;
+    }
+    bool ended = false;
+    if (n_left > 0) {
+        struct retry_case c = {
+            .outcome = outcome,
+            .n_asked = call->n_slots,
+            .n_left = n_left,
+            .tries = call->tries,
+            .n_ambiguous = call->n_ambiguous,
+            .reasked = call->reasked,
+            .ambiguous = report->sent && report->http_status == 0 &&
+                         (outcome == OUTCOME_TIMED_OUT || outcome == OUTCOME_BROKEN),
+            .retry_after_ms = (int64_t)report->retry_after_ms,
+            .draw = core->io->draw(core->io->arg),
+        };
+        core->status->calls_ambiguous += c.ambiguous;
+        struct answer *answer = answer_of(report);
+        ended = follow_up(core, call, left, n_left, &c, detail, answer);
+        answer_drop(answer);
+    }
+    dispatch_done(core, call);
+    return ended;
+}
+
+void collect_report(struct core *core, struct slice route, const struct message_report *report) {
+    struct batch *batch;
+    HASH_FIND(hh, core->batches, &report->batch, sizeof(report->batch), batch);
+    int parsed = outcome_parse(report->outcome);
+    enum outcome outcome = parsed >= 0 ? (enum outcome)parsed : OUTCOME_UNREADABLE;
+    if (batch == NULL) { // all its records have their results
+        core->status->answers_dropped++;
+        roster_taken(core, route, report->batch, report->call);
+        return;
+    }
+    struct call *call = dispatch_find(batch, report->call);
+    struct worker *worker = roster_find(core, route);
+    if (outcome == OUTCOME_UNSENT && worker != NULL) {
+        roster_rest(core, worker);
+        if (call != NULL && call->n_slots > 0) {
+            for (size_t i = 0; i < call->n_slots; i++) {
+                batch->entries[call->slots[i]].n_calls--; // it was never made
+            }
+        }
+    }
+    share_cost(core, batch, call, report);
+    struct leftover leftover = {.outcome = OUTCOME_OK};
+    size_t n_new = take_items(core, batch, report, &leftover);
+    if (call == NULL) {
+        core->status->answers_late += n_new;
+    }
+    if (n_new > 0) {
+        pool_answered(batch->lane->group->pool);
+    }
+    bool ended = call != NULL && settle_call(core, call, report, outcome, &leftover, n_new);
+    if (n_new == 0 && !ended) {
+        roster_taken(core, route, report->batch, report->call);
+        return;
+    }
+    struct partition *p = batch->lane->partition;
+    collect_emit(core, batch);
+    struct after taken = {.kind = AFTER_TAKEN, .taken = {.batch = report->batch, .call = report->call}};
+    if (route_set(&taken.taken.route, route)) {
+        partition_after(p, taken);
+    }
+}
+
+void collect_lost(struct core *core, struct call *call) {
+    struct batch *batch = call->batch;
+    uint16_t left[MODEL_BATCH_MAX];
+    size_t n_left = left_of(call, left);
+    core->status->calls_ambiguous++;
+    core->status->calls_failed++;
+    bool ended = false;
+    if (n_left > 0) {
+        struct retry_case c = {
+            .outcome = OUTCOME_WORKER_LOST,
+            .n_asked = call->n_slots,
+            .n_left = n_left,
+            .tries = call->tries,
+            .n_ambiguous = call->n_ambiguous,
+            .reasked = call->reasked,
+            .ambiguous = true,
+            .draw = core->io->draw(core->io->arg),
+        };
+        struct message_report report = {.batch = batch->id, .call = call->number};
+        struct answer *answer = answer_of(&report);
+        ended = follow_up(core, call, left, n_left, &c, SLICE_NONE, answer);
+        answer_drop(answer);
+    }
+    dispatch_done(core, call);
+    if (ended) {
+        collect_emit(core, batch);
+    }
+}

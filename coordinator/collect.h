@@ -1,0 +1,18 @@
+// collect: matches answers to batches, keeps every good one, drops the second of two, and decides
+// with retry.c what becomes of records without one.
+#ifndef HEADRACE_COORDINATOR_COLLECT_H
+#define HEADRACE_COORDINATOR_COLLECT_H
+
+#include "coordinator/core_state.h"
+
+// collect_report takes a worker's report, however late.
+void collect_report(struct core *core, struct slice route, const struct message_report *report);
+// collect_lost gives up a call whose worker is gone; it may have been billed.
+void collect_lost(struct core *core, struct call *call);
+// collect_refused makes the error result of a row that is no record. Its partition is that of its id.
+void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
+                     struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why);
+// collect_emit puts into the outbox what may leave the batch now.
+void collect_emit(struct core *core, struct batch *batch);
+
+#endif

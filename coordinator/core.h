@@ -1,0 +1,94 @@
+// core: the coordinator's decisions, without I/O. Events and a time go in, actions come out through
+// one table of functions, so that the same code runs against real sockets and Redis (main.c, link.c)
+// and against a simulated world. The core never blocks, never reads a clock, draws no random number
+// by itself. Actions are called in the middle of events and must not call back into the core.
+#ifndef HEADRACE_COORDINATOR_CORE_H
+#define HEADRACE_COORDINATOR_CORE_H
+
+#include "common/bytes.h"
+#include "common/error.h"
+#include "coordinator/txn.h"
+#include "proto/messages.h"
+
+struct core;
+struct model;
+struct status;
+struct store_entry;
+
+struct core_config {
+    const char *name;          // of this coordinator, for workers
+    uint32_t n_partitions;     // 1..4096, fixed for the life of a namespace
+    int64_t max_bytes;         // records held in memory; past it intake stops
+    int64_t max_results;       // results not yet acked by every consumer; past it calls stop
+    int64_t heartbeat_ms;      // of workers
+    int64_t grace_ms;          // after a restart: how long workers have to claim the calls they hold
+    bool ordered;              // results of one key come out in the order its records came in
+    bool has_push;             // there is a PUSH socket: unacked consumers
+    const char *default_model; // of unacked rows that name none; ""
+};
+
+struct core_io {
+    // write takes a txn for the store.
+    void (*write)(void *arg, struct txn **txn);
+    // send hands a message to a peer. 0, or -EHOSTUNREACH: the peer is gone.
+    int (*send)(void *arg, struct slice route, const struct message *message);
+    // push sends one result to whichever unacked consumer comes first. -EAGAIN: none has room;
+    // core_push_ready is called when one has.
+    int (*push)(void *arg, struct slice result);
+    void (*ack)(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq, uint64_t trim_upto);
+    // read asks for outbox entries from oseq on; core_outbox_read brings them.
+    void (*read)(void *arg, uint32_t partition, uint64_t from, size_t n);
+    void (*hint)(void *arg, struct slice producer, uint64_t seq);
+    // model borrows a model; revision 0: the newest. NULL: there is none.
+    const struct model *(*model)(void *arg, struct slice name, uint32_t revision);
+    double (*draw)(void *arg); // in [0, 1)
+    void *arg;
+};
+
+// core_new makes a core that owns no partition yet. config's strings and io are borrowed for its life;
+// status is where it counts.
+struct core *core_new(const struct core_config *config, const struct core_io *io, struct status *status);
+void core_free(struct core *core);
+
+// Recovery of a partition, as the store reports it. Intake opens when all have recovered.
+void core_hint(struct core *core, struct slice producer, uint64_t seq);
+void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
+                   uint64_t first_oseq);
+void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t batch, struct slice blob);
+void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq);
+void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
+void core_recovered(struct core *core, int64_t now_us, uint32_t partition);
+void core_fenced(struct core *core, uint32_t partition);
+
+// core_store_ready: Redis is there (true) or away (false: no new calls, nothing is acked).
+void core_store_ready(struct core *core, bool ready);
+void core_written(struct core *core, int64_t now_us, uint32_t partition, uint64_t cseq);
+void core_outbox_read(struct core *core, uint32_t partition, bool ok, const struct store_entry *entries,
+                      size_t n);
+
+// core_message takes any message of a worker, producer or consumer. Returns false for a kind that is
+// none of the core's business (CREATE, STATUS_GET).
+bool core_message(struct core *core, int64_t now_us, struct slice route, const struct message *message);
+// core_frame takes rows that came without acks; core_wants_frames says whether there is room for more.
+void core_frame(struct core *core, int64_t now_us, struct slice frame);
+bool core_wants_frames(const struct core *core);
+void core_push_ready(struct core *core);
+
+// core_models_changed: look again at what waits for a model; stopped pools of changed models go on.
+void core_models_changed(struct core *core, int64_t now_us);
+
+// core_tick does what is due by time; core_next_us says when it wants to be called (INT64_MAX: never).
+void core_tick(struct core *core, int64_t now_us);
+int64_t core_next_us(const struct core *core);
+// core_turn_end dispatches, writes, acks and delivers what the turn gathered. Call after each turn.
+void core_turn_end(struct core *core, int64_t now_us);
+
+// core_is_open says whether all partitions are owned and recovered.
+bool core_is_open(const struct core *core);
+// core_gauges sets the gauges of status.
+void core_gauges(struct core *core);
+// core_waiting appends why nothing moves ("no worker", "the provider asked to wait 12 s"), or nothing.
+// *stopped is the outcome's text when a pool has stopped, else NULL.
+void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char **stopped);
+
+#endif

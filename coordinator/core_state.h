@@ -1,0 +1,230 @@
+// core_state: what the core keeps, shared by the modules that make it up: partition, batch, dispatch,
+// collect, deliver, intake, permits, roster, retry. Nobody else includes this.
+#ifndef HEADRACE_COORDINATOR_CORE_STATE_H
+#define HEADRACE_COORDINATOR_CORE_STATE_H
+
+#include "common/model.h"
+#include "coordinator/batch.h"
+#include "coordinator/core.h"
+#include "coordinator/status.h"
+
+#include <uthash.h>
+#include <utlist.h>
+
+#define ROUTE_MAX 32 // bytes of a ZeroMQ routing id that we take; automatic ones have 5
+
+struct route {
+    uint8_t n;
+    char bytes[ROUTE_MAX];
+};
+
+// ---- Who and what for ---------------------------------------------------------------------------
+
+// A pool: provider, endpoint, credential and model: what a provider's limits apply to.
+struct pool {
+    char *key;
+    int64_t limit_inflight;       // limit.concurrency; INT64_MAX: none
+    int64_t n_inflight;           // calls at workers
+    int64_t blocked_until_us;     // the provider asked to wait
+    int64_t backoff_ms;           // next wait when the provider asks for none
+    const char *stopped;          // text of the outcome that stopped it, or NULL
+    struct error stopped_why;
+    struct call *ready;           // calls that could go now, oldest first
+    struct batch *due;            // open batches that may go as they are, oldest first
+    UT_hash_handle hh;            // by key
+};
+
+// A group: one model revision with one set of overrides. Its records may share batches.
+struct group {
+    char *key;                    // model name, revision and options, as bytes
+    size_t n_key;
+    struct model *model;          // with the overrides applied; owned
+    struct slice options;         // canonical msgpack map; owned; empty when none
+    struct pool *pool;
+    const char **columns;         // OUTPUT columns' names, n_output of them
+    struct lane *lanes;           // one a partition
+    UT_hash_handle hh;            // by key
+};
+
+// A lane: one group in one partition.
+struct lane {
+    struct group *group;
+    struct partition *partition;
+    struct batch *open;           // the batch being filled, or NULL
+    struct batch *batches;        // all that are not finished, in order of opening
+};
+
+struct producer {
+    char *name;
+    struct route route;           // n 0: not connected
+    char *model_name;             // for rows that name none; ""
+    struct slice options;         // canonical; owned
+    char *id_column, *key_column; // "" when not told
+    struct group *group;          // of model_name and options, looked up once
+    uint64_t acked;               // every sequence up to here is durable
+    uint64_t accepted;            // every sequence up to here was taken in
+    uint64_t *durable;            // ring of bits for acked+1 .. acked+window
+    uint64_t window;              // bits in the ring, a power of two
+    uint64_t told_acked, told_limit; // as last sent
+    uint64_t *recovered;          // per partition: durable up to here when the core started
+    bool wants_flush;
+    UT_hash_handle hh;            // by name
+};
+
+struct worker {
+    struct route route;
+    char *name;
+    uint64_t incarnation;
+    int64_t max_inflight, max_bytes;
+    int64_t n_inflight, n_bytes;  // sent and not yet reported
+    int64_t seen_us;              // when it last said anything
+    bool lost;                    // silent for three heartbeats, or gone
+    bool resting;                 // gave a call back unsent: gets nothing until its next PING
+    struct call *calls;           // sent to it, not yet reported
+    struct buf taken;             // calls to be named in the next TAKEN
+    size_t n_taken;
+    struct worker *free_prev, *free_next; // in the list of those with credit
+    bool has_credit;
+    UT_hash_handle hh;            // by route
+};
+
+// ---- Calls --------------------------------------------------------------------------------------
+//
+//            call_new          dispatch             report with answers for all, or given up
+//   (none) ───────────▶ READY ──────────▶ SENT ──────────────────────────────────────▶ (gone)
+//                        ▲ ▲               │ unsent, pool waits
+//                        │ └───────────────┤
+//                        │  time comes     ▼ retry after a back-off; worker lost
+//                        └────────────── WAITING
+enum call_state { CALL_READY, CALL_WAITING, CALL_SENT };
+
+struct call {
+    struct batch *batch;
+    enum call_state state;
+    uint32_t number;             // of its latest dispatch; 0: never
+    uint16_t *slots;             // of the records it asks for
+    size_t n_slots;
+    int tries;                   // of max.retries used
+    int n_ambiguous;             // sent and never answered
+    bool reasked;                // its records were missing from an answer before
+    bool is_retry;               // its records were part of an earlier call
+    int64_t not_before_us;       // WAITING
+    int64_t sent_us;             // SENT
+    int64_t n_bytes;             // SENT: of its DISPATCH
+    struct worker *worker;       // SENT
+    struct call *prev, *next;               // in its batch
+    struct call *ready_prev, *ready_next;   // in its pool's ready list
+    struct call *worker_prev, *worker_next; // in its worker's list
+    size_t heap_index;                      // WAITING: place in core->waiting
+};
+
+// ---- Partitions -----------------------------------------------------------------------------------
+
+enum partition_state { PARTITION_NONE, PARTITION_RECOVERING, PARTITION_OWNED, PARTITION_FENCED };
+
+// What happens once a write is durable.
+enum after_kind { AFTER_BATCH, AFTER_SEQ, AFTER_OUT, AFTER_TAKEN };
+struct after {
+    enum after_kind kind;
+    uint64_t cseq;
+    union {
+        struct {
+            uint64_t batch;
+            size_t n; // its first n records are durable then
+        } batch;
+        struct {
+            struct producer *producer;
+            uint64_t seq;
+        } seq;
+        struct {
+            uint64_t last_oseq;
+            size_t n;
+            struct slice blob; // owned
+        } out;
+        struct {
+            struct route route; // of the worker
+            uint64_t batch, call;
+        } taken;
+    };
+};
+
+// A result blob of the outbox that is kept in memory, because consumers want it next.
+struct cached {
+    uint64_t last_oseq;
+    size_t n;            // results in it
+    struct slice blob;   // owned
+    struct cached *prev, *next;
+};
+
+struct partition {
+    uint32_t index;
+    enum partition_state state;
+    uint64_t epoch, cseq;       // cseq: of the newest write
+    uint64_t oseq;              // last result number given out
+    uint64_t durable_oseq;      // last result that is durable: may be delivered
+    uint64_t first_oseq;        // oldest result still kept
+    uint32_t next_batch;        // counter part of batch ids
+    struct batch *dirty, *dirty_tail;
+    struct txn *txn;            // what this turn gathers; NULL: nothing
+    struct after *after;        // ring, oldest first
+    size_t after_head, n_after, cap_after;
+    struct cached *cached;      // newest blobs, oldest first
+    struct producer **touched;  // producers with records in this turn's write
+    size_t n_touched, cap_touched;
+};
+
+// ---- Consumers ------------------------------------------------------------------------------------
+
+struct cursor {
+    uint64_t acked, sent; // results up to here
+    bool known;           // it stands in Redis or is connected: holds back trimming
+    bool reading;         // a read of the outbox is under way for it
+    bool dirty;           // acked has moved since it was last stored
+};
+
+struct consumer {
+    char *name;
+    struct route route;    // n 0: not connected
+    bool is_push;          // the unacked ones behind the PUSH socket
+    int64_t credit;        // most results sent and not acked
+    int64_t n_unacked;
+    bool json, meta;
+    struct cursor *cursors; // one a partition
+    uint32_t next_partition;
+    UT_hash_handle hh;     // by name
+};
+
+struct core {
+    const struct core_config *config;
+    const struct core_io *io;
+    struct status *status;
+    bool store_ready, push_ready;
+    struct partition *partitions;
+    uint32_t n_owned;
+    struct pool *pools;
+    struct group *groups;
+    struct producer *producers;
+    struct worker *workers;      // by route
+    struct worker *free_workers; // with credit, next one first
+    struct consumer *consumers;
+    struct batch *batches;       // by id
+    struct call **waiting;       // heap by not_before_us
+    size_t n_waiting, cap_waiting;
+    int64_t n_sent;              // calls at workers
+    bool stalled;                // outbox full: no new calls
+    int64_t n_bytes;             // memory of batches
+    int64_t n_records;           // not yet answered
+    int64_t n_results;           // in the outbox, not yet acked by all
+    int64_t cached_bytes;
+    uint64_t next_anonymous;     // for ids of records without one
+    int64_t now_us;              // of the event being handled
+    struct buf scratch, scratch2; // reused within one event
+    int64_t next_age_us;         // when the next open batch may be aged
+    int64_t next_heartbeat_us;
+};
+
+struct slice route_slice(const struct route *route);
+bool route_set(struct route *route, struct slice from); // false: too long
+bool route_is(const struct route *route, struct slice bytes);
+
+#endif

@@ -1,0 +1,407 @@
+// Fills batches, and gives their calls to workers that have credit, within what the pool permits.
+// Invariant: a call is in exactly one place: its pool's ready list (READY), the heap (WAITING), or its
+// worker's list (SENT); and no call is made of records that are not durable.
+// Called by intake (add), partition (batch), collect (again, done) and core (wake, pump).
+#include "coordinator/dispatch.h"
+#include "common/mem.h"
+#include "coordinator/partition.h"
+#include "coordinator/permits.h"
+#include "coordinator/roster.h"
+#include "proto/record.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BYTES_PER_TOKEN 4      // before anything was learned
+#define TOKENS_PER_SLOT 8      // index, names, punctuation
+#define VALID_MS 5000          // a call that cannot start this soon comes back unsent
+
+// ---- The heap of calls that wait for a time ---------------------------------------------------------
+
+static void heap_set(struct core *core, size_t i, struct call *call) {
+    core->waiting[i] = call;
+    call->heap_index = i;
+}
+
+static void heap_move(struct core *core, size_t i) {
+    struct call *call = core->waiting[i];
+    while (i > 0 && call->not_before_us < core->waiting[(i - 1) / 2]->not_before_us) {
+        heap_set(core, i, core->waiting[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child + 1 < core->n_waiting &&
+            core->waiting[child + 1]->not_before_us < core->waiting[child]->not_before_us) {
+            child++;
+        }
+        if (child >= core->n_waiting ||
+            call->not_before_us <= core->waiting[child]->not_before_us) {
+            break;
+        }
+        heap_set(core, i, core->waiting[child]);
+        i = child;
+    }
+    heap_set(core, i, call);
+}
+
+static void heap_add(struct core *core, struct call *call) {
+    if (core->n_waiting == core->cap_waiting) {
+        core->cap_waiting = core->cap_waiting > 0 ? core->cap_waiting * 2 : 64;
+        core->waiting = mem_realloc(core->waiting, core->cap_waiting * sizeof(struct call *));
+    }
+    heap_set(core, core->n_waiting++, call);
+    heap_move(core, call->heap_index);
+}
+
+static void heap_remove(struct core *core, struct call *call) {
+    size_t i = call->heap_index;
+    struct call *last = core->waiting[--core->n_waiting];
+    if (last != call) {
+        heap_set(core, i, last);
+        heap_move(core, i);
+    }
+}
+
+// ---- Calls ------------------------------------------------------------------------------------------
+
+static struct pool *pool_of(const struct batch *batch) {
+    return batch->lane->group->pool;
+}
+
+static struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots) {
+    assert(n_slots > 0);
+    struct call *call = mem_zalloc(sizeof(*call));
+    call->batch = batch;
+    call->slots = (uint16_t *)mem_dup(slots, n_slots * sizeof(*slots));
+    call->n_slots = n_slots;
+    DL_APPEND(batch->calls, call);
+    return call;
+}
+
+// call_leave takes a call out of the place that its state stands for.
+static void call_leave(struct core *core, struct call *call) {
+    switch (call->state) {
+    case CALL_READY:
+        DL_DELETE2(pool_of(call->batch)->ready, call, ready_prev, ready_next);
+        break;
+    case CALL_WAITING:
+        heap_remove(core, call);
+        break;
+    case CALL_SENT:
+        roster_unload(core, call);
+        pool_of(call->batch)->n_inflight--;
+        core->n_sent--;
+        break;
+    }
+}
+
+static void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front) {
+    struct pool *pool = pool_of(call->batch);
+    call->state = state;
+    switch (state) {
+    case CALL_READY:
+        if (in_front) {
+            DL_PREPEND2(pool->ready, call, ready_prev, ready_next);
+        } else {
+            DL_APPEND2(pool->ready, call, ready_prev, ready_next);
+        }
+        break;
+    case CALL_WAITING:
+        heap_add(core, call);
+        break;
+    case CALL_SENT:
+        pool->n_inflight++;
+        core->n_sent++;
+        break;
+    }
+}
+
+static void call_free(struct core *core, struct call *call) {
+    call_leave(core, call);
+    DL_DELETE(call->batch->calls, call);
+    free(call->slots);
+    free(call);
+}
+
+// unanswered lists the slots that have no result; returns how many.
+static size_t unanswered(const struct batch *batch, uint16_t *slots) {
+    size_t n = 0;
+    for (size_t i = 0; i < batch->n; i++) {
+        if (!batch->entries[i].answered) {
+            slots[n++] = (uint16_t)i;
+        }
+    }
+    return n;
+}
+
+static struct call *call_whole(struct batch *batch) {
+    uint16_t slots[MODEL_BATCH_MAX];
+    size_t n = unanswered(batch, slots);
+    return n > 0 ? call_new(batch, slots, n) : NULL;
+}
+
+void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
+                    int64_t delay_ms) {
+    struct call *call = call_new(like->batch, slots, n_slots);
+    call->tries = like->tries;
+    call->n_ambiguous = like->n_ambiguous;
+    call->reasked = like->reasked;
+    call->is_retry = true;
+    call->not_before_us = core->now_us + delay_ms * 1000;
+    call_enter(core, call, delay_ms > 0 ? CALL_WAITING : CALL_READY, true);
+}
+
+void dispatch_done(struct core *core, struct call *call) {
+    call_free(core, call);
+}
+
+void dispatch_return(struct core *core, struct call *call) {
+    call_leave(core, call);
+    call_enter(core, call, CALL_READY, true);
+}
+
+struct call *dispatch_find(struct batch *batch, uint64_t number) {
+    for (struct call *call = batch->calls; call != NULL; call = call->next) {
+        if (call->state == CALL_SENT && call->number == number) {
+            return call;
+        }
+    }
+    return NULL;
+}
+
+// ---- Batches ----------------------------------------------------------------------------------------
+
+static struct batch *open_batch(struct core *core, struct lane *lane) {
+    struct batch *batch = batch_new(partition_next_batch(lane->partition), lane, core->now_us);
+    int64_t timeout_us = lane->group->model->options.batch_timeout_ms * 1000;
+    batch->due_us = core->now_us + timeout_us;
+    if (batch->due_us < core->next_age_us) {
+        core->next_age_us = batch->due_us;
+    }
+    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
+    DL_APPEND2(lane->batches, batch, lane_prev, lane_next);
+    lane->open = batch;
+    core->n_bytes += (int64_t)batch_bytes(batch);
+    core->status->batches++;
+    return batch;
+}
+
+static void seal_batch(struct core *core, struct batch *batch) {
+    batch->state = BATCH_SEALED;
+    batch->lane->open = NULL;
+    if (batch->is_due) {
+        DL_DELETE2(pool_of(batch)->due, batch, due_prev, due_next);
+        batch->is_due = false;
+    }
+    if (batch->n_in_write < batch->n) {
+        partition_touch(batch->lane->partition, batch);
+    }
+    dispatch_batch(core, batch);
+}
+
+void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
+                  struct slice values, struct producer *producer, uint64_t seq) {
+    const struct model_options *o = &lane->group->model->options;
+    int64_t tokens = (int64_t)(values.n / BYTES_PER_TOKEN) + TOKENS_PER_SLOT;
+    int64_t most = o->batch_max_tokens != MODEL_UNSET ? o->batch_max_tokens : INT64_MAX;
+    struct batch *batch = lane->open;
+    if (batch != NULL && batch->est_tokens + tokens > most) {
+        seal_batch(core, batch);
+        batch = NULL;
+    }
+    if (batch == NULL) {
+        batch = open_batch(core, lane);
+    }
+    size_t before = batch_bytes(batch);
+    batch_add(batch, id, key, values, producer, seq);
+    batch->est_tokens += tokens;
+    core->n_bytes += (int64_t)(batch_bytes(batch) - before);
+    core->n_records++;
+    if (batch->due_us == INT64_MAX) { // aged before: what came since is made durable in its time
+        batch->due_us = core->now_us + o->batch_timeout_ms * 1000;
+        core->next_age_us = batch->due_us < core->next_age_us ? batch->due_us : core->next_age_us;
+    }
+    if (batch->n >= (size_t)o->batch_size || batch->est_tokens >= most) {
+        seal_batch(core, batch);
+    }
+}
+
+void dispatch_due(struct core *core, struct batch *batch) {
+    assert(batch->state == BATCH_OPEN);
+    if (batch->n_in_write < batch->n) {
+        partition_touch(batch->lane->partition, batch);
+    }
+    if (!batch->is_due) {
+        batch->is_due = true;
+        DL_APPEND2(pool_of(batch)->due, batch, due_prev, due_next);
+    }
+    batch->due_us = INT64_MAX;
+}
+
+void dispatch_batch(struct core *core, struct batch *batch) {
+    if (batch->state != BATCH_SEALED || batch->n_durable < batch->n || batch->last_call > 0 ||
+        batch->calls != NULL) {
+        return;
+    }
+    struct call *call = call_whole(batch);
+    if (call != NULL) {
+        call_enter(core, call, CALL_READY, false);
+    }
+}
+
+void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us) {
+    struct call *call = call_whole(batch);
+    if (call != NULL) {
+        call->not_before_us = not_before_us;
+        call_enter(core, call, not_before_us > core->now_us ? CALL_WAITING : CALL_READY, false);
+    }
+}
+
+void dispatch_forget_batch(struct core *core, struct batch *batch) {
+    struct call *call, *next;
+    DL_FOREACH_SAFE(batch->calls, call, next) {
+        call_free(core, call);
+    }
+    if (batch->is_due) {
+        DL_DELETE2(pool_of(batch)->due, batch, due_prev, due_next);
+    }
+    if (batch->lane->open == batch) {
+        batch->lane->open = NULL;
+    }
+    DL_DELETE2(batch->lane->batches, batch, lane_prev, lane_next);
+    HASH_DEL(core->batches, batch);
+    core->n_bytes -= (int64_t)batch_bytes(batch);
+    core->n_records -= (int64_t)batch->n_unanswered;
+    batch_free(batch);
+}
+
+// ---- Sending ----------------------------------------------------------------------------------------
+
+static void call_to_worker(struct core *core, struct call *call, struct worker *worker, int64_t n_bytes) {
+    call_leave(core, call);
+    call->sent_us = core->now_us;
+    call->n_bytes = n_bytes;
+    roster_load(core, worker, call);
+    call_enter(core, call, CALL_SENT, false);
+}
+
+void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, struct worker *worker) {
+    struct call *call = dispatch_find(batch, number);
+    if (call == NULL) { // of before a restart: whichever of its calls still waits to be made again
+        for (call = batch->calls; call != NULL && call->state != CALL_WAITING; call = call->next) {
+        }
+    }
+    if (call != NULL && call->worker != worker) {
+        call->number = number;
+        batch->last_call = number > batch->last_call ? number : batch->last_call;
+        call_to_worker(core, call, worker, 0);
+    }
+}
+
+// drop_answered takes slots off a call that a late answer has filled since; false: none is left.
+static bool drop_answered(struct call *call) {
+    size_t n = 0;
+    for (size_t i = 0; i < call->n_slots; i++) {
+        if (!call->batch->entries[call->slots[i]].answered) {
+            call->slots[n++] = call->slots[i];
+        }
+    }
+    call->n_slots = n;
+    return n > 0;
+}
+
+static int64_t valid_ms(const struct model_options *o) {
+    return o->worker_lost_ms / 2 < VALID_MS ? o->worker_lost_ms / 2 : VALID_MS;
+}
+
+static int send_call(struct core *core, struct call *call, struct worker *worker) {
+    struct batch *batch = call->batch;
+    const struct group *group = batch->lane->group;
+    struct buf *records = &core->scratch;
+    buf_clear(records);
+    for (size_t i = 0; i < call->n_slots; i++) {
+        const struct entry *e = &batch->entries[call->slots[i]];
+        int rc = record_pack(records, call->slots[i], entry_values(batch, e));
+        assert(rc == 0);
+    }
+    struct message message = {
+        .kind = MESSAGE_DISPATCH,
+        .dispatch =
+            {
+                .batch = batch->id,
+                .call = batch->last_call + 1,
+                .model = slice_of(group->model->name),
+                .revision = group->model->revision,
+                .overrides = group->options,
+                .count = call->n_slots,
+                .records = buf_slice(records),
+                .valid_ms = (uint64_t)valid_ms(&group->model->options),
+            },
+    };
+    int rc = core->io->send(core->io->arg, route_slice(&worker->route), &message);
+    if (rc != 0) {
+        return rc;
+    }
+    call->number = ++batch->last_call;
+    for (size_t i = 0; i < call->n_slots; i++) {
+        batch->entries[call->slots[i]].n_calls++;
+    }
+    core->status->calls++;
+    core->status->retries += call->is_retry;
+    call_to_worker(core, call, worker, (int64_t)records->n);
+    return 0;
+}
+
+// next_call finds the pool's next call: what is ready, or else an open batch that is due, sealed now.
+static struct call *next_call(struct core *core, struct pool *pool) {
+    while (pool->ready == NULL && pool->due != NULL) {
+        seal_batch(core, pool->due); // its call is ready now, or once its last records are durable
+    }
+    return pool->ready;
+}
+
+static void pump_pool(struct core *core, struct pool *pool) {
+    while (pool_may_send(pool, core->now_us) && core->free_workers != NULL) {
+        struct call *call = next_call(core, pool);
+        if (call == NULL) {
+            return;
+        }
+        if (!drop_answered(call)) {
+            call_free(core, call);
+            continue;
+        }
+        struct worker *worker = core->free_workers;
+        if (send_call(core, call, worker) != 0) {
+            roster_lose(core, worker, "unreachable");
+        }
+    }
+}
+
+void dispatch_wake(struct core *core) {
+    while (core->n_waiting > 0 && core->waiting[0]->not_before_us <= core->now_us) {
+        struct call *call = core->waiting[0];
+        call_leave(core, call);
+        call_enter(core, call, CALL_READY, true);
+    }
+}
+
+int64_t dispatch_next_us(const struct core *core) {
+    int64_t next = core->n_waiting > 0 ? core->waiting[0]->not_before_us : INT64_MAX;
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        if (pool->blocked_until_us > core->now_us && pool->blocked_until_us < next) {
+            next = pool->blocked_until_us;
+        }
+    }
+    return next;
+}
+
+void dispatch_pump(struct core *core) {
+    if (!core->store_ready || core->stalled) {
+        return;
+    }
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        pump_pool(core, pool);
+    }
+}

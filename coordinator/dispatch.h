@@ -1,0 +1,42 @@
+// dispatch: gives a batch with a permit to a worker that has credit.
+#ifndef HEADRACE_COORDINATOR_DISPATCH_H
+#define HEADRACE_COORDINATOR_DISPATCH_H
+
+#include "coordinator/core_state.h"
+
+// dispatch_add puts one record into its lane's open batch, and seals that when it is full.
+//   producer  NULL and seq 0 for a record that came without acks
+void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
+                  struct slice values, struct producer *producer, uint64_t seq);
+// dispatch_due lets an open batch go as it is as soon as a worker and the pool have room; until then
+// it goes on filling. It becomes durable at once.
+void dispatch_due(struct core *core, struct batch *batch);
+// dispatch_batch makes the first call of a batch that is sealed and durable; else does nothing.
+void dispatch_batch(struct core *core, struct batch *batch);
+// dispatch_recovered makes the call of a batch that was found after a restart; it waits until
+// not_before_us, so that a worker that still holds a call for it can say so.
+void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us);
+// dispatch_claim: a worker says that it holds call `number` of this batch.
+void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, struct worker *worker);
+// dispatch_forget_batch frees a batch and its calls.
+void dispatch_forget_batch(struct core *core, struct batch *batch);
+
+// dispatch_again makes a new call for some slots (copied), which takes over tries and flags from
+// `like`; it goes before all that wait in its pool, after delay_ms.
+void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
+                    int64_t delay_ms);
+// dispatch_done takes a call that was SENT off its worker and pool, and frees it.
+void dispatch_done(struct core *core, struct call *call);
+// dispatch_find returns the SENT call of that number, or NULL.
+struct call *dispatch_find(struct batch *batch, uint64_t number);
+// dispatch_return puts a SENT call back as if it had never been sent.
+void dispatch_return(struct core *core, struct call *call);
+
+// dispatch_wake makes calls READY whose back-off is over.
+void dispatch_wake(struct core *core);
+// dispatch_next_us says when the next back-off or wait of a pool ends.
+int64_t dispatch_next_us(const struct core *core);
+// dispatch_pump sends what can be sent now.
+void dispatch_pump(struct core *core);
+
+#endif

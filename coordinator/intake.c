@@ -1,0 +1,383 @@
+// Record in: frames become records, acks go back. Invariant: a producer's sequences are accepted in
+// order and without gaps, each exactly once; every row of a frame ends as a record in a batch or as
+// an error result. Called by core for messages of producers and frames of the PULL socket.
+#include "coordinator/intake.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "coordinator/collect.h"
+#include "coordinator/dispatch.h"
+#include "coordinator/partition.h"
+#include "coordinator/permits.h"
+#include "coordinator/producer.h"
+#include "proto/record.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROOM_PER_RECORD 512 // least bytes that one record is taken to need when credit is given
+
+void refuse(struct core *core, struct slice route, const char *code, uint64_t expected,
+            const char *format, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    struct message message = {
+        .kind = MESSAGE_REFUSED,
+        .refused = {.code = slice_of(code), .message = slice_of(text), .expected = expected},
+    };
+    core->status->messages_refused++;
+    (void)core->io->send(core->io->arg, route, &message);
+}
+
+// ---- Groups -------------------------------------------------------------------------------------------
+
+static struct model *model_with(const struct model *model, struct slice options, struct error *why) {
+    struct model_setting settings[64];
+    struct slice name, value;
+    size_t n = 0;
+    while (n < sizeof(settings) / sizeof(settings[0]) && options_get(options, n, &name, &value) > 0) {
+        settings[n++] = (struct model_setting){.name = slice_dup(name), .value = slice_dup(value)};
+    }
+    struct model *copy = model_override(model, settings, n, why);
+    for (size_t i = 0; i < n; i++) {
+        free(settings[i].name);
+        free(settings[i].value);
+    }
+    return copy;
+}
+
+static struct group *group_new(struct core *core, struct model *model, struct slice options) {
+    struct group *g = mem_zalloc(sizeof(*g));
+    g->model = model;
+    g->options = (struct slice){.p = slice_dup(options), .n = options.n};
+    g->pool = pool_get(core, model);
+    g->columns = mem_alloc(model->n_output * sizeof(char *));
+    for (size_t i = 0; i < model->n_output; i++) {
+        g->columns[i] = model->output[i].name;
+    }
+    g->lanes = mem_zalloc(core->config->n_partitions * sizeof(*g->lanes));
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        g->lanes[i].group = g;
+        g->lanes[i].partition = &core->partitions[i];
+    }
+    return g;
+}
+
+struct group *group_get(struct core *core, struct slice name, uint32_t revision, struct slice options,
+                        int *status, struct error *why) {
+    const struct model *model = core->io->model(core->io->arg, name, revision);
+    if (model == NULL) {
+        *status = error_set(why, -ENOENT, "model '%.*s' does not exist", SLICE_FMT(name));
+        return NULL;
+    }
+    struct buf key;
+    buf_init(&key, MODEL_NAME_MAX + 65536 + 64);
+    int rc = buf_addf(&key, "%.*s\n%u\n", SLICE_FMT(name), model->revision);
+    rc |= buf_add_slice(&key, options);
+    assert(rc == 0);
+    struct group *g;
+    HASH_FIND(hh, core->groups, key.p, key.n, g);
+    if (g == NULL) {
+        struct model *own = model_with(model, options, why);
+        if (own != NULL) {
+            g = group_new(core, own, options);
+            g->n_key = key.n;
+            g->key = buf_take(&key);
+            HASH_ADD_KEYPTR(hh, core->groups, g->key, g->n_key, g);
+        }
+    }
+    buf_free(&key);
+    *status = g != NULL ? 0 : -EINVAL;
+    return g;
+}
+
+void group_free(struct core *core, struct group *g) {
+    HASH_DEL(core->groups, g);
+    model_free(g->model);
+    free((char *)g->options.p);
+    free(g->columns);
+    free(g->lanes);
+    free(g->key);
+    free(g);
+}
+
+// ---- Rows ---------------------------------------------------------------------------------------------
+
+// What one frame's rows have in common.
+struct frame {
+    struct core *core;
+    struct producer *producer;   // NULL: came without acks
+    uint64_t next_seq;           // of the next row
+    uint64_t last_seq;           // the last that the frame announced
+    struct slice model_name;     // for rows that name none
+    struct group *group;         // of model_name and the producer's options; NULL: not looked up
+};
+
+static struct group *group_of(struct frame *f, const struct row *row, int *status, struct error *why) {
+    if (row->model.n == 0 && row->options.n == 0 && f->group != NULL) {
+        return f->group;
+    }
+    struct slice name = row->model.n > 0 ? row->model : f->model_name;
+    if (name.n == 0) {
+        *status = error_set(why, -ENOENT, "the row names no model, and its producer has none");
+        return NULL;
+    }
+    struct slice options = f->producer != NULL ? f->producer->options : SLICE_NONE;
+    struct buf canonical;
+    buf_init(&canonical, 65536);
+    *status = 0;
+    if (row->options.n > 0) {
+        *status = options_canonical(row->options, &canonical, why);
+        options = buf_slice(&canonical);
+    }
+    struct group *g = *status == 0 ? group_get(f->core, name, 0, options, status, why) : NULL;
+    buf_free(&canonical);
+    if (row->model.n == 0 && row->options.n == 0) {
+        f->group = g;
+        if (f->producer != NULL) {
+            f->producer->group = g;
+        }
+    }
+    return g;
+}
+
+// take_row puts one row into a batch, or makes its error result.
+static void take_row(struct frame *f, const struct row *row, struct slice id, uint64_t seq) {
+    struct core *core = f->core;
+    struct error why = row->why;
+    enum outcome outcome = row->outcome;
+    struct group *group = NULL;
+    struct buf *values = &core->scratch2;
+    buf_clear(values);
+    if (outcome == OUTCOME_OK) {
+        int status = 0;
+        group = group_of(f, row, &status, &why);
+        if (group == NULL) {
+            outcome = status == -ENOENT ? OUTCOME_NO_MODEL : OUTCOME_BAD_RECORD;
+        } else {
+            int rc = record_values(group->model, row->fields, values, &why);
+            outcome = rc == 0 ? OUTCOME_OK : rc == -EMSGSIZE ? OUTCOME_TOO_LONG : OUTCOME_BAD_RECORD;
+        }
+    } else {
+        group = f->group;
+    }
+    if (outcome != OUTCOME_OK) {
+        collect_refused(core, group, id, row->key, f->producer, seq, outcome, slice_of(why.text));
+        return;
+    }
+    struct slice key = row->key.n > 0 ? row->key : id;
+    uint32_t index = partition_of(key, core->config->n_partitions);
+    dispatch_add(core, &group->lanes[index], id, row->key, buf_slice(values), f->producer, seq);
+    core->status->records_in++;
+}
+
+static int on_row(void *arg, const struct row *row) {
+    struct frame *f = arg;
+    struct core *core = f->core;
+    uint64_t seq = 0;
+    if (f->producer != NULL) {
+        seq = f->next_seq++;
+        if (seq > f->last_seq) {
+            return 0; // more rows than the frame announced: refused by the caller
+        }
+        if (seq <= f->producer->accepted) {
+            core->status->records_skipped++;
+            return 0;
+        }
+    }
+    char made[RECORD_ID_MAX];
+    struct slice id = row->id;
+    if (id.n == 0) {
+        int n = f->producer != NULL
+                    ? snprintf(made, sizeof(made), "%s:%" PRIu64, f->producer->name, seq)
+                    : snprintf(made, sizeof(made), "record:%" PRIx64 ":%" PRIu64,
+                               core->partitions[0].epoch, ++core->next_anonymous);
+        id = (struct slice){.p = made, .n = (size_t)n};
+    }
+    if (f->producer != NULL) {
+        f->producer->accepted = seq;
+        struct slice key = row->key.n > 0 ? row->key : id;
+        if (seq <= f->producer->recovered[partition_of(key, core->config->n_partitions)]) {
+            producer_durable(f->producer, seq); // accepted before the restart
+            core->status->records_skipped++;
+            return 0;
+        }
+    }
+    take_row(f, row, id, seq);
+    return 0;
+}
+
+void intake_frame(struct core *core, struct slice bytes) {
+    struct frame f = {.core = core, .model_name = slice_of(core->config->default_model)};
+    struct row_columns columns = {.id = SLICE_LIT("id"), .key = SLICE_LIT("key")};
+    long n = rows_read(bytes, &columns, on_row, &f);
+    (void)n;
+}
+
+// ---- The acked dialogue -------------------------------------------------------------------------------
+
+static struct producer *find_route(struct core *core, struct slice route) {
+    for (struct producer *p = core->producers; p != NULL; p = p->hh.next) {
+        if (route_is(&p->route, route)) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void set_text(char **field, struct slice value) {
+    free(*field);
+    *field = slice_dup(value);
+}
+
+static uint64_t limit_of(const struct core *core, const struct producer *p) {
+    uint64_t most = p->acked + p->window;
+    uint64_t limit = p->accepted;
+    if (intake_has_room(core)) {
+        int64_t seen = core->n_bytes / (core->n_records + 1);
+        int64_t each = seen > ROOM_PER_RECORD ? seen : ROOM_PER_RECORD;
+        limit += (uint64_t)((core->config->max_bytes - core->n_bytes) / each);
+    }
+    limit = limit < most ? limit : most;
+    return limit > p->told_limit ? limit : p->told_limit; // what was promised stays promised
+}
+
+void intake_open(struct core *core, struct slice route, const struct message_open *open) {
+    struct error why = {0};
+    struct buf options;
+    buf_init(&options, 65536);
+    int rc = open->options.n > 0 ? options_canonical(open->options, &options, &why) : 0;
+    struct group *group = NULL;
+    if (rc == 0 && open->model.n > 0) {
+        group = group_get(core, open->model, 0, buf_slice(&options), &rc, &why);
+    }
+    if (rc != 0) {
+        refuse(core, route, rc == -ENOENT ? "unknown-model" : "bad-options", 0, "%s", why.text);
+        buf_free(&options);
+        return;
+    }
+    struct producer *p = producer_get(core, open->producer);
+    if (p->route.n > 0 && !route_is(&p->route, route)) {
+        refuse(core, route_slice(&p->route), "superseded", 0,
+               "another producer of the same name has connected");
+    }
+    route_set(&p->route, route);
+    set_text(&p->model_name, open->model);
+    set_text(&p->id_column, open->id_column);
+    set_text(&p->key_column, open->key_column);
+    free((char *)p->options.p);
+    p->options = (struct slice){.p = slice_dup(buf_slice(&options)), .n = options.n};
+    buf_free(&options);
+    p->group = group;
+    p->told_acked = p->acked;
+    p->told_limit = 0;
+    p->told_limit = limit_of(core, p);
+    struct message opened = {.kind = MESSAGE_OPENED,
+                             .opened = {.upto = p->acked, .limit = p->told_limit}};
+    // What was accepted and is not durable yet comes again, and is skipped: sequences stay the same.
+    if (core->io->send(core->io->arg, route, &opened) != 0) {
+        p->route.n = 0;
+        return;
+    }
+    log_info("producer.open", "producer=%s upto=%" PRIu64, p->name, p->acked);
+}
+
+void intake_append(struct core *core, struct slice route, const struct message_append *append) {
+    struct producer *p = find_route(core, route);
+    if (p == NULL) {
+        refuse(core, route, "not-open", 0, "APPEND: got it before OPEN, or after another producer of "
+                                           "the same name took over");
+        return;
+    }
+    if (append->first_seq == 0 || append->first_seq > p->accepted + 1) {
+        refuse(core, route, "gap", p->accepted + 1,
+               "APPEND: got first_seq %" PRIu64 ", want at most %" PRIu64, append->first_seq,
+               p->accepted + 1);
+        return;
+    }
+    uint64_t last_seq = append->first_seq + append->count - 1;
+    // Credit is given in records before their size is known: far too much of it is taken back.
+    if (core->n_bytes > 2 * core->config->max_bytes) {
+        p->told_limit = p->accepted;
+    }
+    if (last_seq > p->told_limit) {
+        refuse(core, route, "over-limit", p->accepted + 1,
+               "APPEND: got sequences up to %" PRIu64 ", want at most %" PRIu64, last_seq, p->told_limit);
+        return;
+    }
+    struct frame f = {
+        .core = core,
+        .producer = p,
+        .next_seq = append->first_seq,
+        .last_seq = last_seq,
+        .model_name = slice_of(p->model_name),
+        .group = p->group,
+    };
+    struct row_columns columns = {
+        .id = p->id_column[0] != '\0' ? slice_of(p->id_column) : SLICE_LIT("id"),
+        .key = p->key_column[0] != '\0' ? slice_of(p->key_column) : SLICE_LIT("key"),
+    };
+    long n = rows_read(append->records, &columns, on_row, &f);
+    if (n < 0 || (uint64_t)n != append->count) {
+        refuse(core, route, "bad-count", p->accepted + 1,
+               "APPEND: got %ld rows in records, want %" PRIu64 " as count says", n, append->count);
+    }
+}
+
+void intake_flush(struct core *core, struct slice route) {
+    const struct producer *p = find_route(core, route);
+    if (p == NULL) {
+        refuse(core, route, "not-open", 0, "FLUSH: got it before OPEN");
+        return;
+    }
+    for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
+        for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+            struct batch *open = g->lanes[i].open;
+            for (size_t j = 0; open != NULL && j < open->n; j++) {
+                if (open->entries[j].producer == p) {
+                    dispatch_due(core, open);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+void intake_gone(struct core *core, struct slice route) {
+    struct producer *p = find_route(core, route);
+    if (p != NULL) {
+        p->route.n = 0;
+    }
+}
+
+bool intake_has_room(const struct core *core) {
+    return core->store_ready && core->n_bytes < core->config->max_bytes;
+}
+
+void intake_acks(struct core *core) {
+    for (struct producer *p = core->producers; p != NULL; p = p->hh.next) {
+        if (p->acked > p->told_acked) {
+            core->io->hint(core->io->arg, slice_of(p->name), p->acked);
+        } else if (p->route.n == 0) {
+            continue;
+        }
+        uint64_t limit = limit_of(core, p);
+        bool limit_matters = limit > p->told_limit && p->told_limit - p->accepted <= p->window / 4;
+        if (p->route.n > 0 && (p->acked > p->told_acked || limit_matters)) {
+            struct message acked = {.kind = MESSAGE_ACKED, .acked = {.upto = p->acked, .limit = limit}};
+            if (core->io->send(core->io->arg, route_slice(&p->route), &acked) != 0) {
+                p->route.n = 0;
+                continue;
+            }
+            p->told_limit = limit;
+        }
+        p->told_acked = p->acked;
+    }
+}

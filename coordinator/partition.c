@@ -1,0 +1,224 @@
+// Key to partition, and the one write a turn that each partition makes. Invariant: an `after` carries
+// the cseq of the write that it waits for, and they stand in that order. Called by intake and collect
+// (touch, txn, after), by core at the end of a turn (flush) and when the store confirms (written).
+#include "coordinator/partition.h"
+#include "common/mem.h"
+#include "coordinator/deliver.h"
+#include "coordinator/dispatch.h"
+#include "coordinator/producer.h"
+#include "coordinator/roster.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+uint32_t partition_of(struct slice key, uint32_t n) {
+    return (uint32_t)(XXH3_64bits(key.p, key.n) % n);
+}
+
+uint64_t partition_next_batch(struct partition *p) {
+    return (uint64_t)p->index << 52 | (p->epoch & 0xFFFFF) << 32 | ++p->next_batch;
+}
+
+void partition_touch(struct partition *p, struct batch *batch) {
+    if (batch->dirty) {
+        return;
+    }
+    batch->dirty = true;
+    batch->dirty_next = NULL;
+    if (p->dirty_tail != NULL) {
+        p->dirty_tail->dirty_next = batch;
+    } else {
+        p->dirty = batch;
+    }
+    p->dirty_tail = batch;
+}
+
+struct txn *partition_txn(struct partition *p) {
+    if (p->txn == NULL) {
+        p->txn = txn_new(p->index);
+    }
+    return p->txn;
+}
+
+void partition_after(struct partition *p, struct after after) {
+    if (p->n_after == p->cap_after) {
+        size_t cap = p->cap_after > 0 ? p->cap_after * 2 : 64;
+        struct after *ring = mem_alloc(cap * sizeof(*ring));
+        for (size_t i = 0; i < p->n_after; i++) {
+            ring[i] = p->after[(p->after_head + i) % p->cap_after];
+        }
+        free(p->after);
+        p->after = ring;
+        p->after_head = 0;
+        p->cap_after = cap;
+    }
+    after.cseq = p->cseq + 1; // of the write that this turn gathers
+    p->after[(p->after_head + p->n_after++) % p->cap_after] = after;
+}
+
+static void touch_producer(struct partition *p, struct producer *producer) {
+    for (size_t i = p->n_touched; i-- > 0;) {
+        if (p->touched[i] == producer) {
+            return;
+        }
+    }
+    if (p->n_touched == p->cap_touched) {
+        p->cap_touched = p->cap_touched > 0 ? p->cap_touched * 2 : 4;
+        p->touched = mem_realloc(p->touched, p->cap_touched * sizeof(struct producer *));
+    }
+    p->touched[p->n_touched++] = producer;
+}
+
+void partition_accept(struct partition *p, struct producer *producer, uint64_t seq) {
+    touch_producer(p, producer);
+    partition_txn(p);
+    partition_after(p, (struct after){.kind = AFTER_SEQ, .seq = {.producer = producer, .seq = seq}});
+}
+
+// touch_open puts open batches into the write when records of other groups are in it: a producer's
+// accepted sequence is one number a partition, so an older record must not stay behind a newer one.
+static void touch_open(struct core *core, struct partition *p) {
+    if (core->groups == NULL || core->groups->hh.next == NULL) {
+        return; // one group: its batches are written in the order of its records
+    }
+    bool new_records = p->n_touched > 0;
+    for (struct batch *b = p->dirty; b != NULL; b = b->dirty_next) {
+        new_records |= b->n_in_write < b->n;
+    }
+    if (!new_records) {
+        return;
+    }
+    for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
+        struct batch *open = g->lanes[p->index].open;
+        if (open != NULL && open->n_in_write < open->n) {
+            partition_touch(p, open);
+        }
+    }
+}
+
+static void write_batch(struct core *core, struct partition *p, struct batch *batch) {
+    struct buf *blob = &core->scratch;
+    buf_clear(blob);
+    int rc = batch_pack(batch, blob);
+    assert(rc == 0); // scratch holds more than a batch may have
+    txn_put(partition_txn(p), batch->id, buf_slice(blob));
+    if (batch->n_in_write < batch->n) {
+        for (size_t i = batch->n_in_write; i < batch->n; i++) {
+            if (batch->entries[i].producer != NULL) {
+                touch_producer(p, batch->entries[i].producer);
+            }
+        }
+        batch->n_in_write = batch->n;
+        partition_after(p, (struct after){.kind = AFTER_BATCH,
+                                          .batch = {.batch = batch->id, .n = batch->n}});
+    }
+}
+
+// accepted_upto says how far a producer's sequence reaches in this partition once the write is made:
+// up to right before its first record that only memory holds.
+static uint64_t accepted_upto(struct core *core, struct partition *p, struct producer *producer) {
+    uint64_t upto = producer->accepted;
+    for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
+        const struct batch *open = g->lanes[p->index].open;
+        if (open == NULL) {
+            continue;
+        }
+        for (size_t i = open->n_in_write; i < open->n; i++) {
+            const struct entry *e = &open->entries[i];
+            if (e->producer == producer) {
+                upto = e->seq - 1 < upto ? e->seq - 1 : upto;
+                break; // its later records here have larger sequences
+            }
+        }
+    }
+    return upto;
+}
+
+void partition_flush(struct core *core, struct partition *p) {
+    if (p->state != PARTITION_OWNED || (p->dirty == NULL && p->txn == NULL)) {
+        return;
+    }
+    touch_open(core, p);
+    struct batch *next;
+    for (struct batch *b = p->dirty; b != NULL; b = next) {
+        next = b->dirty_next;
+        b->dirty = false;
+        if (b->n_unemitted > 0) {
+            write_batch(core, p, b);
+        } else {
+            txn_delete(partition_txn(p), b->id);
+            dispatch_forget_batch(core, b);
+        }
+    }
+    p->dirty = p->dirty_tail = NULL;
+    for (size_t i = 0; i < p->n_touched; i++) {
+        txn_producer(partition_txn(p), slice_of(p->touched[i]->name),
+                     accepted_upto(core, p, p->touched[i]));
+    }
+    p->n_touched = 0;
+    struct txn *txn = p->txn;
+    p->txn = NULL;
+    txn->epoch = p->epoch;
+    txn->cseq = ++p->cseq;
+    txn->oseq = p->oseq;
+    core->status->writes++;
+    core->io->write(core->io->arg, &txn);
+}
+
+static void batch_is_durable(struct core *core, uint64_t id, size_t n) {
+    struct batch *batch;
+    HASH_FIND(hh, core->batches, &id, sizeof(id), batch);
+    if (batch == NULL) {
+        return;
+    }
+    for (; batch->n_durable < n; batch->n_durable++) {
+        struct entry *e = &batch->entries[batch->n_durable];
+        if (e->producer != NULL) {
+            producer_durable(e->producer, e->seq);
+        }
+    }
+    dispatch_batch(core, batch);
+}
+
+void partition_written(struct core *core, struct partition *p, uint64_t cseq) {
+    while (p->n_after > 0 && p->after[p->after_head].cseq <= cseq) {
+        struct after after = p->after[p->after_head];
+        p->after_head = (p->after_head + 1) % p->cap_after;
+        p->n_after--;
+        switch (after.kind) {
+        case AFTER_BATCH:
+            batch_is_durable(core, after.batch.batch, after.batch.n);
+            break;
+        case AFTER_SEQ:
+            producer_durable(after.seq.producer, after.seq.seq);
+            break;
+        case AFTER_OUT:
+            deliver_durable(core, p, after.out.last_oseq, after.out.n, after.out.blob);
+            break;
+        case AFTER_TAKEN:
+            roster_taken(core, route_slice(&after.taken.route), after.taken.batch, after.taken.call);
+            break;
+        }
+    }
+}
+
+void partition_forget(struct core *core, struct partition *p) {
+    for (; p->n_after > 0; p->n_after--) {
+        struct after *after = &p->after[p->after_head];
+        if (after->kind == AFTER_OUT) {
+            free((char *)after->out.blob.p);
+        }
+        p->after_head = (p->after_head + 1) % p->cap_after;
+    }
+    free(p->after);
+    p->after = NULL;
+    p->after_head = p->cap_after = 0;
+    txn_free(p->txn);
+    p->txn = NULL;
+    p->dirty = p->dirty_tail = NULL;
+    free(p->touched);
+    p->touched = NULL;
+    p->n_touched = p->cap_touched = 0;
+    deliver_forget(core, p);
+}

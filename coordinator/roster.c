@@ -1,0 +1,254 @@
+// Workers we know. Invariant: a worker is in the free list exactly when it may be sent one more call:
+// connected, not resting, with credit in calls and in bytes. The list is used round robin.
+// Called by core (messages, tick) and dispatch (load, unload).
+#include "coordinator/roster.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "coordinator/collect.h"
+#include "coordinator/dispatch.h"
+
+#include <assert.h>
+#include <msgpack.h>
+#include <stdlib.h>
+
+#define HEARTBEATS_TO_LOSE 3
+#define TAKEN_MAX_BYTES (1024 * 1024) // bound of the field in messages.def
+
+static void update_free(struct core *core, struct worker *w) {
+    bool has_credit = !w->lost && !w->resting && w->n_inflight < w->max_inflight &&
+                      (w->n_bytes < w->max_bytes || w->n_inflight == 0);
+    if (has_credit && !w->has_credit) {
+        DL_APPEND2(core->free_workers, w, free_prev, free_next);
+    } else if (!has_credit && w->has_credit) {
+        DL_DELETE2(core->free_workers, w, free_prev, free_next);
+    }
+    w->has_credit = has_credit;
+}
+
+struct worker *roster_find(struct core *core, struct slice route) {
+    struct worker *w;
+    HASH_FIND(hh, core->workers, route.p, route.n, w);
+    return w != NULL && !w->lost ? w : NULL;
+}
+
+void roster_seen(struct core *core, struct worker *worker) {
+    worker->seen_us = core->now_us;
+}
+
+void roster_rest(struct core *core, struct worker *worker) {
+    worker->resting = true;
+    update_free(core, worker);
+}
+
+void roster_go_on(struct core *core, struct worker *worker) {
+    worker->resting = false;
+    update_free(core, worker);
+}
+
+void roster_load(struct core *core, struct worker *worker, struct call *call) {
+    call->worker = worker;
+    DL_APPEND2(worker->calls, call, worker_prev, worker_next);
+    worker->n_inflight++;
+    worker->n_bytes += call->n_bytes;
+    if (worker->has_credit) { // to the end: round robin
+        DL_DELETE2(core->free_workers, worker, free_prev, free_next);
+        worker->has_credit = false;
+    }
+    update_free(core, worker);
+}
+
+void roster_unload(struct core *core, struct call *call) {
+    struct worker *w = call->worker;
+    DL_DELETE2(w->calls, call, worker_prev, worker_next);
+    w->n_inflight--;
+    w->n_bytes -= call->n_bytes;
+    call->worker = NULL;
+    update_free(core, w);
+}
+
+void roster_lose(struct core *core, struct worker *worker, const char *reason) {
+    if (worker->lost) {
+        return;
+    }
+    worker->lost = true;
+    update_free(core, worker);
+    core->status->workers_lost++;
+    log_warn("worker.lost", "worker=%s reason=%s inflight=%lld", worker->name, reason,
+             (long long)worker->n_inflight);
+}
+
+void roster_free(struct core *core, struct worker *worker) {
+    assert(worker->calls == NULL);
+    if (worker->has_credit) {
+        DL_DELETE2(core->free_workers, worker, free_prev, free_next);
+    }
+    HASH_DEL(core->workers, worker);
+    free(worker->name);
+    buf_free(&worker->taken);
+    free(worker);
+}
+
+// claim_held takes over the calls that a worker says it holds; what nobody waits for is TAKEN.
+static void claim_held(struct core *core, struct worker *worker, struct slice held) {
+    msgpack_unpacked unpacked;
+    msgpack_unpacked_init(&unpacked);
+    if (held.n > 0 && msgpack_unpack_next(&unpacked, held.p, held.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
+        unpacked.data.type == MSGPACK_OBJECT_ARRAY) {
+        const msgpack_object_array *list = &unpacked.data.via.array;
+        for (size_t i = 0; i < list->size; i++) {
+            const msgpack_object_array *pair = &list->ptr[i].via.array;
+            if (list->ptr[i].type != MSGPACK_OBJECT_ARRAY || pair->size != 2 ||
+                pair->ptr[0].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+                pair->ptr[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER) {
+                continue;
+            }
+            uint64_t id = pair->ptr[0].via.u64;
+            struct batch *batch;
+            HASH_FIND(hh, core->batches, &id, sizeof(id), batch);
+            if (batch != NULL) {
+                dispatch_claim(core, batch, (uint32_t)pair->ptr[1].via.u64, worker);
+            } else {
+                roster_taken(core, route_slice(&worker->route), id, pair->ptr[1].via.u64);
+            }
+        }
+    }
+    msgpack_unpacked_destroy(&unpacked);
+}
+
+// settle_former deals with what an earlier connection of the same worker left: the same process no
+// longer knows of a call that it did not claim, so it was never received; a process that was started
+// anew will never answer.
+static void settle_former(struct core *core, struct worker *former, bool same_process) {
+    struct call *call, *next;
+    DL_FOREACH_SAFE2(former->calls, call, next, worker_next) {
+        if (same_process) {
+            dispatch_return(core, call);
+        } else {
+            collect_lost(core, call);
+        }
+    }
+    if (!former->lost) {
+        roster_lose(core, former, "reconnected");
+    }
+}
+
+static struct worker *find_former(struct core *core, const struct worker *worker) {
+    for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        bool same_process = w->incarnation == worker->incarnation;
+        if (w != worker && slice_is(slice_of(worker->name), w->name) &&
+            (same_process || (w->lost && w->incarnation < worker->incarnation))) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static struct worker *worker_new(struct core *core, struct slice route) {
+    struct worker *w = mem_zalloc(sizeof(*w));
+    route_set(&w->route, route);
+    buf_init(&w->taken, TAKEN_MAX_BYTES);
+    HASH_ADD(hh, core->workers, route.bytes, w->route.n, w);
+    return w;
+}
+
+void roster_hello(struct core *core, struct slice route, const struct message_hello *hello) {
+    struct worker *w;
+    HASH_FIND(hh, core->workers, route.p, route.n, w);
+    if (w == NULL) {
+        w = worker_new(core, route);
+        log_info("worker.hello", "worker=%.*s max_inflight=%llu version=%.*s", SLICE_FMT(hello->worker),
+                 (unsigned long long)hello->max_inflight, SLICE_FMT(hello->version));
+    }
+    free(w->name);
+    w->name = slice_dup(hello->worker);
+    w->incarnation = hello->incarnation;
+    w->max_inflight = (int64_t)hello->max_inflight;
+    w->max_bytes = hello->max_bytes < INT64_MAX ? (int64_t)hello->max_bytes : INT64_MAX;
+    w->lost = w->resting = false;
+    w->seen_us = core->now_us;
+    struct message welcome = {
+        .kind = MESSAGE_WELCOME,
+        .welcome = {.coordinator = slice_of(core->config->name),
+                    .heartbeat_ms = (uint64_t)core->config->heartbeat_ms},
+    };
+    if (core->io->send(core->io->arg, route, &welcome) != 0) {
+        roster_lose(core, w, "unreachable");
+        return;
+    }
+    claim_held(core, w, hello->held);
+    for (struct worker *former; (former = find_former(core, w)) != NULL;) {
+        settle_former(core, former, former->incarnation == w->incarnation);
+        roster_free(core, former);
+    }
+    update_free(core, w);
+}
+
+void roster_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call) {
+    struct worker *w = roster_find(core, route);
+    if (w == NULL) {
+        return; // it will name the call in its next HELLO
+    }
+    unsigned char pair[1 + 9 + 9] = {0x92};
+    size_t n = 1;
+    const uint64_t numbers[2] = {batch, call};
+    for (int i = 0; i < 2; i++) { // msgpack uint 64
+        pair[n++] = 0xCF;
+        for (int shift = 56; shift >= 0; shift -= 8) {
+            pair[n++] = (unsigned char)(numbers[i] >> shift);
+        }
+    }
+    if (buf_add(&w->taken, pair, n) == 0) {
+        w->n_taken++;
+    }
+}
+
+static void send_taken(struct core *core, struct worker *w) {
+    struct buf *calls = &core->scratch;
+    buf_clear(calls);
+    unsigned char head[5] = {0xDD, (unsigned char)(w->n_taken >> 24), (unsigned char)(w->n_taken >> 16),
+                             (unsigned char)(w->n_taken >> 8), (unsigned char)w->n_taken};
+    int rc = buf_add(calls, head, sizeof(head));
+    rc |= buf_add_slice(calls, buf_slice(&w->taken));
+    assert(rc == 0);
+    struct message message = {.kind = MESSAGE_TAKEN, .taken = {.calls = buf_slice(calls)}};
+    buf_clear(&w->taken);
+    w->n_taken = 0;
+    if (core->io->send(core->io->arg, route_slice(&w->route), &message) != 0) {
+        roster_lose(core, w, "unreachable");
+    }
+}
+
+void roster_flush(struct core *core) {
+    for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        if (w->n_taken > 0 && !w->lost) {
+            send_taken(core, w);
+        }
+    }
+}
+
+static void give_up_calls(struct core *core, struct worker *w) {
+    struct call *call, *next;
+    DL_FOREACH_SAFE2(w->calls, call, next, worker_next) {
+        int64_t lost_us = call->batch->lane->group->model->options.worker_lost_ms * 1000;
+        int64_t since_us = call->sent_us > w->seen_us ? call->sent_us : w->seen_us;
+        if (core->now_us - since_us >= lost_us) {
+            collect_lost(core, call);
+        }
+    }
+}
+
+void roster_tick(struct core *core) {
+    int64_t silence_us = HEARTBEATS_TO_LOSE * core->config->heartbeat_ms * 1000;
+    struct worker *w, *next;
+    HASH_ITER(hh, core->workers, w, next) {
+        if (!w->lost && core->now_us - w->seen_us > silence_us) {
+            roster_lose(core, w, "silent");
+        }
+        if (w->lost) {
+            give_up_calls(core, w);
+            if (w->calls == NULL) {
+                roster_free(core, w);
+            }
+        }
+    }
+}
