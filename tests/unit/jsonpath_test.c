@@ -1,4 +1,4 @@
-// jsonpath: cases of our own as a table, and the public compliance suite of RFC 9535 where it is
+// jsonpath: cases/jsonpath.test, limits, and the public compliance suite of RFC 9535 where it is
 // found: $HEADRACE_DATA/jsonpath-cts.json or ../../shared/data/jsonpath-cts.json.
 #include "common/json.h"
 #include "common/jsonpath.h"
@@ -29,119 +29,72 @@ static struct json_object *answer(const struct jsonpath *path, struct json_objec
     return found;
 }
 
-struct query_case {
-    const char *name;
-    const char *query;
-    const char *document;
-    const char *want; // a JSON array of what is found
-};
-
-static const struct query_case query_cases[] = {
-    {"the root", "$", "1", "[1]"},
-    {"the root may be null", "$", "null", "[null]"},
-    {"a dotted name", "$.a.b", "{\"a\":{\"b\":1}}", "[1]"},
-    {"a name that is not ASCII", "$.\xC3\xA4", "{\"\xC3\xA4\":1}", "[1]"},
-    {"a name not there", "$.a", "{\"b\":1}", "[]"},
-    {"a member that is null is found", "$.a", "{\"a\":null}", "[null]"},
-    {"a name on an array", "$.a", "[1]", "[]"},
-    {"single quotes", "$['a b']", "{\"a b\":1}", "[1]"},
-    {"double quotes", "$[\"a'b\"]", "{\"a'b\":1}", "[1]"},
-    {"a quote escaped", "$['a\\'b']", "{\"a'b\":1}", "[1]"},
-    {"every escape", "$[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00E4\"]",
-     "{\"\\\"\\\\/\\b\\f\\n\\r\\t\xC3\xA4\":1}", "[1]"},
-    {"a surrogate pair", "$['\\uD83D\\uDE00']", "{\"\xF0\x9F\x98\x80\":1}", "[1]"},
-    {"a name with NUL is nobody's", "$['a\\u0000']", "{\"a\":1}", "[]"},
-    {"the empty name", "$['']", "{\"\":1}", "[1]"},
-    {"an index", "$[1]", "[1,2,3]", "[2]"},
-    {"an index from the end", "$[-1]", "[1,2,3]", "[3]"},
-    {"an index out of range", "$[3,-4]", "[1,2,3]", "[]"},
-    {"an index on an object", "$[0]", "{\"0\":1}", "[]"},
-    {"a wildcard on an array", "$[*]", "[1,[2]]", "[1,[2]]"},
-    {"a wildcard on an object", "$.*", "{\"b\":1,\"a\":2}", "[1,2]"},
-    {"a wildcard on a scalar", "$.*", "\"x\"", "[]"},
-    {"a slice", "$[1:3]", "[0,1,2,3]", "[1,2]"},
-    {"a slice with a step", "$[::2]", "[0,1,2,3,4]", "[0,2,4]"},
-    {"a slice backwards", "$[::-1]", "[0,1,2]", "[2,1,0]"},
-    {"a slice backwards with bounds", "$[5:1:-2]", "[0,1,2,3,4,5,6]", "[5,3]"},
-    {"a slice from the end", "$[-2:]", "[0,1,2]", "[1,2]"},
-    {"a slice with step zero", "$[::0]", "[0,1,2]", "[]"},
-    {"a slice with the largest bounds", "$[-9007199254740991:9007199254740991:9007199254740991]",
-     "[0,1,2]", "[0]"},
-    {"a slice with spaces", "$[ 1 : 3 : 1 ]", "[0,1,2,3]", "[1,2]"},
-    {"a union keeps its order and repeats", "$[2,0,'a',0]", "[0,1,2]", "[2,0,0]"},
-    {"descendants of a name", "$..a", "{\"a\":{\"a\":1},\"b\":[{\"a\":2}]}", "[{\"a\":1},1,2]"},
-    {"all descendants", "$..*", "[[1],{\"a\":2}]", "[[1],{\"a\":2},1,2]"},
-    {"descendants by a union", "$..[0,'a']", "[{\"a\":1},2]", "[{\"a\":1},1]"},
-    {"descendants twice", "$..[*]..a", "[{\"a\":{\"a\":1}}]", "[{\"a\":1},1,1]"},
-    {"space between segments", "$ .a\n[0]", "{\"a\":[1]}", "[1]"},
-};
-
-static void test_query(void **state) {
-    for (size_t i = 0; i < sizeof(query_cases) / sizeof(query_cases[0]); i++) {
-        const struct query_case *c = &query_cases[i];
-        struct error why = {""};
-        struct jsonpath *path = jsonpath_compile(slice_of(c->query), &why);
-        if (path == NULL) {
-            fail_msg("%s: refused: %s", c->name, why.text);
-        }
-        struct json_object *root;
-        assert_int_equal(json_parse(slice_of(c->document), &root, NULL), 0);
-        struct json_object *found = answer(path, root);
-        const char *got = json_object_to_json_string_ext(found, JSON_C_TO_STRING_PLAIN |
-                                                                    JSON_C_TO_STRING_NOSLASHESCAPE);
-        if (strcmp(got, c->want) != 0) {
-            fail_msg("%s: got %s, want %s", c->name, got, c->want);
-        }
-        json_object_put(found);
-        json_object_put(root);
-        jsonpath_free(path);
+static char *read_file(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) {
+        return NULL;
     }
+    char *text = mem_zalloc(MOST_FILE);
+    size_t n = fread(text, 1, MOST_FILE - 1, f);
+    fclose(f);
+    assert_true(n > 0);
+    return text;
 }
 
-static void test_refused(void **state) {
-    static const struct {
-        const char *name;
-        const char *query;
-        const char *why;
-    } cases[] = {
-        {"nothing", "", "offset 0: got the end, want '$'"},
-        {"no root", "a", "offset 0: got 'a', want '$'"},
-        {"space before", " $", "offset 0: got byte 0x20, want '$'"},
-        {"space after", "$ ", "offset 2: got the end"},
-        {"a filter", "$[?@.a]",
-         "offset 2: got '?', want a name, an index, a slice or '*': filters "
-         "are not supported yet"},
-        {"a filter in a union", "$..[0,?@]", "filters are not supported yet"},
-        {"a dot at the end", "$.", "offset 2: got the end, want a member's name"},
-        {"a dash in a short name", "$.a-b", "offset 3: got '-'"},
-        {"a digit first in a short name", "$.1", "offset 2: got '1'"},
-        {"space after a dot", "$. a", "offset 2: got byte 0x20"},
-        {"three dots", "$...a", "offset 3: got '.'"},
-        {"a bracket not closed", "$[0", "offset 3: got the end, want ',' or ']'"},
-        {"empty brackets", "$[]", "offset 2: got ']', want a quoted name"},
-        {"a trailing comma", "$[0,]", "offset 4: got ']'"},
-        {"a name without quotes", "$[a]", "offset 2: got 'a'"},
-        {"a leading zero", "$[01]", "offset 3: got '1'"},
-        {"minus zero", "$[-0]", "offset 3: got '0'"},
-        {"an index past I-JSON", "$[9007199254740992]", "offset 2: got an integer past 2^53-1"},
-        {"a step of many digits", "$[::99999999999999999999]", "past 2^53-1"},
-        {"three colons", "$[:::]", "offset 4: got ':'"},
-        {"the other quote escaped", "$['\\\"']", "offset 4: got '\"'"},
-        {"an unknown escape", "$['\\x']", "offset 4: got 'x'"},
-        {"a line feed in a name", "$['\n']", "offset 3: got byte 0x0a"},
-        {"a name not closed", "$['a", "offset 4: got the end, want a quote"},
-        {"a lone second half", "$['\\uDC00']", "surrogate pair"},
-        {"a lone first half", "$['\\uD800']", "surrogate pair"},
-        {"two first halves", "$['\\uD800\\uD800']", "surrogate pair"},
-        {"bad UTF-8", "$['\xFF']", "offset 3: got bytes that are not UTF-8"},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct error why = {""};
-        struct jsonpath *path = jsonpath_compile(slice_of(cases[i].query), &why);
-        if (path != NULL || strstr(why.text, cases[i].why) == NULL) {
-            fail_msg("%s: got '%s', want '%s'", cases[i].name, why.text, cases[i].why);
+// check_case runs one line of cases/jsonpath.test and returns whether all is as it says.
+static bool check_case(struct json_object *test) {
+    struct error why = {""};
+    struct slice error = json_text(json_get(test, "error"));
+    struct jsonpath *path = jsonpath_compile(json_text(json_get(test, "query")), &why);
+    if (path == NULL || error.n > 0) {
+        bool ok = path == NULL && error.n > 0 && strstr(why.text, error.p) != NULL;
+        if (!ok) {
+            print_message("got '%s', want '%.*s'\n", why.text, SLICE_FMT(error));
         }
+        jsonpath_free(path);
+        return ok;
     }
+    struct json_object *found = answer(path, json_get(test, "document"));
+    bool ok = json_object_equal(found, json_get(test, "found"));
+    if (!ok) {
+        print_message("found %s\n", json_object_to_json_string(found));
+    }
+    json_object_put(found);
+    jsonpath_free(path);
+    return ok;
+}
+
+static void test_cases(void **state) {
+    char *text = read_file("cases/jsonpath.test");
+    assert_non_null(text);
+    size_t n_failed = 0, n_run = 0;
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (line[0] == '#') {
+            continue;
+        }
+        struct json_object *test;
+        struct error why = {""};
+        if (json_parse(slice_of(line), &test, &why) != 0) {
+            fail_msg("%s: %s", line, why.text);
+        }
+        n_run++;
+        if (!check_case(test)) {
+            print_message("failed: %s\n", json_text(json_get(test, "name")).p);
+            n_failed++;
+        }
+        json_object_put(test);
+    }
+    free(text);
+    assert_true(n_run > 0);
+    assert_int_equal(n_failed, 0);
+}
+
+static void test_bad_utf8(void **state) {
+    struct error why = {""};
+    assert_null(jsonpath_compile(slice_of("$['\xFF']"), &why));
+    assert_string_equal(why.text, "offset 3: got bytes that are not UTF-8, want UTF-8");
     jsonpath_free(NULL);
 }
 
@@ -172,15 +125,7 @@ static char *read_suite(void) {
     char path[4096];
     snprintf(path, sizeof(path), "%s/jsonpath-cts.json",
              folder != NULL ? folder : "../../shared/data");
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) {
-        return NULL;
-    }
-    char *text = mem_zalloc(MOST_FILE);
-    size_t n = fread(text, 1, MOST_FILE - 1, f);
-    fclose(f);
-    assert_true(n > 0);
-    return text;
+    return read_file(path);
 }
 
 // is_right asks whether found is the case's result, or one of its results.
@@ -247,8 +192,8 @@ static void test_compliance_suite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_query),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_bad_utf8),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_compliance_suite),
     };
