@@ -1,0 +1,618 @@
+// Answers into items. Invariant: a value reaches a record only by the number that its item carries;
+// where the numbers leave a doubt, nothing is kept and the record is asked again. Reads in three
+// passes: find the JSON values, list their items, judge the numbers; then cast each value.
+// Called by the worker's wiring, tests and the fuzz target; never keeps a pointer into the text.
+#include "worker/parse.h"
+
+#include "common/json.h"
+#include "common/jsonpath.h"
+#include "common/mem.h"
+#include "proto/record.h"
+#include "worker/prompt.h"
+#include "worker/value.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ITEMS_MAX (4 * MODEL_BATCH_MAX) // more items than this in one answer are not read
+#define VALUES_MAX ITEMS_MAX            // JSON values in one answer
+#define FAILED_VALUES_MAX 64            // brackets that turn out to be no JSON: keeps the time linear
+#define PATH_NODES_MAX 200000           // nodes that response.path may walk through
+#define PAYLOAD_MAX (16 * 1024 * 1024)  // one record's values
+
+struct item {
+    struct json_object *json; // borrowed from one of the parser's roots
+    int64_t index;            // as answered, then put right
+    bool has_index;
+    bool ignored;
+};
+
+struct parser {
+    struct json_object *roots[VALUES_MAX]; // owned: what items borrow from
+    size_t n_roots;
+    struct item items[ITEMS_MAX];
+    size_t n_items;
+    bool overflow;                     // there were more items than ITEMS_MAX
+    struct item *first[MODEL_BATCH_MAX]; // the item of each record
+    bool clash[MODEL_BATCH_MAX];       // two items that differ
+    struct buf payload;
+};
+
+struct parser *parser_new(void) {
+    struct parser *p = mem_zalloc(sizeof(*p));
+    buf_init(&p->payload, PAYLOAD_MAX);
+    return p;
+}
+
+static void parser_clear(struct parser *p) {
+    for (size_t i = 0; i < p->n_roots; i++) {
+        json_object_put(p->roots[i]);
+    }
+    p->n_roots = 0;
+    p->n_items = 0;
+    p->overflow = false;
+}
+
+void parser_free(struct parser *parser) {
+    if (parser != NULL) {
+        parser_clear(parser);
+        buf_free(&parser->payload);
+        free(parser);
+    }
+}
+
+// warn adds the name of a repair, once.
+static void warn(struct parsed *out, const char *name) {
+    if (strstr(out->warning, name) != NULL) {
+        return;
+    }
+    size_t n = strlen(out->warning);
+    snprintf(out->warning + n, sizeof(out->warning) - n, "%s%s", n > 0 ? " " : "", name);
+}
+
+static void fail(struct parsed *out, enum outcome outcome, const char *detail) {
+    out->outcome = outcome;
+    snprintf(out->detail, sizeof(out->detail), "%s", detail);
+}
+
+// ---- The items of one JSON value --------------------------------------------------------------
+
+static bool index_of(struct json_object *field, int64_t *index) {
+    if (json_object_is_type(field, json_type_int)) {
+        *index = json_object_get_int64(field);
+        return true;
+    }
+    struct slice s = slice_trim(json_text(field));
+    if (s.n == 0 || s.n > 9) {
+        return false;
+    }
+    *index = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9') {
+            return false;
+        }
+        *index = *index * 10 + (s.p[i] - '0');
+    }
+    return true;
+}
+
+static void item_add(struct parser *p, const struct question *q, struct json_object *json) {
+    if (p->n_items == ITEMS_MAX) {
+        p->overflow = true;
+        return;
+    }
+    struct item *item = &p->items[p->n_items++];
+    *item = (struct item){.json = json};
+    struct json_object *field = json_get(json, q->model->options.response_index_field);
+    item->has_index = field != NULL && index_of(field, &item->index);
+}
+
+static void items_of_array(struct parser *p, const struct question *q, struct json_object *array) {
+    size_t n = json_object_array_length(array);
+    for (size_t i = 0; i < n && !p->overflow; i++) {
+        item_add(p, q, json_object_array_get_idx(array, i));
+    }
+}
+
+static bool is_item(const struct question *q, struct json_object *object) {
+    struct json_object *member;
+    if (json_object_object_get_ex(object, q->model->options.response_index_field, &member)) {
+        return true;
+    }
+    for (size_t i = 0; i < q->model->n_output; i++) {
+        if (json_object_object_get_ex(object, prompt_value_field(q->model, i), &member)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// only_array returns the one array among an object's members, or NULL.
+static struct json_object *only_array(struct json_object *object) {
+    struct json_object *found = NULL;
+    json_object_object_foreach(object, name, member) {
+        (void)name;
+        if (json_object_is_type(member, json_type_array)) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = member;
+        }
+    }
+    return found;
+}
+
+struct finding {
+    struct parser *parser;
+    const struct question *question;
+};
+
+static int on_found(void *arg, struct json_object *value) {
+    struct finding *f = arg;
+    item_add(f->parser, f->question, value);
+    return 0;
+}
+
+// items_by_default reads `$[*]`: an array's elements; or an object that is an item itself, or that
+// holds "items" (what our JSON Schema asks for), or one array whatever its name.
+static void items_by_default(struct parser *p, const struct question *q, struct json_object *root,
+                             struct parsed *out) {
+    if (json_object_is_type(root, json_type_array)) {
+        items_of_array(p, q, root);
+        return;
+    }
+    struct json_object *items = json_get(root, "items");
+    bool ours = json_object_is_type(items, json_type_array) &&
+                json_object_object_length(root) == 1;
+    if (!ours && json_object_is_type(root, json_type_object) && is_item(q, root)) {
+        item_add(p, q, root);
+        return;
+    }
+    if (json_object_is_type(items, json_type_array)) {
+        items_of_array(p, q, items);
+        return;
+    }
+    if (json_object_is_type(root, json_type_object)) {
+        struct json_object *array = only_array(root);
+        if (array != NULL) {
+            warn(out, "wrapped");
+            items_of_array(p, q, array);
+        }
+    }
+}
+
+static bool is_default_path(const struct model *model) {
+    return model->response_path == NULL || strcmp(model->options.response_path, "$[*]") == 0;
+}
+
+// items_of lists the items of one JSON value and takes it.
+static void items_of(struct parser *p, const struct question *q, struct json_object **root,
+                     struct parsed *out) {
+    struct json_object *value = *root;
+    p->roots[p->n_roots++] = value;
+    *root = NULL;
+    if (is_default_path(q->model)) {
+        items_by_default(p, q, value, out);
+        return;
+    }
+    size_t before = p->n_items;
+    struct finding f = {.parser = p, .question = q};
+    long n = jsonpath_query(q->model->response_path, value, PATH_NODES_MAX, on_found, &f);
+    if (n < 0) {
+        p->n_items = before; // a path that never ends finds nothing
+        p->overflow = true;
+    } else if (n == 0 && q->model->options.structured_output == STRUCTURED_REQUIRED) {
+        items_by_default(p, q, value, out); // the schema's shape, whatever the path
+    }
+}
+
+// ---- The JSON values in a text ----------------------------------------------------------------
+
+// balanced returns how many bytes the array or object at the start of s takes, or 0 if it does not
+// end. Strings are skipped; whether brackets match in kind is json_parse's business.
+static size_t balanced(struct slice s) {
+    size_t depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (in_string) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                in_string = false;
+            }
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            depth++;
+        } else if ((c == ']' || c == '}') && --depth == 0) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+static bool is_opening(char c) {
+    return c == '[' || c == '{';
+}
+
+// rescue walks into an array or object that is not JSON as a whole and keeps the whole objects of
+// arrays in it. Returns how many bytes it went over.
+static size_t rescue(struct parser *p, const struct question *q, struct slice s, size_t *n_failed,
+                     struct parsed *out) {
+    size_t i = 1;
+    if (s.p[0] == '{') { // never take an object out of a broken item: only arrays hold items
+        while (i < s.n && s.p[i] != '[') {
+            i++;
+        }
+        return i;
+    }
+    while (i < s.n && p->n_roots < VALUES_MAX) {
+        if (s.p[i] == '[') {
+            return i; // a nested array is a value of its own
+        }
+        if (s.p[i] == ']') {
+            return i + 1;
+        }
+        if (s.p[i] != '{') {
+            i++;
+            continue;
+        }
+        struct slice rest = slice_sub(s, i, s.n);
+        size_t n = balanced(rest);
+        if (n == 0) {
+            return s.n;
+        }
+        struct json_object *json = NULL;
+        if (json_parse(slice_sub(rest, 0, n), &json, NULL) == 0) {
+            size_t before = p->n_items;
+            if (is_item(q, json)) {
+                p->roots[p->n_roots++] = json;
+                item_add(p, q, json);
+            } else {
+                json_object_put(json);
+            }
+            if (p->n_items > before) {
+                warn(out, "repaired");
+            }
+        } else if (++*n_failed > FAILED_VALUES_MAX) {
+            return s.n;
+        }
+        i += n;
+    }
+    return i;
+}
+
+// values_find lists the items of every JSON array or object in a text that is not JSON as a whole.
+static void values_find(struct parser *p, const struct question *q, struct slice text,
+                        struct parsed *out) {
+    size_t n_failed = 0, n_with_items = 0;
+    bool prose = false; // there is text outside of arrays and objects
+    for (size_t i = 0; i < text.n && n_failed <= FAILED_VALUES_MAX && p->n_roots < VALUES_MAX;) {
+        if (!is_opening(text.p[i])) {
+            prose |= strchr(" \t\r\n,]}", text.p[i]) == NULL || text.p[i] == '\0';
+            i++;
+            continue;
+        }
+        struct slice rest = slice_sub(text, i, text.n);
+        size_t n = balanced(rest);
+        size_t before = p->n_items;
+        struct json_object *json = NULL;
+        if (n > 0 && json_parse(slice_sub(rest, 0, n), &json, NULL) == 0) {
+            struct parsed quiet = {0}; // a value without items may be prose: its repairs do not count
+            items_of(p, q, &json, &quiet);
+            bool any = false;
+            for (size_t k = before; k < p->n_items; k++) {
+                any |= json_object_is_type(p->items[k].json, json_type_object);
+            }
+            if (!any) {
+                p->n_items = before; // "see [1]" is no answer
+                prose = true;
+            } else if (quiet.warning[0] != '\0') {
+                warn(out, quiet.warning);
+            }
+            i += n;
+        } else {
+            n_failed++;
+            struct slice broken = n > 0 ? slice_sub(rest, 0, n) : rest;
+            i += rescue(p, q, broken, &n_failed, out);
+            if (n == 0 && p->n_items > before) {
+                warn(out, "cut-array");
+            }
+        }
+        n_with_items += p->n_items > before;
+    }
+    if (p->n_items == 0) {
+        return;
+    }
+    if (prose) {
+        warn(out, memmem(text.p, text.n, "```", 3) != NULL ? "code-fence" : "prose");
+    }
+    if (n_with_items > 1) {
+        warn(out, "several-values");
+    }
+}
+
+// ---- The numbers ------------------------------------------------------------------------------
+
+struct span {
+    size_t n;           // items with a number
+    int64_t least, most;
+};
+
+static struct span span_of(const struct parser *p) {
+    struct span s = {0};
+    for (size_t i = 0; i < p->n_items; i++) {
+        const struct item *item = &p->items[i];
+        if (item->has_index) {
+            s.least = s.n == 0 || item->index < s.least ? item->index : s.least;
+            s.most = s.n == 0 || item->index > s.most ? item->index : s.most;
+            s.n++;
+        }
+    }
+    return s;
+}
+
+// numbers_shift puts right numbers that are all off by the same. True when every record has exactly
+// one item then.
+static bool numbers_shift(struct parser *p, size_t count, int64_t shift) {
+    bool seen[MODEL_BATCH_MAX] = {0};
+    for (size_t i = 0; i < p->n_items; i++) {
+        int64_t k = p->items[i].index - shift - 1;
+        if (!p->items[i].has_index || k < 0 || k >= (int64_t)count || seen[k]) {
+            return false;
+        }
+        seen[k] = true;
+    }
+    for (size_t i = 0; i < p->n_items; i++) {
+        p->items[i].index -= shift;
+    }
+    return true;
+}
+
+// numbers_judge decides whether the numbers can be believed. Numbers of which some lie outside
+// 1..count, but which all fit into count places, may be the right ones moved along: then no item
+// is sure. (A rotation, or a shift of a part, cannot be seen from the numbers.)
+static bool numbers_judge(struct parser *p, const struct question *q, struct parsed *out) {
+    struct span s = span_of(p);
+    if (s.n == 0) {
+        if (q->count == 1 && p->n_items == 1 && q->model->options.response_best_effort) {
+            warn(out, "no-index");
+            p->items[0].has_index = true;
+            p->items[0].index = 1;
+            return true;
+        }
+        fail(out, OUTCOME_UNREADABLE, "");
+        snprintf(out->detail, sizeof(out->detail), "got %zu items, none of which has a number in '%.64s'",
+                 p->n_items, q->model->options.response_index_field);
+        return false;
+    }
+    bool outside = s.least < 1 || s.most > (int64_t)q->count;
+    bool fits = (uint64_t)s.most - (uint64_t)s.least < q->count;
+    if (!outside || !fits) {
+        return true;
+    }
+    int64_t shift = s.least - 1;
+    if (q->model->options.response_best_effort && p->n_items == q->count &&
+        numbers_shift(p, q->count, shift)) {
+        char name[48];
+        snprintf(name, sizeof(name), "shifted-index by %+" PRId64, shift);
+        warn(out, name);
+        return true;
+    }
+    fail(out, OUTCOME_SHIFTED, "");
+    snprintf(out->detail, sizeof(out->detail),
+             "got item numbers from %" PRId64 " to %" PRId64 ", want 1 to %zu", s.least, s.most,
+             q->count);
+    return false;
+}
+
+// ---- The values -------------------------------------------------------------------------------
+
+static struct json_object *item_value(const struct question *q, const struct item *item, size_t column,
+                                      bool *there) {
+    struct json_object *value = NULL;
+    *there = json_object_is_type(item->json, json_type_object) &&
+             json_object_object_get_ex(item->json, prompt_value_field(q->model, column), &value);
+    return value;
+}
+
+static bool is_same_answer(const struct question *q, const struct item *a, const struct item *b) {
+    for (size_t i = 0; i < q->model->n_output; i++) {
+        bool there_a, there_b;
+        struct json_object *x = item_value(q, a, i, &there_a), *y = item_value(q, b, i, &there_b);
+        if (there_a != there_b || !json_object_equal(x, y)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// items_assign gives each item to the record of its number.
+static void items_assign(struct parser *p, const struct question *q, struct parsed *out) {
+    memset(p->first, 0, q->count * sizeof(p->first[0]));
+    memset(p->clash, 0, q->count * sizeof(p->clash[0]));
+    for (size_t i = 0; i < p->n_items; i++) {
+        struct item *item = &p->items[i];
+        if (!item->has_index) {
+            warn(out, "no-index");
+            continue;
+        }
+        if (item->index < 1 || item->index > (int64_t)q->count) {
+            warn(out, "out-of-range");
+            continue;
+        }
+        size_t k = (size_t)item->index - 1;
+        if (p->first[k] == NULL) {
+            p->first[k] = item;
+        } else if (is_same_answer(q, p->first[k], item)) {
+            warn(out, "repeated");
+        } else {
+            p->clash[k] = true;
+        }
+    }
+}
+
+static void add_item(struct parsed *out, uint64_t slot, enum outcome outcome, struct slice payload) {
+    if (item_pack(&out->items, slot, outcome, payload) != 0) {
+        fail(out, OUTCOME_UNREADABLE, "the answer's items are longer than a report may be");
+        return;
+    }
+    out->n_items++;
+}
+
+// cast_item packs one record's values, or says why not.
+static int cast_item(struct parser *p, const struct question *q, const struct item *item,
+                     struct error *why) {
+    buf_clear(&p->payload);
+    int rc = value_pack_array(&p->payload, q->model->n_output);
+    for (size_t i = 0; rc == 0 && i < q->model->n_output; i++) {
+        bool there;
+        struct json_object *value = item_value(q, item, i, &there);
+        if (!there) {
+            return error_set(why, -EINVAL, "column '%s': the item has no field '%s'",
+                             q->model->output[i].name, prompt_value_field(q->model, i));
+        }
+        rc = value_pack_answer(&q->model->output[i], value, &p->payload, why);
+    }
+    return rc == -EMSGSIZE ? error_set(why, rc, "the values are longer than %d bytes", PAYLOAD_MAX) : rc;
+}
+
+static void pack_record(struct parser *p, const struct question *q, size_t k, struct parsed *out) {
+    if (p->clash[k]) {
+        add_item(out, q->slots[k], OUTCOME_DUPLICATE, slice_of("the answer has different items for this record"));
+        return;
+    }
+    if (p->first[k] == NULL) {
+        return;
+    }
+    struct error why = {0};
+    if (cast_item(p, q, p->first[k], &why) == 0) {
+        add_item(out, q->slots[k], OUTCOME_OK, buf_slice(&p->payload));
+    } else {
+        add_item(out, q->slots[k], OUTCOME_BAD_VALUE, slice_of(why.text));
+    }
+}
+
+// ---- Whole answers ----------------------------------------------------------------------------
+
+// parse_text takes the whole text for the value of the only record's first column.
+static void parse_text(struct parser *p, const struct question *q, struct slice text,
+                       struct parsed *out) {
+    struct json_object *value = json_object_new_string_len(text.p, (int)text.n);
+    struct error why = {0};
+    buf_clear(&p->payload);
+    int rc = value_pack_array(&p->payload, q->model->n_output);
+    rc = rc != 0 ? rc : value_pack_answer(&q->model->output[0], value, &p->payload, &why);
+    for (size_t i = 1; rc == 0 && i < q->model->n_output; i++) {
+        rc = value_pack_answer(&q->model->output[i], NULL, &p->payload, &why);
+    }
+    json_object_put(value);
+    if (rc == 0) {
+        add_item(out, q->slots[0], OUTCOME_OK, buf_slice(&p->payload));
+    } else {
+        add_item(out, q->slots[0], OUTCOME_BAD_VALUE, slice_of(why.text));
+    }
+}
+
+// parse_bare takes a JSON scalar for the value of a single prompt with one column. False: it is not.
+static bool parse_bare(struct parser *p, const struct question *q, struct json_object *root,
+                       struct parsed *out) {
+    if (q->batched || q->model->n_output != 1 || root == NULL ||
+        json_object_is_type(root, json_type_array) || json_object_is_type(root, json_type_object)) {
+        return false;
+    }
+    struct error why = {0};
+    buf_clear(&p->payload);
+    int rc = value_pack_array(&p->payload, 1);
+    rc = rc != 0 ? rc : value_pack_answer(&q->model->output[0], root, &p->payload, &why);
+    add_item(out, q->slots[0], rc == 0 ? OUTCOME_OK : OUTCOME_BAD_VALUE,
+             rc == 0 ? buf_slice(&p->payload) : slice_of(why.text));
+    return true;
+}
+
+// single_judge: the answer to a single prompt needs no number, but must be the only one.
+static void single_judge(struct parser *p) {
+    for (size_t i = 0; i < p->n_items; i++) {
+        p->items[i].has_index = true;
+        p->items[i].index = 1;
+    }
+}
+
+// judge turns listed items into a report's items.
+static void judge(struct parser *p, const struct question *q, struct parsed *out) {
+    if (!q->batched) {
+        single_judge(p);
+    } else if (!numbers_judge(p, q, out)) {
+        return;
+    }
+    items_assign(p, q, out);
+    for (size_t k = 0; k < q->count && out->outcome == OUTCOME_OK; k++) {
+        pack_record(p, q, k, out);
+    }
+}
+
+static void parse_json(struct parser *p, const struct question *q, struct slice text,
+                       struct parsed *out) {
+    struct json_object *root = NULL;
+    if (json_parse(text, &root, NULL) == 0) {
+        if (parse_bare(p, q, root, out)) {
+            json_object_put(root);
+            return;
+        }
+        items_of(p, q, &root, out);
+        if (p->n_items == 0 && !p->overflow) {
+            bool empty = json_object_is_type(p->roots[0], json_type_array) &&
+                         json_object_array_length(p->roots[0]) == 0;
+            fail(out, empty ? OUTCOME_EMPTY : OUTCOME_UNREADABLE,
+                 "the answer has no items where 'response.path' looks");
+        }
+    } else {
+        values_find(p, q, text, out);
+        if (p->n_items == 0) {
+            fail(out, OUTCOME_UNREADABLE, "the answer is not JSON, nor does it hold JSON items");
+        }
+    }
+    if (p->overflow) {
+        fail(out, OUTCOME_UNREADABLE, "the answer has more items than can be meant");
+    }
+    if (out->outcome == OUTCOME_OK) {
+        judge(p, q, out);
+    }
+}
+
+void parse_answer(struct parser *parser, const struct question *question, struct slice text,
+                  struct parsed *out) {
+    assert(question->count >= 1 && question->count <= MODEL_BATCH_MAX);
+    out->outcome = OUTCOME_OK;
+    out->n_items = 0;
+    out->detail[0] = out->warning[0] = '\0';
+    buf_clear(&out->items);
+    parser_clear(parser);
+    if (slice_starts(text, "\xEF\xBB\xBF")) {
+        text = slice_sub(text, 3, text.n);
+    }
+    text = slice_trim(text);
+    if (text.n == 0) {
+        fail(out, OUTCOME_EMPTY, "the answer has no text");
+    } else if (slice_utf8_error(text) >= 0) {
+        fail(out, OUTCOME_UNREADABLE, "the answer is not UTF-8");
+    } else if (question->model->options.response_format == RESPONSE_TEXT && !question->batched) {
+        parse_text(parser, question, text, out);
+    } else {
+        parse_json(parser, question, text, out);
+    }
+    parser_clear(parser);
+    bool all = out->outcome == OUTCOME_OK && out->n_items == question->count;
+    if (question->cut && !all) {
+        if (out->outcome == OUTCOME_SHIFTED) {
+            buf_clear(&out->items);
+            out->n_items = 0;
+        }
+        fail(out, OUTCOME_TRUNCATED, "the answer ended at the token limit");
+    }
+}

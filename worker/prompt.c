@@ -1,0 +1,506 @@
+// Prompts. Invariant: what a record says stands inside its slot, escaped, and never ends it; the
+// number of a slot is its place in the prompt, from 1. Called by the worker's wiring and by tests.
+#include "worker/prompt.h"
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/template.h"
+#include "proto/record.h"
+#include "worker/value.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SCHEMA_MAX (256 * 1024)
+
+// One record of the call being rendered.
+struct entry {
+    size_t index;         // from 1
+    struct slice values;  // msgpack array
+};
+
+// What a rendering reads. One lives for the time of one prompt_make.
+struct rendering {
+    const struct model *model;
+    const struct prompt_plan *plan;
+    struct entry *entries;
+    size_t count;
+    bool plain;          // the value that get gave last is written as it is
+    struct value last;   // the column that get gave last, when not plain
+    struct buf scratch;  // text that get lends until the next call
+};
+
+const char *prompt_value_field(const struct model *model, size_t column) {
+    const char *field = model->options.response_value_field;
+    return model->n_output == 1 && field[0] != '\0' ? field : model->output[column].name;
+}
+
+static const char *const schema_types[] = {
+    [TYPE_STRING] = "\"string\"", [TYPE_BOOLEAN] = "\"boolean\"", [TYPE_INT] = "\"integer\"",
+    [TYPE_BIGINT] = "\"integer\"", [TYPE_FLOAT] = "\"number\"", [TYPE_DOUBLE] = "\"number\"",
+};
+
+static int add_item_schema(const struct model *model, bool batched, struct buf *out) {
+    struct slice index = slice_of(model->options.response_index_field);
+    int rc = buf_add_str(out, "{\"type\":\"object\",\"properties\":{");
+    if (rc == 0 && batched) {
+        rc = json_add_string(out, index);
+        rc = rc != 0 ? rc : buf_add_str(out, ":{\"type\":\"integer\"}");
+    }
+    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
+        const struct column *column = &model->output[i];
+        rc = batched || i > 0 ? buf_add_byte(out, ',') : 0;
+        rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
+        rc = rc != 0 ? rc
+                     : buf_addf(out, column->not_null ? ":{\"type\":%s" : ":{\"type\":[%s,\"null\"]",
+                                schema_types[column->type]);
+        if (rc == 0 && column->comment != NULL && column->comment[0] != '\0') {
+            rc = buf_add_str(out, ",\"description\":");
+            rc = rc != 0 ? rc : json_add_string(out, slice_of(column->comment));
+        }
+        rc = rc != 0 ? rc : buf_add_byte(out, '}');
+    }
+    rc = rc != 0 ? rc : buf_add_str(out, "},\"required\":[");
+    if (rc == 0 && batched) {
+        rc = json_add_string(out, index);
+    }
+    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
+        rc = batched || i > 0 ? buf_add_byte(out, ',') : 0;
+        rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
+    }
+    return rc != 0 ? rc : buf_add_str(out, "],\"additionalProperties\":false}");
+}
+
+static int add_schema(const struct prompt_plan *plan, struct buf *out) {
+    if (!plan->batched) {
+        return buf_add_slice(out, buf_slice(&plan->item_schema));
+    }
+    int rc = buf_add_str(out, "{\"type\":\"object\",\"properties\":{\"items\":{\"type\":\"array\","
+                              "\"items\":");
+    rc = rc != 0 ? rc : buf_add_slice(out, buf_slice(&plan->item_schema));
+    return rc != 0 ? rc
+                   : buf_add_str(out, "}},\"required\":[\"items\"],\"additionalProperties\":false}");
+}
+
+struct names_seen {
+    const struct model *model;
+    bool records, column;
+};
+
+static void on_name(void *arg, struct slice name) {
+    struct names_seen *seen = arg;
+    seen->records |= slice_is(name, "records");
+    seen->column |= model_input_index(seen->model, name) >= 0;
+}
+
+int prompt_plan_make(const struct model *model, struct prompt_plan *plan, struct error *why) {
+    const struct model_options *o = &model->options;
+    *plan = (struct prompt_plan){.batched = o->batch_size > 1};
+    buf_init(&plan->item_schema, SCHEMA_MAX);
+    buf_init(&plan->schema, SCHEMA_MAX);
+    if (plan->batched && o->response_format == RESPONSE_TEXT) {
+        return error_set(why, -EINVAL,
+                         "option 'response.format': got text with 'batch.size' = %" PRId64
+                         ", want json (plain text answers one record only)",
+                         o->batch_size);
+    }
+    struct names_seen seen = {.model = model};
+    const struct template *t = plan->batched ? model->batch_template : model->prompt_template;
+    const char *text = plan->batched ? o->batch_prompt_template : o->prompt_template;
+    if (t != NULL) {
+        template_names(t, on_name, &seen);
+    }
+    plan->has_records = seen.records || (!plan->batched && seen.column);
+    plan->has_section = text != NULL && (strstr(text, "#records") != NULL ||
+                                         strstr(text, "# records") != NULL ||
+                                         strstr(text, "^records") != NULL);
+    int rc = add_item_schema(model, plan->batched, &plan->item_schema);
+    rc = rc != 0 ? rc : add_schema(plan, &plan->schema);
+    return rc != 0 ? error_set(why, rc, "the OUTPUT columns make a schema of more than %d bytes",
+                               SCHEMA_MAX)
+                   : 0;
+}
+
+void prompt_plan_free(struct prompt_plan *plan) {
+    buf_free(&plan->item_schema);
+    buf_free(&plan->schema);
+}
+
+// add_xml escapes text so that it neither ends its element nor its line. XML 1.0 cannot carry most
+// control characters: they become U+FFFD. Source: XML 1.0, sections 2.2 and 2.4.
+static int add_xml(struct buf *out, struct slice s) {
+    static const char *const escapes[256] = {
+        ['&'] = "&amp;",  ['<'] = "&lt;",  ['>'] = "&gt;",   ['"'] = "&quot;",
+        ['\''] = "&#39;", ['\n'] = "&#10;", ['\r'] = "&#13;", ['\t'] = "&#9;",
+    };
+    int rc = 0;
+    size_t from = 0;
+    for (size_t i = 0; rc == 0 && i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        const char *escape = escapes[c];
+        if (escape == NULL && (c < 0x20 || c == 0x7f)) {
+            escape = "\xEF\xBF\xBD";
+        }
+        if (escape != NULL) {
+            rc = buf_add(out, s.p + from, i - from);
+            rc = rc != 0 ? rc : buf_add_str(out, escape);
+            from = i + 1;
+        }
+    }
+    return rc != 0 ? rc : buf_add(out, s.p + from, s.n - from);
+}
+
+static bool is_name_byte(char c, bool first) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0 ||
+           (!first && ((c >= '0' && c <= '9') || c == '-' || c == '.'));
+}
+
+// add_xml_name writes a column's name as an element's: what a name may not hold becomes '_'.
+static int add_xml_name(struct buf *out, const char *name) {
+    int rc = is_name_byte(name[0], true) ? 0 : buf_add_byte(out, '_');
+    for (const char *c = name; rc == 0 && *c != '\0'; c++) {
+        rc = buf_add_byte(out, is_name_byte(*c, false) ? *c : '_');
+    }
+    return rc;
+}
+
+static int add_value_xml(const struct value *value, struct buf *out) {
+    return value->kind == VALUE_STRING ? add_xml(out, value->text) : value_add_text(value, out);
+}
+
+static int add_json_column(const struct model *model, size_t column, const struct value *value,
+                           bool first, struct buf *out) {
+    int rc = first ? 0 : buf_add_byte(out, ',');
+    rc = rc != 0 ? rc : json_add_string(out, slice_of(model->input[column].name));
+    rc = rc != 0 ? rc : buf_add_byte(out, ':');
+    return rc != 0 ? rc : value_add_json(value, out);
+}
+
+static int add_xml_column(const struct model *model, size_t column, const struct value *value,
+                          struct buf *out) {
+    const char *name = model->input[column].name;
+    int rc = buf_add_byte(out, '<');
+    rc = rc != 0 ? rc : add_xml_name(out, name);
+    rc = rc != 0 ? rc : buf_add_byte(out, '>');
+    rc = rc != 0 ? rc : add_value_xml(value, out);
+    rc = rc != 0 ? rc : buf_add_str(out, "</");
+    rc = rc != 0 ? rc : add_xml_name(out, name);
+    return rc != 0 ? rc : buf_add_byte(out, '>');
+}
+
+static int add_text_column(const struct model *model, size_t column, const struct value *value,
+                           bool first, struct buf *out) {
+    int rc = first ? 0 : buf_add_str(out, ", ");
+    if (rc == 0 && model->n_input > 1) {
+        rc = buf_addf(out, "%s: ", model->input[column].name);
+    }
+    return rc != 0 ? rc : value_add_json(value, out);
+}
+
+static int slot_open(const struct rendering *r, const struct entry *e, struct buf *out) {
+    bool numbered = r->plan->batched;
+    switch (r->model->options.input_format) {
+    case FORMAT_XML:
+        return numbered ? buf_addf(out, "<record index=\"%zu\">", e->index)
+                        : buf_add_str(out, "<record>");
+    case FORMAT_TEXT:
+        return numbered ? buf_addf(out, "[%zu] ", e->index) : 0;
+    default:
+        return numbered ? buf_addf(out, "{\"index\":%zu", e->index) : buf_add_byte(out, '{');
+    }
+}
+
+static int slot_close(const struct rendering *r, struct buf *out) {
+    switch (r->model->options.input_format) {
+    case FORMAT_XML:
+        return buf_add_str(out, "</record>");
+    case FORMAT_TEXT:
+        return 0;
+    default:
+        return buf_add_byte(out, '}');
+    }
+}
+
+// add_slot writes one record on one line.
+static int add_slot(const struct rendering *r, const struct entry *e, struct buf *out) {
+    struct slice rest = e->values;
+    long n = value_array(&rest);
+    int rc = n == (long)r->model->n_input ? slot_open(r, e, out) : -EPROTO;
+    for (size_t i = 0; rc == 0 && i < r->model->n_input; i++) {
+        struct value value;
+        rc = value_next(&rest, &value);
+        if (rc != 0) {
+            break;
+        }
+        switch (r->model->options.input_format) {
+        case FORMAT_XML:
+            rc = add_xml_column(r->model, i, &value, out);
+            break;
+        case FORMAT_TEXT:
+            rc = add_text_column(r->model, i, &value, i == 0, out);
+            break;
+        default:
+            rc = add_json_column(r->model, i, &value, i == 0 && !r->plan->batched, out);
+        }
+    }
+    return rc != 0 ? rc : slot_close(r, out);
+}
+
+static int add_slots(const struct rendering *r, struct buf *out) {
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->count; i++) {
+        rc = i > 0 ? buf_add_byte(out, '\n') : 0;
+        rc = rc != 0 ? rc : add_slot(r, &r->entries[i], out);
+    }
+    return rc;
+}
+
+// entry_value finds column i of a record. Returns 0 or -EPROTO.
+static int entry_value(const struct entry *e, long i, struct value *value) {
+    struct slice rest = e->values;
+    long n = value_array(&rest);
+    int rc = i < n ? 0 : -EPROTO;
+    for (long k = 0; rc == 0 && k <= i; k++) {
+        rc = value_next(&rest, value);
+    }
+    return rc;
+}
+
+// add_bare writes the only column of the only record as it is.
+static int add_bare(const struct rendering *r, struct buf *out) {
+    struct value value;
+    int rc = entry_value(&r->entries[0], 0, &value);
+    return rc != 0 ? rc : value_add_text(&value, out);
+}
+
+static bool get_column(struct rendering *r, const struct entry *e, struct slice name,
+                       struct template_value *out) {
+    int i = model_input_index(r->model, name);
+    if (i < 0 || entry_value(e, i, &r->last) != 0) {
+        return false;
+    }
+    if (r->last.kind == VALUE_NULL || (r->last.kind == VALUE_BOOL && !r->last.truth)) {
+        out->kind = TEMPLATE_FALSE;
+        return true;
+    }
+    buf_clear(&r->scratch);
+    if (r->last.kind != VALUE_STRING && value_add_text(&r->last, &r->scratch) != 0) {
+        return false;
+    }
+    out->kind = TEMPLATE_TEXT;
+    out->text = r->last.kind == VALUE_STRING ? r->last.text : buf_slice(&r->scratch);
+    r->plain = r->last.kind != VALUE_STRING;
+    return true;
+}
+
+static int add_now(struct buf *out) {
+    time_t seconds = (time_t)(clock_unix_ms() / 1000);
+    struct tm tm;
+    char text[32];
+    gmtime_r(&seconds, &tm);
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return buf_add_str(out, text);
+}
+
+static int add_index(const struct rendering *r, struct buf *out) {
+    return buf_addf(out, "%zu", r->count > 0 ? r->entries[0].index : 1);
+}
+
+static int add_count(const struct rendering *r, struct buf *out) {
+    return buf_addf(out, "%zu", r->count);
+}
+
+static int add_plan_schema(const struct rendering *r, struct buf *out) {
+    return buf_add_slice(out, buf_slice(&r->plan->item_schema));
+}
+
+static int add_now_of(const struct rendering *r, struct buf *out) {
+    return add_now(out);
+}
+
+static int add_labels(const struct rendering *r, struct buf *out) {
+    return 0;
+}
+
+// Names that mean the same in every template. All are written as they are.
+static const struct {
+    const char *name;
+    int (*add)(const struct rendering *r, struct buf *out);
+} shared_names[] = {
+    {.name = "index", .add = add_index},   {.name = "count", .add = add_count},
+    {.name = "records", .add = add_slots}, {.name = "schema", .add = add_plan_schema},
+    {.name = "labels", .add = add_labels}, {.name = "now", .add = add_now_of},
+};
+
+static bool get_shared(struct rendering *r, struct slice name, struct template_value *out) {
+    if (slice_is(name, "records") && r->plan->has_section) {
+        *out = (struct template_value){.kind = TEMPLATE_LIST, .node = r->entries, .n = r->count};
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(shared_names) / sizeof(shared_names[0]); i++) {
+        if (slice_is(name, shared_names[i].name)) {
+            buf_clear(&r->scratch);
+            if (shared_names[i].add(r, &r->scratch) != 0) {
+                return false;
+            }
+            *out = (struct template_value){.kind = TEMPLATE_TEXT, .text = buf_slice(&r->scratch)};
+            r->plain = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+// on_get looks a name up: a node is an entry, or the rendering itself at the root.
+static bool on_get(void *arg, const void *node, struct slice name, struct template_value *out) {
+    struct rendering *r = arg;
+    *out = (struct template_value){0};
+    if (node == r) {
+        if (!r->plan->batched && get_column(r, &r->entries[0], name, out)) {
+            return true;
+        }
+        return get_shared(r, name, out);
+    }
+    const struct entry *e = node;
+    if (get_column(r, e, name, out)) {
+        return true;
+    }
+    if (!slice_is(name, "index")) {
+        return false;
+    }
+    buf_clear(&r->scratch);
+    if (buf_addf(&r->scratch, "%zu", e->index) != 0) {
+        return false;
+    }
+    *out = (struct template_value){.kind = TEMPLATE_TEXT, .text = buf_slice(&r->scratch)};
+    r->plain = true;
+    return true;
+}
+
+static void on_item(void *arg, const void *list, size_t i, struct template_value *out) {
+    const struct entry *entries = list;
+    *out = (struct template_value){.kind = TEMPLATE_NODE, .node = &entries[i]};
+}
+
+static int on_escape(void *arg, struct slice text, struct buf *out) {
+    struct rendering *r = arg;
+    if (r->plain) {
+        return buf_add_slice(out, text);
+    }
+    switch (r->model->options.input_format) {
+    case FORMAT_XML:
+        return add_xml(out, text);
+    case FORMAT_TEXT:
+        return r->plan->batched ? json_add_string(out, text) : buf_add_slice(out, text);
+    default:
+        return json_add_string(out, text);
+    }
+}
+
+static int render(struct rendering *r, const struct template *t, struct buf *out) {
+    struct template_source source = {
+        .get = on_get, .item = on_item, .escape = on_escape, .arg = r};
+    r->scratch.max = out->max;
+    return template_render(t, &source, r, out);
+}
+
+// add_instruction is the batch prompt of a model that has none of its own.
+static int add_instruction(const struct model *model, struct buf *out) {
+    int rc = buf_add_str(out, "Answer for each numbered record below. Return only a JSON array with "
+                              "exactly one object per record: [{");
+    rc = rc != 0 ? rc : json_add_string(out, slice_of(model->options.response_index_field));
+    rc = rc != 0 ? rc : buf_add_str(out, ": <number of the record>");
+    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
+        rc = buf_add_str(out, ", ");
+        rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
+        rc = rc != 0 ? rc : buf_addf(out, ": <%s>", column_type_name(model->output[i].type));
+    }
+    return rc != 0 ? rc : buf_add_str(out, "}, ...]");
+}
+
+static int add_batch(struct rendering *r, struct buf *out) {
+    const struct template *t = r->model->batch_template;
+    int rc = t != NULL ? render(r, t, out) : add_instruction(r->model, out);
+    if (rc != 0 || r->plan->has_records) {
+        return rc;
+    }
+    rc = buf_add_str(out, "\n\n");
+    return rc != 0 ? rc : add_slots(r, out);
+}
+
+static int add_single(struct rendering *r, struct buf *out) {
+    const struct template *t = r->model->prompt_template;
+    bool one = r->model->n_input == 1;
+    if (t == NULL) {
+        return one && r->model->input[0].type == TYPE_STRING ? add_bare(r, out) : add_slots(r, out);
+    }
+    int rc = render(r, t, out);
+    if (rc != 0 || r->plan->has_records) {
+        return rc;
+    }
+    rc = buf_add_str(out, "\n\n");
+    if (rc != 0) {
+        return rc;
+    }
+    return one && r->model->options.input_format == FORMAT_TEXT ? add_bare(r, out) : add_slots(r, out);
+}
+
+// entries_read lists the records and checks that each has the model's columns.
+static int entries_read(struct rendering *r, struct slice records, uint64_t *slots,
+                        struct error *why) {
+    for (size_t i = 0; i < r->count; i++) {
+        struct entry *e = &r->entries[i];
+        if (record_next(&records, &slots[i], &e->values) != 1) {
+            return error_set(why, -EPROTO, "got %zu records, want %zu", i, r->count);
+        }
+        e->index = i + 1;
+        struct slice rest = e->values;
+        long n = value_array(&rest);
+        struct value value;
+        for (long k = 0; k < n; k++) {
+            if (value_next(&rest, &value) != 0) {
+                return error_set(why, -EPROTO, "record %zu: value %ld cannot be read", i + 1, k + 1);
+            }
+        }
+        if (n != (long)r->model->n_input || rest.n != 0) {
+            return error_set(why, -EPROTO, "record %zu: got %ld values, want %zu", i + 1, n,
+                             r->model->n_input);
+        }
+    }
+    return records.n == 0 ? 0 : error_set(why, -EPROTO, "got bytes after %zu records", r->count);
+}
+
+int prompt_make(const struct model *model, const struct prompt_plan *plan, struct slice records,
+                size_t count, uint64_t *slots, struct buf *system, struct buf *user,
+                struct error *why) {
+    if (count == 0 || (count > 1 && !plan->batched)) {
+        return error_set(why, -EPROTO, "got %zu records, want %s", count,
+                         plan->batched ? "1 or more" : "1 ('batch.size' is 1)");
+    }
+    struct entry one; // most single prompts allocate nothing
+    struct rendering r = {.model = model, .plan = plan, .count = count, .entries = &one};
+    if (count > 1) {
+        r.entries = mem_alloc(count * sizeof(*r.entries));
+    }
+    int rc = entries_read(&r, records, slots, why);
+    if (rc == 0 && model->system_template != NULL) {
+        rc = render(&r, model->system_template, system);
+    }
+    if (rc == 0) {
+        rc = plan->batched ? add_batch(&r, user) : add_single(&r, user);
+    }
+    if (rc == -EMSGSIZE) {
+        error_set(why, rc, "the prompt of %zu records is longer than %zu bytes", count, user->max);
+    } else if (rc == -ELOOP) {
+        error_set(why, rc, "a template includes itself without end");
+    }
+    if (r.entries != &one) {
+        free(r.entries);
+    }
+    buf_free(&r.scratch);
+    return rc;
+}
