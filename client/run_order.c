@@ -75,7 +75,7 @@ static void ack_written(struct run_order *order, uint32_t partition) {
 }
 
 static void write_held(struct run_order *order, struct held *held) {
-    order->handlers.write(order->handlers.arg, (struct slice){held->out, held->n_out});
+    order->handlers.write(order->handlers.arg, held);
     DL_DELETE(order->list, held);
     order->n_held--;
     order->n_bytes -= held->n_text + held->n_out;

@@ -16,6 +16,7 @@ struct held {
     size_t n_text;
     char *out;           // n_out bytes: its finished line, owned; NULL until done
     size_t n_out;
+    int code;            // the owner's: what became of it
     // run_order's own
     struct ack_entry *ack;     // the result it came from; NULL: none
     struct held *prev, *next;  // input order
@@ -23,8 +24,8 @@ struct held {
 };
 
 struct run_order_handlers {
-    // write takes one finished line; it is written before any ack that follows counts.
-    void (*write)(void *arg, struct slice line);
+    // write takes one finished line, held->out; it is written before any ack that follows counts.
+    void (*write)(void *arg, const struct held *held);
     // ack: every result of partition up to oseq is written.
     void (*ack)(void *arg, uint32_t partition, uint64_t oseq);
     void *arg;

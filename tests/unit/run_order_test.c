@@ -14,9 +14,9 @@ struct seen {
     char text[512];
 };
 
-static void on_write(void *arg, struct slice line) {
+static void on_write(void *arg, const struct held *held) {
     struct seen *seen = arg;
-    strncat(seen->text, line.p, line.n);
+    strncat(seen->text, held->out, held->n_out);
     strcat(seen->text, " ");
 }
 

@@ -1,0 +1,52 @@
+// What a coordinator says of itself in STATUS. Called by run.c and submit.c.
+#include "client/counters.h"
+
+#include "common/json.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t offset;
+} numbers[] = {
+#define NUMBER(name) {#name, offsetof(struct counters, name)}
+    NUMBER(records_in),   NUMBER(results),      NUMBER(errors),        NUMBER(calls),
+    NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
+    NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
+#undef NUMBER
+};
+
+static void read_stopped(struct counters *counters, struct json_object *value) {
+    static const char prefix[] = "stopped: ";
+    slice_copy(json_text(json_get(value, "stopped")), counters->stopped, sizeof(counters->stopped));
+    if (counters->stopped[0] == '\0' && strncmp(counters->waiting, prefix, strlen(prefix)) == 0) {
+        slice_copy(slice_of(counters->waiting + strlen(prefix)), counters->stopped,
+                   sizeof(counters->stopped));
+    }
+}
+
+int counters_read(struct slice json, struct counters *counters, struct error *why) {
+    *counters = (struct counters){0};
+    struct json_object *value = NULL;
+    int status = json_parse(json, &value, why);
+    if (status == 0 && !json_object_is_type(value, json_type_object)) {
+        status = error_set(why, -EINVAL, "got no JSON object");
+    }
+    for (size_t i = 0; status == 0 && i < sizeof(numbers) / sizeof(*numbers); i++) {
+        struct json_object *number = json_get(value, numbers[i].name);
+        int64_t n = number != NULL ? json_object_get_int64(number) : 0;
+        *(uint64_t *)((char *)counters + numbers[i].offset) = n > 0 ? (uint64_t)n : 0;
+    }
+    if (status == 0) {
+        struct json_object *cost = json_get(value, "cost");
+        counters->cost = cost != NULL ? json_object_get_double(cost) : 0;
+        counters->cost_known = json_object_get_boolean(json_get(value, "cost_known"));
+        slice_copy(json_text(json_get(value, "waiting")), counters->waiting,
+                   sizeof(counters->waiting));
+        read_stopped(counters, value);
+    }
+    json_object_put(value);
+    return status;
+}

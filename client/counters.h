@@ -1,0 +1,23 @@
+// counters: what a coordinator says of itself in STATUS, as numbers.
+#ifndef HEADRACE_CLIENT_COUNTERS_H
+#define HEADRACE_CLIENT_COUNTERS_H
+
+#include "common/bytes.h"
+#include "common/error.h"
+
+struct counters {
+    uint64_t records_in, results, errors;
+    uint64_t calls, calls_ok, calls_failed, retries;
+    uint64_t input_tokens, output_tokens;
+    uint64_t inflight_calls, queued_records, workers;
+    bool cost_known;
+    double cost;        // USD
+    char waiting[512];  // why nothing moves; "" when it does
+    char stopped[512];  // why a pool was stopped; "" when none is
+};
+
+// counters_read reads the JSON of a STATUS; a member that is missing is 0 or empty. Returns 0, or
+// -EINVAL with why when it is not a JSON object.
+MUST_CHECK int counters_read(struct slice json, struct counters *counters, struct error *why);
+
+#endif
