@@ -1,0 +1,76 @@
+-- One numbered write to a partition: all of it or nothing.
+-- KEYS: own, bat, prd, out, dlq.
+-- ARGV: epoch, cseq, oseq, then operations in their order:
+--   P id blob        keep a batch          D id     a batch is done
+--   S producer seq   accepted up to seq    L blob   records given up on
+--   O oseq blob      results; oseq is the number of the last of them
+-- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
+--   FENCED    another epoch: somebody else owns the partition
+--   ROLLBACK  the number does not follow the last one, or the partition is gone
+--   BADWRITE  the operations are not well-formed: nothing was written
+-- Batch ids stay text: they have 64 bits, a Lua number 53. cseq and oseq stay below 2^53.
+local own = redis.call('HMGET', KEYS[1], 'epoch', 'cseq', 'oseq', 'owner')
+if not own[1] then
+    return redis.error_reply('ROLLBACK the partition is not there any more')
+end
+if own[1] ~= ARGV[1] then
+    return redis.error_reply('FENCED epoch ' .. own[1] .. ' is of ' .. (own[4] or ''))
+end
+local had, cseq = tonumber(own[2]), tonumber(ARGV[2])
+if cseq == had then
+    return redis.status_reply('OK')
+end
+if cseq ~= had + 1 then
+    return redis.error_reply('ROLLBACK write ' .. ARGV[2] .. ' came after write ' .. own[2])
+end
+
+-- A script's error does not undo what it wrote: everything is checked before the first write.
+local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1}
+local top, last = tonumber(own[3]), tonumber(ARGV[3])
+local i = 4
+while i <= #ARGV do
+    local n = n_args[ARGV[i]]
+    if not n or i + n > #ARGV then
+        return redis.error_reply('BADWRITE argument ' .. i)
+    end
+    if ARGV[i] == 'O' then
+        local oseq = tonumber(ARGV[i + 1])
+        if not oseq or oseq <= top or oseq > last then
+            return redis.error_reply('BADWRITE result number at argument ' .. i)
+        end
+        top = oseq
+    elseif ARGV[i] == 'S' and not tonumber(ARGV[i + 2]) then
+        return redis.error_reply('BADWRITE sequence at argument ' .. i)
+    end
+    i = i + n + 1
+end
+if not last or last ~= top then
+    return redis.error_reply('BADWRITE oseq ' .. ARGV[3])
+end
+
+-- The first write is one that a full Redis refuses, so that it refuses all or nothing.
+redis.call('HSET', KEYS[1], 'cseq', ARGV[2], 'oseq', ARGV[3])
+local before = tonumber(own[3])
+i = 4
+while i <= #ARGV do
+    local op = ARGV[i]
+    if op == 'P' then
+        redis.call('HSET', KEYS[2], ARGV[i + 1], ARGV[i + 2])
+    elseif op == 'D' then
+        redis.call('HDEL', KEYS[2], ARGV[i + 1])
+    elseif op == 'S' then
+        local seq = redis.call('HGET', KEYS[3], ARGV[i + 1])
+        if not seq or tonumber(seq) < tonumber(ARGV[i + 2]) then
+            redis.call('HSET', KEYS[3], ARGV[i + 1], ARGV[i + 2])
+        end
+    elseif op == 'O' then
+        local oseq = tonumber(ARGV[i + 1])
+        redis.call('XADD', KEYS[4], ARGV[i + 1] .. '-0', 'n', string.format('%.0f', oseq - before),
+                   'b', ARGV[i + 2])
+        before = oseq
+    else
+        redis.call('XADD', KEYS[5], '*', 'b', ARGV[i + 1])
+    end
+    i = i + n_args[op] + 1
+end
+return redis.status_reply('OK')
