@@ -31,13 +31,15 @@ struct row {
 };
 
 struct row_columns {
-    struct slice id, key; // names of the flat form's columns; "id" and "key" when not told otherwise
+    struct slice id, key; // names of the flat form's columns; empty: "id" and "key"
 };
 
 // rows_read calls each for every row of a frame, good or bad, in order; a bad row never hides the
 // next one (JSON resumes at the next line). All slices are valid during the call only.
+// A row over RECORD_MAX_BYTES is TOO_LONG, an id or key over RECORD_ID_MAX a BAD_RECORD. Of members of
+// the same name the last one counts. A bad row's id is set when it could be read.
 // An empty frame has no rows. Returns the number of rows, or what each returned when it was not 0.
-// A frame that is neither JSON nor msgpack is one bad row.
+// A frame that is neither JSON nor msgpack is one bad row. columns may be NULL.
 typedef int row_fn(void *arg, const struct row *row);
 MUST_CHECK long rows_read(struct slice frame, const struct row_columns *columns, row_fn *each, void *arg);
 
@@ -63,9 +65,11 @@ MUST_CHECK int item_pack(struct buf *out, uint64_t slot, enum outcome outcome, s
 MUST_CHECK int item_next(struct slice *rest, uint64_t *slot, enum outcome *outcome, struct slice *payload);
 
 // Option overrides: msgpack map of str to str, names sorted, so that equal maps are equal bytes.
-// options_canonical rewrites any such map; -EPROTO with why when it is not one.
+// options_canonical appends any such map, rewritten; numbers and booleans become their text. No map
+// and an empty one append nothing. 0, -EMSGSIZE, -EPROTO with why when it is no such map.
 MUST_CHECK int options_canonical(struct slice map, struct buf *out, struct error *why);
-// options_next walks through one; *i starts at 0. 1: got one; 0: end; -EPROTO.
+// options_get reads pair number i, from 0, of a canonical map (empty: none). 1: got it; 0: there are
+// no more; -EPROTO.
 MUST_CHECK int options_get(struct slice map, size_t i, struct slice *name, struct slice *value);
 
 // ---- Results ----------------------------------------------------------------------------------
@@ -112,11 +116,16 @@ MUST_CHECK long result_blob_count(struct slice blob);
 //            "cached_tokens","output_tokens","cost","attempts","latency_ms","prompt_hash","warning"}}
 // key, producer and seq are left out when there is none; columns are null beside an error; meta only
 // when asked for; batch is 16 hex digits; cost is null when not known.
-// Returns 0, -EPROTO for a blob that is damaged, -EMSGSIZE.
+// What of meta is not known (no call was made) is null too. Returns 0; -EPROTO for a blob that is
+// damaged or holds fewer; -EMSGSIZE.
 MUST_CHECK int result_blob_expand(struct slice blob, size_t from, size_t n, enum result_format format,
                                   bool meta, struct buf *out);
 
 // msgpack_to_json appends one msgpack value as JSON; bin becomes base64 text. 0, -EPROTO, -EMSGSIZE.
 MUST_CHECK int msgpack_to_json(struct slice value, struct buf *out);
+// json_to_msgpack appends a JSON value (NULL: null) as msgpack. 0, -EMSGSIZE; then out is cut off
+// anywhere.
+struct json_object;
+MUST_CHECK int json_to_msgpack(struct json_object *value, struct buf *out);
 
 #endif
