@@ -19,6 +19,11 @@ void template_free(struct template *t); // t may be NULL
 // template has a placeholder for the records.
 void template_names(const struct template *t, void (*each)(void *arg, struct slice name), void *arg);
 
+// template_walk calls each for every variable, section and partial name anywhere in the template, as
+// often as it stands there; inside says whether a section called `section` is around it.
+void template_walk(const struct template *t, const char *section,
+                   void (*each)(void *arg, struct slice name, bool inside), void *arg);
+
 enum template_kind {
     TEMPLATE_FALSE, // falsy: null, false, an empty list; renders as nothing
     TEMPLATE_TEXT,  // truthy when a section asks, unless it is empty; renders as text

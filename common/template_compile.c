@@ -322,3 +322,18 @@ void template_names(const struct template *t, void (*each)(void *arg, struct sli
         }
     }
 }
+
+void template_walk(const struct template *t, const char *section,
+                   void (*each)(void *arg, struct slice name, bool inside), void *arg) {
+    size_t end = 0; // of the outermost section of that name around node i
+    for (size_t i = 0; i < t->n_nodes; i++) {
+        const struct template_node *node = &t->nodes[i];
+        if (node->kind == TEMPLATE_LITERAL) {
+            continue;
+        }
+        each(arg, node->text, i < end);
+        if (i >= end && node->kind == TEMPLATE_SECTION && slice_is(node->text, section)) {
+            end = node->end;
+        }
+    }
+}
