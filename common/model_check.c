@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -280,16 +281,20 @@ static int check_path(struct model *model, int *line, struct error *why) {
     return 0;
 }
 
+// Where a template may speak of a record's columns.
+enum columns_where { COLUMNS_ANYWHERE, COLUMNS_IN_RECORDS, COLUMNS_NOWHERE };
+
 // What on_template_name looks at.
 struct name_check {
     const struct model *model;
-    bool no_columns;  // a system prompt stands before many records
-    char unknown[64]; // the first name that does not exist; empty: none
+    enum columns_where where;
+    char bad[64];  // the first name that cannot be used; empty: none
+    bool misplaced; // it is a column, where there is no one record
 };
 
-static void on_template_name(void *arg, struct slice name) {
+static void on_template_name(void *arg, struct slice name, bool in_records) {
     struct name_check *check = arg;
-    if (check->unknown[0] != '\0' || slice_is(name, ".")) {
+    if (check->bad[0] != '\0' || slice_is(name, ".")) {
         return;
     }
     for (size_t i = 0; i < sizeof(template_variables) / sizeof(template_variables[0]); i++) {
@@ -297,29 +302,36 @@ static void on_template_name(void *arg, struct slice name) {
             return;
         }
     }
-    if (check->no_columns || model_input_index(check->model, name) < 0) {
-        slice_copy(name, check->unknown, sizeof(check->unknown));
+    bool is_column = model_input_index(check->model, name) >= 0;
+    bool has_record = check->where == COLUMNS_ANYWHERE ||
+                      (check->where == COLUMNS_IN_RECORDS && in_records);
+    if (!is_column || !has_record) {
+        slice_copy(name, check->bad, sizeof(check->bad));
+        check->misplaced = is_column;
     }
 }
 
 // list_names writes what a template may say, cut where it does not fit.
 static void list_names(const struct name_check *check, char *out, size_t size) {
-    struct buf names;
-    buf_init(&names, size - 1);
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && !check->no_columns && i < check->model->n_input; i++) {
-        rc = buf_addf(&names, "%s, ", check->model->input[i].name);
+    size_t used = 0;
+    const char *comma = "";
+    for (size_t i = 0; i < sizeof(template_variables) / sizeof(template_variables[0]); i++) {
+        used += (size_t)snprintf(out + used, size - used, "%s%s", comma, template_variables[i]);
+        comma = ", ";
     }
-    for (size_t i = 0; rc == 0 && i < sizeof(template_variables) / sizeof(template_variables[0]);
-         i++) {
-        rc = buf_addf(&names, "%s%s", i > 0 ? ", " : "", template_variables[i]);
+    for (size_t i = 0; check->where != COLUMNS_NOWHERE && i < check->model->n_input; i++) {
+        const char *name = check->model->input[i].name;
+        if (used + strlen(name) + sizeof(", ...") > size) {
+            snprintf(out + used, size - used, ", ...");
+            return;
+        }
+        used += (size_t)snprintf(out + used, size - used, ", %s", name);
     }
-    slice_copy(buf_slice(&names), out, size);
-    buf_free(&names);
 }
 
 static int check_template(const struct model *model, const char *option, const char *text,
-                          bool no_columns, struct template **out, int *line, struct error *why) {
+                          enum columns_where where, struct template **out, int *line,
+                          struct error *why) {
     if (text[0] == '\0') {
         return 0;
     }
@@ -328,33 +340,41 @@ static int check_template(const struct model *model, const char *option, const c
         error_prefix(why, "option '%s': ", option);
         return blame(model, option, line);
     }
-    struct name_check check = {.model = model, .no_columns = no_columns};
-    template_names(*out, on_template_name, &check);
-    if (check.unknown[0] == '\0') {
+    struct name_check check = {.model = model, .where = where};
+    template_walk(*out, "records", on_template_name, &check);
+    if (check.bad[0] == '\0') {
         return 0;
+    }
+    blame(model, option, line);
+    if (check.misplaced && where == COLUMNS_NOWHERE) {
+        return error_set(why, -EINVAL,
+                         "option '%s': got '{{%s}}', want no column here: with batch.size over 1 the "
+                         "system prompt stands before many records",
+                         option, check.bad);
+    }
+    if (check.misplaced) {
+        return error_set(why, -EINVAL,
+                         "option '%s': got '{{%s}}' outside of the records, want it between "
+                         "{{#records}} and {{/records}}",
+                         option, check.bad);
     }
     char names[512];
     list_names(&check, names, sizeof(names));
-    return error_set(why, blame(model, option, line), "option '%s': got '{{%s}}', want one of: %s%s",
-                     option, check.unknown, names,
-                     no_columns && model_input_index(model, slice_of(check.unknown)) >= 0
-                         ? " (a system prompt with batch.size over 1 stands before many records)"
-                         : "");
+    return error_set(why, -EINVAL, "option '%s': got '{{%s}}', want one of: %s", option, check.bad,
+                     names);
 }
 
 static int check_templates(struct model *model, int *line, struct error *why) {
     const struct model_options *o = &model->options;
-    int rc = check_template(model, "system.prompt", o->system_prompt, o->batch_size > 1,
+    int rc = check_template(model, "system.prompt", o->system_prompt,
+                            o->batch_size > 1 ? COLUMNS_NOWHERE : COLUMNS_ANYWHERE,
                             &model->system_template, line, why);
-    if (rc == 0) {
-        rc = check_template(model, "prompt.template", o->prompt_template, false,
-                            &model->prompt_template, line, why);
-    }
-    if (rc == 0) {
-        rc = check_template(model, "batch.prompt.template", o->batch_prompt_template, false,
-                            &model->batch_template, line, why);
-    }
-    return rc;
+    rc = rc != 0 ? rc
+                 : check_template(model, "prompt.template", o->prompt_template, COLUMNS_ANYWHERE,
+                                  &model->prompt_template, line, why);
+    return rc != 0 ? rc
+                   : check_template(model, "batch.prompt.template", o->batch_prompt_template,
+                                    COLUMNS_IN_RECORDS, &model->batch_template, line, why);
 }
 
 // ---- Options against each other -----------------------------------------------------------------
@@ -394,6 +414,11 @@ static int check_fields(struct model *model, int *line, struct error *why) {
     }
     if (model->n_output == 1 && o->response_value_field[0] == '\0') {
         o->response_value_field = model->output[0].name;
+    }
+    if (o->batch_size > 1 && model_input_index(model, SLICE_LIT("index")) >= 0) {
+        return error_set(why, blame(model, "batch.size", line),
+                         "INPUT: column 'index' has the name of a record's number in a prompt, want "
+                         "another name, or 'batch.size' = '1'");
     }
     for (size_t i = 0; o->batch_size > 1 && i < model->n_output; i++) {
         const char *field =

@@ -2,7 +2,7 @@
 // is not the price 0. Called by the worker and by the coordinator's accounts.
 #include "common/prices.h"
 
-#define NONE (-1) // not applicable or not known
+#define NONE (-1) // not applicable or not known; NaN, of a model's own options, means the same
 
 static const struct price prices[] = {
 #define PRICE(provider_, model_, input_, cached_, write_, output_, batch_, long_at_, long_in_, \
@@ -54,8 +54,8 @@ const struct price *price_find(struct slice provider, struct slice model) {
 
 double price_cost(const struct price *price, double input, double cached, double output) {
     bool is_long = price->long_at > 0 && input > (double)price->long_at;
-    double per_cached = price->cached == NONE ? price->input : price->cached;
-    double per_output = price->output == NONE ? 0 : price->output;
+    double per_cached = price->cached >= 0 ? price->cached : price->input;
+    double per_output = price->output >= 0 ? price->output : 0;
     double in = (input - cached) * price->input + cached * per_cached;
     double out = output * per_output;
     return (in * (is_long ? price->long_in : 1) + out * (is_long ? price->long_out : 1)) / 1e6;
