@@ -157,7 +157,7 @@ static void a_row_too_long_costs_no_other(void **state) {
     assert_int_equal(buf_add(&frame, text, RECORD_MAX_BYTES), 0);
     assert_int_equal(buf_add_str(&frame, "\"}\n{\"id\":3}\n"), 0);
     assert_int_equal(rows_read(buf_slice(&frame), NULL, add_row, &out), 3);
-    assert_true(is_like(out.p, "1||||{\"id\":1}\nrecord-too-long  row 2: got 1048590 bytes, want at"
+    assert_true(is_like(out.p, "1||||{\"id\":1}\nrecord-too-long  row 2: got 1048591 bytes, want at"
                                " most 1048576\n3||||{\"id\":3}\n"));
     buf_clear(&frame);
     buf_clear(&out);

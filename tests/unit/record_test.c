@@ -1,0 +1,228 @@
+// Values of a row cast to INPUT columns; records, items and overrides there and back.
+#include "proto/record.h"
+
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/model.h"
+#include "proto/pack.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+// to_msgpack makes msgpack of JSON text. The caller frees the buf.
+static struct buf to_msgpack(const char *json) {
+    struct buf out = {.max = 1 << 20};
+    struct json_object *value = NULL;
+    struct error why = {0};
+    if (json_parse(slice_of(json), &value, &why) != 0) {
+        fail_msg("%s: %s", json, why.text);
+    }
+    assert_int_equal(json_to_msgpack(value, &out), 0);
+    json_object_put(value);
+    return out;
+}
+
+static const struct cast {
+    const char *name;
+    enum column_type type;
+    bool not_null;
+    const char *fields; // JSON
+    const char *want;   // the values as JSON, or the sentence
+} casts[] = {
+    {"a string", TYPE_STRING, false, "{\"c\":\"x\"}", "[\"x\"]"},
+    {"an integer for text", TYPE_STRING, false, "{\"c\":-7}", "[\"-7\"]"},
+    {"an integer past int64 for text", TYPE_STRING, false, "{\"c\":18446744073709551615}",
+     "[\"18446744073709551615\"]"},
+    {"a fraction for text", TYPE_STRING, false, "{\"c\":1.25}", "[\"1.25\"]"},
+    {"a boolean for text", TYPE_STRING, false, "{\"c\":true}", "[\"true\"]"},
+    {"null", TYPE_STRING, false, "{\"c\":null}", "[null]"},
+    {"null where none may be", TYPE_STRING, true, "{\"c\":null}",
+     "column 'c': got null, want STRING NOT NULL"},
+    {"no such column", TYPE_STRING, false, "{\"d\":1}", "column 'c': got no such column, want STRING"},
+    {"the last of two", TYPE_INT, false, "{\"c\":1,\"d\":[{\"c\":5}],\"c\":2}", "[2]"},
+    {"an array", TYPE_STRING, false, "{\"c\":[1]}", "column 'c': got an array, want STRING"},
+    {"a map", TYPE_INT, false, "{\"c\":{}}", "column 'c': got a map, want INT"},
+    {"a boolean", TYPE_BOOLEAN, false, "{\"c\":false}", "[false]"},
+    {"1 for a boolean", TYPE_BOOLEAN, false, "{\"c\":1}", "[true]"},
+    {"2 for a boolean", TYPE_BOOLEAN, false, "{\"c\":2}", "column 'c': got an integer, want BOOLEAN"},
+    {"text for a boolean", TYPE_BOOLEAN, false, "{\"c\":\"TRUE\"}", "[true]"},
+    {"other text for a boolean", TYPE_BOOLEAN, false, "{\"c\":\"yes\"}",
+     "column 'c': got a string that is neither true nor false, want BOOLEAN"},
+    {"the least INT", TYPE_INT, false, "{\"c\":-2147483648}", "[-2147483648]"},
+    {"the most INT", TYPE_INT, false, "{\"c\":2147483647}", "[2147483647]"},
+    {"one more than INT", TYPE_INT, false, "{\"c\":2147483648}",
+     "column 'c': got an integer out of range, want INT"},
+    {"one less than INT", TYPE_INT, false, "{\"c\":-2147483649}", "column 'c': got an integer out of"},
+    {"one more than INT as text", TYPE_INT, false, "{\"c\":\"2147483648\"}", "column 'c': got an integer"},
+    {"one more than INT as a fraction", TYPE_INT, false, "{\"c\":2147483648.0}", "column 'c': got an int"},
+    {"the most INT as a fraction", TYPE_INT, false, "{\"c\":2147483647.0}", "[2147483647]"},
+    {"a fraction for INT", TYPE_INT, false, "{\"c\":1.5}", "column 'c': got a number with a fraction"},
+    {"text for INT", TYPE_INT, false, "{\"c\":\" 12 \"}", "[12]"},
+    {"an exponent for INT", TYPE_INT, false, "{\"c\":\"1e3\"}", "[1000]"},
+    {"a boolean for INT", TYPE_INT, false, "{\"c\":true}", "column 'c': got a boolean, want INT"},
+    {"the least BIGINT", TYPE_BIGINT, false, "{\"c\":-9223372036854775808}", "[-9223372036854775808]"},
+    {"the most BIGINT as text", TYPE_BIGINT, false, "{\"c\":\"9223372036854775807\"}",
+     "[9223372036854775807]"},
+    {"one more than BIGINT", TYPE_BIGINT, false, "{\"c\":9223372036854775808}", "column 'c': got an int"},
+    {"2^63 as a fraction", TYPE_BIGINT, false, "{\"c\":9223372036854775808.0}", "column 'c': got an int"},
+    {"-2^63 as a fraction", TYPE_BIGINT, false, "{\"c\":-9223372036854775808.0}", "[-9223372036854775808]"},
+    {"an integer for DOUBLE", TYPE_DOUBLE, false, "{\"c\":3}", "[3]"},
+    {"text for DOUBLE", TYPE_DOUBLE, false, "{\"c\":\"-0.5e-1\"}", "[-0.05]"},
+    {"NaN", TYPE_DOUBLE, false, "{\"c\":\"NaN\"}", "column 'c': got a string that is no number"},
+    {"infinity", TYPE_DOUBLE, false, "{\"c\":\"inf\"}", "column 'c': got a string that is no number"},
+    {"hexadecimal", TYPE_DOUBLE, false, "{\"c\":\"0x10\"}", "column 'c': got a string that is no number"},
+    {"an empty string", TYPE_DOUBLE, false, "{\"c\":\"\"}", "column 'c': got a string that is no number"},
+    {"a lone sign", TYPE_INT, false, "{\"c\":\"-\"}", "column 'c': got a string that is no number"},
+    {"a point without digits", TYPE_DOUBLE, false, "{\"c\":\"1.\"}", "column 'c': got a string that is"},
+    {"a NUL behind a number", TYPE_INT, false, "{\"c\":\"1\\u0000\"}", "column 'c': got a string that is"},
+    {"past DOUBLE", TYPE_DOUBLE, false, "{\"c\":\"1e999\"}", "column 'c': got a number that is not finite"},
+    {"past FLOAT", TYPE_FLOAT, false, "{\"c\":1e39}", "column 'c': got a number out of range, want FLOAT"},
+    {"a FLOAT", TYPE_FLOAT, false, "{\"c\":0.1}", "[0.1]"},
+};
+
+static void values_are_cast_to_the_column(void **state) {
+    for (size_t i = 0; i < sizeof(casts) / sizeof(casts[0]); i++) {
+        const struct cast *c = &casts[i];
+        struct column column = {.name = "c", .type = c->type, .not_null = c->not_null};
+        struct model model = {.input = &column, .n_input = 1};
+        struct buf fields = to_msgpack(c->fields), out = {.max = 1 << 16}, json = {.max = 1 << 16};
+        struct error why = {0};
+        int rc = record_values(&model, buf_slice(&fields), &out, &why);
+        const char *got = why.text;
+        if (rc == 0) {
+            assert_int_equal(msgpack_to_json(buf_slice(&out), &json), 0);
+            got = json.p;
+        } else {
+            assert_int_equal(rc, -EINVAL);
+            assert_int_equal(out.n, 0);
+        }
+        if (strncmp(got, c->want, strlen(c->want)) != 0) {
+            fail_msg("%s: got %s, want %s", c->name, got, c->want);
+        }
+        buf_free(&fields);
+        buf_free(&out);
+        buf_free(&json);
+    }
+}
+
+static void values_stand_in_the_models_order(void **state) {
+    struct column columns[] = {{.name = "a", .type = TYPE_INT}, {.name = "b", .type = TYPE_STRING}};
+    struct model model = {.input = columns, .n_input = 2};
+    struct buf out = {.max = 1 << 16};
+    struct slice fields = SLICE_LIT("\x83\xa1" "b\xa1x\xa1" "a\x01\xa1" "a\x02");
+    assert_int_equal(record_values(&model, fields, &out, NULL), 0);
+    assert_true(slice_eq(buf_slice(&out), SLICE_LIT("\x92\x02\xa1x")));
+    out.max = out.n + 2;
+    assert_int_equal(record_values(&model, fields, &out, NULL), -EMSGSIZE);
+    assert_int_equal(out.n, 4);
+    buf_free(&out);
+}
+
+static void records_and_items_come_back(void **state) {
+    struct buf out = {.max = 1 << 16};
+    assert_int_equal(record_pack(&out, 0, SLICE_LIT("\x91\x01")), 0);
+    assert_int_equal(record_pack(&out, 1023, SLICE_LIT("")), 0);
+    struct slice rest = buf_slice(&out), values;
+    uint64_t slot;
+    assert_int_equal(record_next(&rest, &slot, &values), 1);
+    assert_true(slot == 0 && slice_eq(values, SLICE_LIT("\x91\x01")));
+    assert_int_equal(record_next(&rest, &slot, &values), 1);
+    assert_true(slot == 1023 && values.n == 0);
+    assert_int_equal(record_next(&rest, &slot, &values), 0);
+    buf_clear(&out);
+    assert_int_equal(item_pack(&out, 3, OUTCOME_OK, SLICE_LIT("\x91\xa1x")), 0);
+    assert_int_equal(item_pack(&out, 4, OUTCOME_MISSING, SLICE_LIT("no")), 0);
+    enum outcome outcome;
+    rest = buf_slice(&out);
+    assert_int_equal(item_next(&rest, &slot, &outcome, &values), 1);
+    assert_true(slot == 3 && outcome == OUTCOME_OK && slice_eq(values, SLICE_LIT("\x91\xa1x")));
+    assert_int_equal(item_next(&rest, &slot, &outcome, &values), 1);
+    assert_true(slot == 4 && outcome == OUTCOME_MISSING && slice_is(values, "no"));
+    assert_int_equal(item_next(&rest, &slot, &outcome, &values), 0);
+    buf_free(&out);
+}
+
+#define S_(text) {text, sizeof(text) - 1}
+
+static void damaged_records_and_items_are_refused(void **state) {
+    static const struct slice items[] = {
+        S_("\x93\x03\xa2ok"),                      // cut short
+        S_("\x92\x03\xa2ok"),                      // two of three
+        S_("\x93\xff\xa2ok\xc4\x01\x90"),          // a negative slot
+        S_("\x93\xcd\x04\x00\xa2ok\xc4\x01\x90"),  // slot 1024
+        S_("\x93\x03\xa3" "oky\xc4\x01\x90"),      // no such outcome
+        S_("\x93\x03\xa2ok\xa1x"),                 // values as text
+        S_("\x93\x03\xa2ok\xc4\x01\x80"),          // values that are a map
+        S_("\x93\x03\xa2ok\xc4\x01\x91"),          // values cut short
+        S_("\x93\x03\xa2ok\xc4\x02\x90\x90"),      // bytes behind the values
+        S_("\x93\x03\xa7missing\xc4\x01x"),        // a sentence as binary
+        S_("\x93\x03\xa7missing\xa1\xff"),         // a sentence that is not UTF-8
+    };
+    for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
+        struct slice rest = items[i], payload;
+        uint64_t slot;
+        enum outcome outcome;
+        assert_int_equal(item_next(&rest, &slot, &outcome, &payload), -EPROTO);
+    }
+    static const struct slice records[] = {S_("\x92\x01"), S_("\x92\x01\xa1x"), S_("\x91\x01"), S_("\xc0")};
+    for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+        struct slice rest = records[i], values;
+        uint64_t slot;
+        assert_int_equal(record_next(&rest, &slot, &values), -EPROTO);
+    }
+}
+
+static void overrides_become_equal_bytes(void **state) {
+    static const struct {
+        const char *json, *want;
+    } maps[] = {
+        {"{\"b\":\"1\",\"a\":\"2\"}", "{\"a\":\"2\",\"b\":\"1\"}"},
+        {"{\"a\":2,\"b\":true,\"aa\":0.5}", "{\"a\":\"2\",\"aa\":\"0.5\",\"b\":\"true\"}"},
+        {"{}", ""},
+        {"[]", "got options that are no map"},
+        {"{\"a\":null}", "option 'a': got null, want a string"},
+        {"{\"a\":[]}", "option 'a': got an array, want a string"},
+    };
+    for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
+        struct buf map = to_msgpack(maps[i].json), out = {.max = 1 << 16}, json = {.max = 1 << 16};
+        struct error why = {0};
+        int rc = options_canonical(buf_slice(&map), &out, &why);
+        if (rc == 0 && out.n > 0) {
+            assert_int_equal(msgpack_to_json(buf_slice(&out), &json), 0);
+        }
+        const char *got = rc != 0 ? why.text : json.p != NULL ? json.p : "";
+        assert_true(strncmp(got, maps[i].want, strlen(maps[i].want)) == 0);
+        assert_true(rc == 0 || rc == -EPROTO);
+        buf_free(&map);
+        buf_free(&out);
+        buf_free(&json);
+    }
+    struct buf out = {.max = 64};
+    assert_int_equal(options_canonical(SLICE_NONE, &out, NULL), 0);
+    assert_int_equal(options_canonical(SLICE_LIT("\x82\xa1" "a\x01\xa1" "a\x02"), &out, NULL), -EPROTO);
+    assert_int_equal(out.n, 0);
+    buf_free(&out);
+    struct slice name, value, map = SLICE_LIT("\x82\xa1" "a\xa1x\xa1" "b\xa1y");
+    assert_int_equal(options_get(map, 1, &name, &value), 1);
+    assert_true(slice_is(name, "b") && slice_is(value, "y"));
+    assert_int_equal(options_get(map, 2, &name, &value), 0);
+    assert_int_equal(options_get(SLICE_NONE, 0, &name, &value), 0);
+    assert_int_equal(options_get(SLICE_LIT("\x81\xa1" "a"), 0, &name, &value), -EPROTO);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values_are_cast_to_the_column),
+        cmocka_unit_test(values_stand_in_the_models_order),
+        cmocka_unit_test(records_and_items_come_back),
+        cmocka_unit_test(damaged_records_and_items_are_refused),
+        cmocka_unit_test(overrides_become_equal_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
