@@ -57,10 +57,11 @@ int model_set(struct model *model, const struct option_row *row, char *value, in
     if (i < model->n_settings && strcmp(model->settings[i].name, row->name) == 0) {
         free(value);
         int first = model->settings[i].line;
-        return first > 0 ? error_set(why, -EINVAL,
-                                     "option '%s': given twice, first in line %d and again in line %d",
-                                     row->name, first, line)
-                         : error_set(why, -EINVAL, "option '%s': given twice", row->name);
+        return first > 0
+                   ? error_set(why, -EINVAL,
+                               "option '%s': given twice, first in line %d and again in line %d",
+                               row->name, first, line)
+                   : error_set(why, -EINVAL, "option '%s': given twice", row->name);
     }
     model->settings =
         mem_realloc(model->settings, (model->n_settings + 1) * sizeof(model->settings[0]));
@@ -113,8 +114,8 @@ static bool has_setting(const struct model *model, const char *name) {
     return false;
 }
 
-struct model *model_override(const struct model *model, const struct model_setting *settings, size_t n,
-                             struct error *why) {
+struct model *model_override(const struct model *model, const struct model_setting *settings,
+                             size_t n, struct error *why) {
     struct model *copy = mem_zalloc(sizeof(*copy));
     copy->name = mem_dup_str(model->name);
     copy->comment = model->comment != NULL ? mem_dup_str(model->comment) : NULL;

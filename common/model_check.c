@@ -27,8 +27,8 @@ int model_check_name(const char *what, struct slice name, struct error *why) {
     }
     for (size_t i = 0; i < name.n; i++) {
         if ((unsigned char)name.p[i] < 0x20 || name.p[i] == 0x7f) {
-            return error_set(why, -EINVAL, "%s: got a name with a control character in it, want text",
-                             what);
+            return error_set(why, -EINVAL,
+                             "%s: got a name with a control character in it, want text", what);
         }
     }
     return 0;
@@ -51,10 +51,11 @@ int model_check_column(const struct column *list, size_t n, struct slice name, b
     }
     for (size_t i = 0; output && i < sizeof(result_columns) / sizeof(result_columns[0]); i++) {
         if (slice_is(name, result_columns[i])) {
-            return error_set(why, -EINVAL,
-                             "OUTPUT: column '%.*s' has a name that results use themselves (id, key, "
-                             "producer, seq, error, meta), want another",
-                             SLICE_FMT(name));
+            return error_set(
+                why, -EINVAL,
+                "OUTPUT: column '%.*s' has a name that results use themselves (id, key, "
+                "producer, seq, error, meta), want another",
+                SLICE_FMT(name));
         }
     }
     return 0;
@@ -152,9 +153,10 @@ static int check_api_key(const struct model *model, int *line, struct error *why
     if (secret_next(text, &at, &name) == 1 && at == text.n && name.n + 3 == text.n) {
         return 0;
     }
-    return error_set(why, blame(model, "api_key", line),
-                     "option 'api_key': got a literal value (not repeated here), want the name of an "
-                     "environment variable or secret, as ${OPENAI_API_KEY}");
+    return error_set(
+        why, blame(model, "api_key", line),
+        "option 'api_key': got a literal value (not repeated here), want the name of an "
+        "environment variable or secret, as ${OPENAI_API_KEY}");
 }
 
 // is_credential says whether a header of this name carries one.
@@ -267,9 +269,10 @@ static int check_stop(const struct model *model, int *line, struct error *why) {
     }
     json_object_put(value);
     return good ? 0
-                : error_set(why, blame(model, "stop", line),
-                            "option 'stop': got something else, want a JSON array of strings that are "
-                            "not empty, as [\"END\", \"###\"], or strings with commas between");
+                : error_set(
+                      why, blame(model, "stop", line),
+                      "option 'stop': got something else, want a JSON array of strings that are "
+                      "not empty, as [\"END\", \"###\"], or strings with commas between");
 }
 
 static int check_path(struct model *model, int *line, struct error *why) {
@@ -288,7 +291,7 @@ enum columns_where { COLUMNS_ANYWHERE, COLUMNS_IN_RECORDS, COLUMNS_NOWHERE };
 struct name_check {
     const struct model *model;
     enum columns_where where;
-    char bad[64];  // the first name that cannot be used; empty: none
+    char bad[64];   // the first name that cannot be used; empty: none
     bool misplaced; // it is a column, where there is no one record
 };
 
@@ -303,8 +306,8 @@ static void on_template_name(void *arg, struct slice name, bool in_records) {
         }
     }
     bool is_column = model_input_index(check->model, name) >= 0;
-    bool has_record = check->where == COLUMNS_ANYWHERE ||
-                      (check->where == COLUMNS_IN_RECORDS && in_records);
+    bool has_record =
+        check->where == COLUMNS_ANYWHERE || (check->where == COLUMNS_IN_RECORDS && in_records);
     if (!is_column || !has_record) {
         slice_copy(name, check->bad, sizeof(check->bad));
         check->misplaced = is_column;
@@ -347,10 +350,11 @@ static int check_template(const struct model *model, const char *option, const c
     }
     blame(model, option, line);
     if (check.misplaced && where == COLUMNS_NOWHERE) {
-        return error_set(why, -EINVAL,
-                         "option '%s': got '{{%s}}', want no column here: with batch.size over 1 the "
-                         "system prompt stands before many records",
-                         option, check.bad);
+        return error_set(
+            why, -EINVAL,
+            "option '%s': got '{{%s}}', want no column here: with batch.size over 1 the "
+            "system prompt stands before many records",
+            option, check.bad);
     }
     if (check.misplaced) {
         return error_set(why, -EINVAL,
@@ -385,21 +389,24 @@ static int check_format(const struct model *model, int *line, struct error *why)
         return 0;
     }
     if (o->batch_size > 1) {
-        return error_set(why, blame(model, "batch.size", line),
-                         "option 'batch.size': got %lld with 'response.format' = 'text', want 1, or "
-                         "'response.format' = 'json': an answer for several records must carry an index",
-                         (long long)o->batch_size);
+        return error_set(
+            why, blame(model, "batch.size", line),
+            "option 'batch.size': got %lld with 'response.format' = 'text', want 1, or "
+            "'response.format' = 'json': an answer for several records must carry an index",
+            (long long)o->batch_size);
     }
     if (model->n_output > 1) {
-        return error_set(why, blame(model, "response.format", line),
-                         "option 'response.format': got 'text' with %zu OUTPUT columns, want 'json': a "
-                         "text is one value",
-                         model->n_output);
+        return error_set(
+            why, blame(model, "response.format", line),
+            "option 'response.format': got 'text' with %zu OUTPUT columns, want 'json': a "
+            "text is one value",
+            model->n_output);
     }
     if (o->structured_output == STRUCTURED_REQUIRED) {
-        return error_set(why, blame(model, "structured.output", line),
-                         "option 'structured.output': got 'required' with 'response.format' = 'text', "
-                         "want 'json'");
+        return error_set(
+            why, blame(model, "structured.output", line),
+            "option 'structured.output': got 'required' with 'response.format' = 'text', "
+            "want 'json'");
     }
     return 0;
 }
@@ -407,22 +414,23 @@ static int check_format(const struct model *model, int *line, struct error *why)
 static int check_fields(struct model *model, int *line, struct error *why) {
     struct model_options *o = &model->options;
     if (model->n_output > 1 && o->response_value_field[0] != '\0') {
-        return error_set(why, blame(model, "response.value.field", line),
-                         "option 'response.value.field': got '%.60s' with %zu OUTPUT columns, want it "
-                         "left out: each column is read by its own name",
-                         o->response_value_field, model->n_output);
+        return error_set(
+            why, blame(model, "response.value.field", line),
+            "option 'response.value.field': got '%.60s' with %zu OUTPUT columns, want it "
+            "left out: each column is read by its own name",
+            o->response_value_field, model->n_output);
     }
     if (model->n_output == 1 && o->response_value_field[0] == '\0') {
         o->response_value_field = model->output[0].name;
     }
     if (o->batch_size > 1 && model_input_index(model, SLICE_LIT("index")) >= 0) {
-        return error_set(why, blame(model, "batch.size", line),
-                         "INPUT: column 'index' has the name of a record's number in a prompt, want "
-                         "another name, or 'batch.size' = '1'");
+        return error_set(
+            why, blame(model, "batch.size", line),
+            "INPUT: column 'index' has the name of a record's number in a prompt, want "
+            "another name, or 'batch.size' = '1'");
     }
     for (size_t i = 0; o->batch_size > 1 && i < model->n_output; i++) {
-        const char *field =
-            model->n_output == 1 ? o->response_value_field : model->output[i].name;
+        const char *field = model->n_output == 1 ? o->response_value_field : model->output[i].name;
         if (strcmp(field, o->response_index_field) == 0) {
             return error_set(why, blame(model, "response.index.field", line),
                              "option 'response.index.field': got '%.60s', which is where an OUTPUT "

@@ -1,5 +1,6 @@
-// The option table of models: names and aliases, values and bounds. Invariant: a default is text and
-// passes the same parser as a written value. Called by model_check.c, model_sql_read.c and model.c.
+// The option table of models: names and aliases, values and bounds. Invariant: a default is text
+// and passes the same parser as a written value. Called by model_check.c, model_sql_read.c and
+// model.c.
 #include "common/model_parts.h"
 
 #include "common/json.h"
@@ -16,9 +17,14 @@
 #define VALUE_SHOWN 60 // bytes of a wrong value that an error repeats
 
 static const struct option_row rows[] = {
-#define MODEL_OPTION(field_, name_, type_, def_, least_, most_, want_, text_) \
-    {.name = name_, .type = OPTION_##type_, .def = def_, .least = least_, .most = most_, \
-     .want = want_, .offset = offsetof(struct model_options, field_)},
+#define MODEL_OPTION(field_, name_, type_, def_, least_, most_, want_, text_)                      \
+    {.name = name_,                                                                                \
+     .type = OPTION_##type_,                                                                       \
+     .def = def_,                                                                                  \
+     .least = least_,                                                                              \
+     .most = most_,                                                                                \
+     .want = want_,                                                                                \
+     .offset = offsetof(struct model_options, field_)},
 #include "common/model_options.def"
 #undef MODEL_OPTION
 };
@@ -50,8 +56,8 @@ const struct option_row *option_exact(const char *name) {
     return NULL;
 }
 
-// squash writes the letters and digits of name in lower case. Returns false when they do not fit, or
-// when there is anything but letters, digits, '.', '-' and '_'.
+// squash writes the letters and digits of name in lower case. Returns false when they do not fit,
+// or when there is anything but letters, digits, '.', '-' and '_'.
 static bool squash(struct slice name, char *into, size_t size) {
     size_t n = 0;
     for (size_t i = 0; i < name.n; i++) {
@@ -159,10 +165,11 @@ const struct option_row *option_find(struct slice name, struct error *why) {
     if (near != NULL) {
         error_set(why, -EINVAL, "option '%s': not known; want '%s'?", shown, near);
     } else {
-        error_set(why, -EINVAL,
-                  "option '%s': not known; want one of the options in docs/models.md; a field of the "
-                  "provider's own goes into 'params'",
-                  shown);
+        error_set(
+            why, -EINVAL,
+            "option '%s': not known; want one of the options in docs/models.md; a field of the "
+            "provider's own goes into 'params'",
+            shown);
     }
     return NULL;
 }
@@ -174,7 +181,8 @@ static void list_choices(const char *names, char *into, size_t size) {
     size_t used = 0;
     for (const char *p = names; p != NULL && used < size;) {
         size_t n = strcspn(p, "|");
-        used += (size_t)snprintf(into + used, size - used, "%s'%.*s'", used > 0 ? ", " : "", (int)n, p);
+        used +=
+            (size_t)snprintf(into + used, size - used, "%s'%.*s'", used > 0 ? ", " : "", (int)n, p);
         p = p[n] == '|' ? p + n + 1 : NULL;
     }
 }
@@ -192,12 +200,13 @@ static int got_value(const struct option_row *row, const char *value, struct err
         return error_set(why, -EINVAL, "option '%s': got '%s%s', want %s", row->name, shown, dots,
                          row->want);
     }
-    return error_set(why, -EINVAL, "option '%s': got '%s%s', want %s, %.17g to %.17g", row->name, shown,
-                     dots, row->want, row->least, row->most);
+    return error_set(why, -EINVAL, "option '%s': got '%s%s', want %s, %.17g to %.17g", row->name,
+                     shown, dots, row->want, row->least, row->most);
 }
 
 // read_whole reads digits, with a minus before them, within the bounds.
-static bool read_whole(struct slice text, const struct option_row *row, int64_t scale, int64_t *out) {
+static bool read_whole(struct slice text, const struct option_row *row, int64_t scale,
+                       int64_t *out) {
     size_t digits = text.n > 0 && text.p[0] == '-' ? text.n - 1 : text.n;
     if (digits == 0 || digits > 18) {
         return false;
@@ -331,7 +340,8 @@ int option_read(const struct option_row *row, const char *value, struct model_op
 // stop_array writes "a,b" as ["a","b"].
 static char *stop_array(struct slice value) {
     struct buf out;
-    buf_init(&out, value.n * 6 + 3 * value.n + 8); // six bytes a control byte, quotes and comma a word
+    buf_init(&out,
+             value.n * 6 + 3 * value.n + 8); // six bytes a control byte, quotes and comma a word
     int rc = buf_add_byte(&out, '[');
     for (size_t from = 0; rc == 0 && from <= value.n;) {
         struct slice rest = slice_sub(value, from, value.n);

@@ -26,7 +26,7 @@ struct option_row {
     const char *def;    // "" when there is none
     double least, most; // of the number, or of the length in bytes
     const char *want;
-    size_t offset;      // in struct model_options
+    size_t offset; // in struct model_options
 };
 
 // option_rows returns the table.
@@ -45,29 +45,33 @@ const struct option_row *option_exact(const char *name);
 MUST_CHECK int option_read(const struct option_row *row, const char *value,
                            struct model_options *options, struct error *why);
 
-// option_canonical brings a value into the one form that is kept: a comma-separated `stop` becomes a
-// JSON array. Returns a new string.
+// option_canonical brings a value into the one form that is kept: a comma-separated `stop` becomes
+// a JSON array. Returns a new string.
 char *option_canonical(const struct option_row *row, struct slice value);
 
-// ---- model_check.c: the whole of a model ---------------------------------------------------------
+// ---- model_check.c: the whole of a model
+// ---------------------------------------------------------
 
 // model_check_column refuses a column that cannot join the n of a list: name, length, one too many,
 // one there already, a name that results need (output).
-MUST_CHECK int model_check_column(const struct column *list, size_t n, struct slice name, bool output,
-                                  struct error *why);
+MUST_CHECK int model_check_column(const struct column *list, size_t n, struct slice name,
+                                  bool output, struct error *why);
 
-// model_check_name refuses a name of a model or column that is empty, too long, or has control bytes.
+// model_check_name refuses a name of a model or column that is empty, too long, or has control
+// bytes.
 MUST_CHECK int model_check_name(const char *what, struct slice name, struct error *why);
 
 // model_check fills options, templates and path from columns and settings, and checks them all.
-// Returns 0, or -EINVAL with why; *line is then the setting's line, or 0 when no setting is at fault.
+// Returns 0, or -EINVAL with why; *line is then the setting's line, or 0 when no setting is at
+// fault.
 MUST_CHECK int model_check(struct model *model, int *line, struct error *why);
 
 // secret_next finds the next ${NAME} at or after *at, and moves *at behind it.
 // Returns 1 with name; 0: no more; -EINVAL: a "${" that no NAME and "}" follow.
 MUST_CHECK int secret_next(struct slice text, size_t *at, struct slice *name);
 
-// ---- model.c --------------------------------------------------------------------------------------
+// ---- model.c
+// --------------------------------------------------------------------------------------
 
 // model_set adds a setting, in its place by name.
 //   value  a new string, taken
@@ -75,7 +79,8 @@ MUST_CHECK int secret_next(struct slice text, size_t *at, struct slice *name);
 MUST_CHECK int model_set(struct model *model, const struct option_row *row, char *value, int line,
                          struct error *why);
 
-// ---- model_sql.re, model_sql.y -------------------------------------------------------------------
+// ---- model_sql.re, model_sql.y
+// -------------------------------------------------------------------
 
 // One token of SQL. Invariant: text lies in the copy of the file that the lexer reads.
 struct sql_token {
@@ -89,24 +94,25 @@ struct sql_lexer {
 };
 
 // sql_lex returns the number of the next token (SQL_... of the generated header), 0 at the end, or
-// SQL_ILLEGAL, SQL_OPEN_STRING, SQL_OPEN_NAME, SQL_OPEN_COMMENT, which no rule of the grammar takes.
+// SQL_ILLEGAL, SQL_OPEN_STRING, SQL_OPEN_NAME, SQL_OPEN_COMMENT, which no rule of the grammar
+// takes.
 int sql_lex(struct sql_lexer *lexer, struct sql_token *token);
 
 // What the grammar's actions work on.
 struct sql_parser {
     const char *file;
     struct statements *out;
-    struct model *model;      // of the statement that is being read; NULL between statements
+    struct model *model; // of the statement that is being read; NULL between statements
     bool or_replace, if_not_exists;
-    int line;                 // where the statement starts
-    int before, before2;      // the kinds of the token before this one, and of the one before that
-    struct sql_token last;    // the token before this one
-    bool failed;              // why is filled
+    int line;              // where the statement starts
+    int before, before2;   // the kinds of the token before this one, and of the one before that
+    struct sql_token last; // the token before this one
+    bool failed;           // why is filled
     struct error *why;
 };
 
-void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name, bool or_replace,
-               bool if_not_exists);
+void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name,
+               bool or_replace, bool if_not_exists);
 void sql_comment(struct sql_parser *p, struct sql_token text);
 void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token value);
 void sql_end(struct sql_parser *p);

@@ -1,6 +1,7 @@
-// SQL text to checked models: feeds tokens (model_sql.re) to the grammar (model_sql.y) and does what
-// its actions ask for. Invariant: the first fault is the one that is told, and nothing is done after
-// it. Called by whoever reads a models file, and by those who get a model from Redis or the wire.
+// SQL text to checked models: feeds tokens (model_sql.re) to the grammar (model_sql.y) and does
+// what its actions ask for. Invariant: the first fault is the one that is told, and nothing is done
+// after it. Called by whoever reads a models file, and by those who get a model from Redis or the
+// wire.
 #include "common/model_parts.h"
 #include "common/model_sql.h"
 
@@ -13,7 +14,7 @@
 #include <string.h>
 
 #define SQL_MAX_BYTES (1024 * 1024) // of one file: a thousand models with long prompts
-#define WORD_SHOWN 40               // bytes of a word that an error repeats
+#define WORD_SHOWN    40            // bytes of a word that an error repeats
 
 void statements_free(struct statements *list) {
     for (size_t i = 0; i < list->n; i++) {
@@ -41,13 +42,13 @@ void sql_fail(struct sql_parser *p, int line, const char *format, ...) {
 // want_says returns a kind's name for "want ...", or NULL when another kind stands for it.
 static const char *want_says(const struct sql_parser *p, int kind) {
     static const char *const words[] = {
-        [0] = "the end of the text",  [SQL_CREATE] = "CREATE", [SQL_OR] = "OR",
-        [SQL_REPLACE] = "REPLACE",    [SQL_MODEL] = "MODEL",   [SQL_IF] = "IF NOT EXISTS",
-        [SQL_NOT] = "NOT",            [SQL_EXISTS] = "EXISTS", [SQL_INPUT] = "INPUT",
-        [SQL_OUTPUT] = "OUTPUT",      [SQL_COMMENT] = "COMMENT", [SQL_WITH] = "WITH",
-        [SQL_NULL] = "NULL",          [SQL_NUMBER] = "a number", [SQL_STRING] = "a 'quoted string'",
-        [SQL_LEFT] = "'('",           [SQL_RIGHT] = "')'",     [SQL_COMMA] = "','",
-        [SQL_EQUALS] = "'='",         [SQL_SEMICOLON] = "';'", [SQL_DOT] = "'.'",
+        [0] = "the end of the text", [SQL_CREATE] = "CREATE",   [SQL_OR] = "OR",
+        [SQL_REPLACE] = "REPLACE",   [SQL_MODEL] = "MODEL",     [SQL_IF] = "IF NOT EXISTS",
+        [SQL_NOT] = "NOT",           [SQL_EXISTS] = "EXISTS",   [SQL_INPUT] = "INPUT",
+        [SQL_OUTPUT] = "OUTPUT",     [SQL_COMMENT] = "COMMENT", [SQL_WITH] = "WITH",
+        [SQL_NULL] = "NULL",         [SQL_NUMBER] = "a number", [SQL_STRING] = "a 'quoted string'",
+        [SQL_LEFT] = "'('",          [SQL_RIGHT] = "')'",       [SQL_COMMA] = "','",
+        [SQL_EQUALS] = "'='",        [SQL_SEMICOLON] = "';'",   [SQL_DOT] = "'.'",
     };
     if (kind == SQL_NAME) {
         return p->before == SQL_NAME || p->before == SQL_QUOTED ? "a type" : "a name";
@@ -114,10 +115,11 @@ static char *unquote(struct slice text) {
     return out;
 }
 
-// ---- Actions of the grammar ----------------------------------------------------------------------
+// ---- Actions of the grammar
+// ----------------------------------------------------------------------
 
-void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name, bool or_replace,
-               bool if_not_exists) {
+void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name,
+               bool or_replace, bool if_not_exists) {
     if (p->failed) {
         return;
     }
@@ -139,9 +141,9 @@ enum column_type sql_type(struct sql_parser *p, struct sql_token name) {
         const char *name;
         enum column_type type;
     } types[] = {
-        {"STRING", TYPE_STRING}, {"VARCHAR", TYPE_STRING}, {"CHAR", TYPE_STRING},
-        {"BOOLEAN", TYPE_BOOLEAN}, {"INT", TYPE_INT},      {"INTEGER", TYPE_INT},
-        {"BIGINT", TYPE_BIGINT}, {"FLOAT", TYPE_FLOAT},    {"DOUBLE", TYPE_DOUBLE},
+        {"STRING", TYPE_STRING},   {"VARCHAR", TYPE_STRING}, {"CHAR", TYPE_STRING},
+        {"BOOLEAN", TYPE_BOOLEAN}, {"INT", TYPE_INT},        {"INTEGER", TYPE_INT},
+        {"BIGINT", TYPE_BIGINT},   {"FLOAT", TYPE_FLOAT},    {"DOUBLE", TYPE_DOUBLE},
     };
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (slice_is_nocase(name.text, types[i].name)) {
@@ -150,10 +152,11 @@ enum column_type sql_type(struct sql_parser *p, struct sql_token name) {
     }
     char word[WORD_SHOWN];
     slice_copy(name.text, word, sizeof(word));
-    sql_fail(p, name.line,
-             "type '%s': not supported, want STRING (or VARCHAR(n), CHAR(n)), BOOLEAN, INT, BIGINT, "
-             "FLOAT or DOUBLE",
-             word);
+    sql_fail(
+        p, name.line,
+        "type '%s': not supported, want STRING (or VARCHAR(n), CHAR(n)), BOOLEAN, INT, BIGINT, "
+        "FLOAT or DOUBLE",
+        word);
     return TYPE_STRING;
 }
 
@@ -281,7 +284,8 @@ static void read_tokens(struct sql_parser *p, const char *text) {
     model_sqlFree(grammar, free);
 }
 
-int model_sql_parse(struct slice text, const char *file, struct statements *out, struct error *why) {
+int model_sql_parse(struct slice text, const char *file, struct statements *out,
+                    struct error *why) {
     *out = (struct statements){0};
     struct sql_parser p = {.file = file, .out = out, .why = why};
     if (slice_starts(text, "\xef\xbb\xbf")) {

@@ -5,10 +5,17 @@
 #define NONE (-1) // not applicable or not known; NaN, of a model's own options, means the same
 
 static const struct price prices[] = {
-#define PRICE(provider_, model_, input_, cached_, write_, output_, batch_, long_at_, long_in_, \
-              long_out_, as_of_, grade_) \
-    {.provider = provider_, .model = model_, .input = input_, .cached = cached_, .output = output_, \
-     .long_at = long_at_, .long_in = long_in_, .long_out = long_out_, .as_of = as_of_},
+#define PRICE(provider_, model_, input_, cached_, write_, output_, batch_, long_at_, long_in_,     \
+              long_out_, as_of_, grade_)                                                           \
+    {.provider = provider_,                                                                        \
+     .model = model_,                                                                              \
+     .input = input_,                                                                              \
+     .cached = cached_,                                                                            \
+     .output = output_,                                                                            \
+     .long_at = long_at_,                                                                          \
+     .long_in = long_in_,                                                                          \
+     .long_out = long_out_,                                                                        \
+     .as_of = as_of_},
 #include "common/prices.def"
 #undef PRICE
 };

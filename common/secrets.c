@@ -1,6 +1,6 @@
 // ${NAME} from the environment or a secrets file. Invariant: no value leaves through anything but
-// secrets_expand, and what was read is wiped before it is freed. Called by the worker; the client asks
-// only whether a name is there.
+// secrets_expand, and what was read is wiped before it is freed. Called by the worker; the client
+// asks only whether a name is there.
 #include "common/secrets.h"
 
 #include "common/mem.h"
@@ -98,14 +98,16 @@ static int read_line(struct secrets *secrets, struct slice line) {
     return 0;
 }
 
-static int read_lines(struct secrets *secrets, const char *file, struct slice text, struct error *why) {
+static int read_lines(struct secrets *secrets, const char *file, struct slice text,
+                      struct error *why) {
     for (int number = 1; text.n > 0; number++) {
         const char *end = memchr(text.p, '\n', text.n);
         size_t n = end != NULL ? (size_t)(end - text.p) : text.n;
         if (read_line(secrets, slice_sub(text, 0, n)) != 0) {
-            return error_set(why, -EINVAL,
-                             "%s:%d: got a line that is not NAME=value (not repeated here), want that",
-                             file, number);
+            return error_set(
+                why, -EINVAL,
+                "%s:%d: got a line that is not NAME=value (not repeated here), want that", file,
+                number);
         }
         text = slice_sub(text, n + 1, text.n);
     }
@@ -139,8 +141,9 @@ static int check_file(int fd, const char *file, struct error *why) {
         return error_set(why, -EINVAL, "%s: not a regular file, want one", file);
     }
     if ((st.st_mode & 077) != 0) {
-        return error_set(why, -EACCES, "%s: got mode %03o, which others can use, want 600 (chmod 600)",
-                         file, (unsigned)(st.st_mode & 0777));
+        return error_set(why, -EACCES,
+                         "%s: got mode %03o, which others can use, want 600 (chmod 600)", file,
+                         (unsigned)(st.st_mode & 0777));
     }
     return 0;
 }
@@ -154,7 +157,8 @@ static int load_file(struct secrets *secrets, const char *file, struct error *wh
     struct buf text;
     buf_init(&text, FILE_MAX_BYTES + 4096);
     int rc = check_file(fd, file, why);
-    if (rc == 0 && (rc = buf_reserve(&text, FILE_MAX_BYTES)) == 0 && (rc = read_all(fd, &text)) != 0) {
+    if (rc == 0 && (rc = buf_reserve(&text, FILE_MAX_BYTES)) == 0 &&
+        (rc = read_all(fd, &text)) != 0) {
         error_set(why, rc, "%s: %s", file, strerror(-rc));
     }
     close(fd);
@@ -202,7 +206,8 @@ static int add_value(const struct secrets *secrets, struct slice name, struct bu
     const char *value = find(secrets, name);
     if (value == NULL) {
         return error_set(why, -ENOENT,
-                         "${%.*s}: not in the environment and not in the secrets file", SLICE_FMT(name));
+                         "${%.*s}: not in the environment and not in the secrets file",
+                         SLICE_FMT(name));
     }
     for (const char *p = value; *p != '\0'; p++) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f) {

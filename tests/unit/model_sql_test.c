@@ -1,5 +1,5 @@
-// CREATE MODEL: tests/cases/model_sql.test, the examples of docs/models.md, and what does not fit into
-// a text file. Every statement that parses is written back, parsed again and compared.
+// CREATE MODEL: tests/cases/model_sql.test, the examples of docs/models.md, and what does not fit
+// into a text file. Every statement that parses is written back, parsed again and compared.
 #include "common/model.h"
 
 #include "common/mem.h"
@@ -15,8 +15,8 @@
 #include <cmocka.h>
 
 #define FILE_MAX_BYTES (1 << 20)
-#define MODEL_M "CREATE MODEL m INPUT (a STRING) OUTPUT (b STRING)"
-#define WITH_W "WITH ('provider' = 'openai', 'endpoint' = 'http://h/v1', 'model' = 'x'"
+#define MODEL_M        "CREATE MODEL m INPUT (a STRING) OUTPUT (b STRING)"
+#define WITH_W         "WITH ('provider' = 'openai', 'endpoint' = 'http://h/v1', 'model' = 'x'"
 
 static char *read_file(const char *path) {
     FILE *f = fopen(path, "rb");
@@ -32,8 +32,8 @@ static char *read_file(const char *path) {
 
 // ---- Round trip ---------------------------------------------------------------------------------
 
-static void same_columns(const char *says, const struct column *a, size_t n_a, const struct column *b,
-                         size_t n_b) {
+static void same_columns(const char *says, const struct column *a, size_t n_a,
+                         const struct column *b, size_t n_b) {
     if (n_a != n_b) {
         fail_msg("%s: %zu columns came back as %zu", says, n_a, n_b);
     }
@@ -54,19 +54,19 @@ static bool same_number(double a, double b) {
 // same_options compares every field of the table.
 static void same_options(const char *says, const struct model_options *a,
                          const struct model_options *b) {
-#define SAME_TEXT(x, y) (strcmp((x), (y)) == 0)
-#define SAME_TEMPLATE SAME_TEXT
-#define SAME_PATH SAME_TEXT
-#define SAME_SECRET SAME_TEXT
-#define SAME_JSON SAME_TEXT
-#define SAME_COUNT(x, y) ((x) == (y))
-#define SAME_MS SAME_COUNT
-#define SAME_CHOICE SAME_COUNT
-#define SAME_FLAG SAME_COUNT
+#define SAME_TEXT(x, y)   (strcmp((x), (y)) == 0)
+#define SAME_TEMPLATE     SAME_TEXT
+#define SAME_PATH         SAME_TEXT
+#define SAME_SECRET       SAME_TEXT
+#define SAME_JSON         SAME_TEXT
+#define SAME_COUNT(x, y)  ((x) == (y))
+#define SAME_MS           SAME_COUNT
+#define SAME_CHOICE       SAME_COUNT
+#define SAME_FLAG         SAME_COUNT
 #define SAME_NUMBER(x, y) same_number((x), (y))
-#define MODEL_OPTION(field, name, type, def, least, most, want, text) \
-    if (!SAME_##type(a->field, b->field)) { \
-        fail_msg("%s: option %s came back different", says, name); \
+#define MODEL_OPTION(field, name, type, def, least, most, want, text)                              \
+    if (!SAME_##type(a->field, b->field)) {                                                        \
+        fail_msg("%s: option %s came back different", says, name);                                 \
     }
 #include "common/model_options.def"
 #undef MODEL_OPTION
@@ -163,7 +163,8 @@ static void cases(void **state) {
     assert_true(n > 60);
 }
 
-// ---- Examples of the documentation ---------------------------------------------------------------
+// ---- Examples of the documentation
+// ---------------------------------------------------------------
 
 static void documentation(void **state) {
     (void)state;
@@ -186,7 +187,8 @@ static void documentation(void **state) {
     assert_true(n > 0);
 }
 
-// ---- What a text file cannot hold ----------------------------------------------------------------
+// ---- What a text file cannot hold
+// ----------------------------------------------------------------
 
 static const struct {
     const char *says;
@@ -239,11 +241,11 @@ static void limits(void **state) {
     struct error why = {0};
     const char *out = ") OUTPUT (b INT)" WITH_W ")";
     assert_int_equal(parse_long("CREATE MODEL m INPUT (a INT", ", c%d INT", 63, out, &why), 0);
-    assert_int_equal(parse_long("CREATE MODEL m INPUT (a INT", ", c%d INT", 64, out, &why), -EINVAL);
+    assert_int_equal(parse_long("CREATE MODEL m INPUT (a INT", ", c%d INT", 64, out, &why),
+                     -EINVAL);
     assert_string_equal(why.text, "f:1: INPUT: got more than 64 columns");
-    assert_int_equal(parse_long("CREATE MODEL ", "m", 128, " INPUT (a INT) OUTPUT (b INT)" WITH_W ")",
-                                &why),
-                     0);
+    assert_int_equal(
+        parse_long("CREATE MODEL ", "m", 128, " INPUT (a INT) OUTPUT (b INT)" WITH_W ")", &why), 0);
     assert_int_equal(parse_long("CREATE MODEL ", "m", 129, " INPUT (a INT", &why), -EINVAL);
     assert_string_equal(why.text, "f:1: model: got a name of 129 bytes, want 1 to 128");
     assert_int_equal(parse_long("", " ", FILE_MAX_BYTES, "", &why), 0);
@@ -258,10 +260,10 @@ static void flags_and_lines(void **state) {
     (void)state;
     struct statements list;
     struct error why = {0};
-    struct slice text = SLICE_LIT("\n" MODEL_M WITH_W ");\n\nCREATE OR REPLACE MODEL n INPUT (a INT)"
-                                  " OUTPUT (b INT)" WITH_W ",\n'batch.size' = '7');"
-                                  "CREATE MODEL IF NOT EXISTS o INPUT (a INT) OUTPUT (b INT)" WITH_W
-                                  ")");
+    struct slice text =
+        SLICE_LIT("\n" MODEL_M WITH_W ");\n\nCREATE OR REPLACE MODEL n INPUT (a INT)"
+                  " OUTPUT (b INT)" WITH_W ",\n'batch.size' = '7');"
+                  "CREATE MODEL IF NOT EXISTS o INPUT (a INT) OUTPUT (b INT)" WITH_W ")");
     assert_int_equal(model_sql_parse(text, "f", &list, &why), 0);
     assert_int_equal(list.n, 3);
     assert_int_equal(list.items[0].line, 2);

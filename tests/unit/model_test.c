@@ -18,10 +18,11 @@ static struct model *make(const char *options) {
     struct buf text;
     buf_init(&text, 65536);
     assert_int_equal(
-        buf_addf(&text,
-                 "CREATE MODEL m INPUT (text STRING, n INT NOT NULL) OUTPUT (label STRING) COMMENT 'c' "
-                 "WITH ('provider' = 'openai', 'endpoint' = 'http://h', 'model' = 'x'%s)",
-                 options),
+        buf_addf(
+            &text,
+            "CREATE MODEL m INPUT (text STRING, n INT NOT NULL) OUTPUT (label STRING) COMMENT 'c' "
+            "WITH ('provider' = 'openai', 'endpoint' = 'http://h', 'model' = 'x'%s)",
+            options),
         0);
     struct statements list;
     struct error why = {0};
@@ -143,13 +144,13 @@ static void defaults(void **state) {
 
 static void written_values(void **state) {
     (void)state;
-    struct model *model = make(
-        ", 'batch.size' = ' 20 ', 'request.timeout.ms' = '2 min', 'temperature' = '0.25', "
-        "'fallback.strategy' = 'FAIL', 'on.error' = 'dead-letter', 'input.format' = 'text', "
-        "'structured.output' = 'required', 'http2' = 'true', 'response.best.effort' = 'ON', "
-        "'max.tokens.field' = 'max_completion_tokens', 'task' = 'classification', "
-        "'response.value.field' = 'v', 'cost.input' = '1e-1', 'batch.timeout.ms' = '0', "
-        "'seed' = '9007199254740991', 'stop' = ' a , \"b'");
+    struct model *model =
+        make(", 'batch.size' = ' 20 ', 'request.timeout.ms' = '2 min', 'temperature' = '0.25', "
+             "'fallback.strategy' = 'FAIL', 'on.error' = 'dead-letter', 'input.format' = 'text', "
+             "'structured.output' = 'required', 'http2' = 'true', 'response.best.effort' = 'ON', "
+             "'max.tokens.field' = 'max_completion_tokens', 'task' = 'classification', "
+             "'response.value.field' = 'v', 'cost.input' = '1e-1', 'batch.timeout.ms' = '0', "
+             "'seed' = '9007199254740991', 'stop' = ' a , \"b'");
     const struct model_options *o = &model->options;
     assert_int_equal(o->batch_size, 20);
     assert_int_equal(o->request_timeout_ms, 120000);
@@ -192,7 +193,9 @@ static const struct {
 } overrides[] = {
     {"nothing", {{0}}, NULL},
     {"an alias", {{.name = "batch-size", .value = "50"}}, NULL},
-    {"two options", {{.name = "batch.size", .value = "50"}, {.name = "http2", .value = "on"}}, NULL},
+    {"two options",
+     {{.name = "batch.size", .value = "50"}, {.name = "http2", .value = "on"}},
+     NULL},
     {"one that was not written", {{.name = "temperature", .value = "1"}}, NULL},
     {"an unknown name",
      {{.name = "batch.sizes", .value = "5"}},
@@ -209,7 +212,8 @@ static const struct {
      "'json': an answer for several records must carry an index"},
     {"a template that does not compile",
      {{.name = "prompt.template", .value = "{{nobody}}"}},
-     "option 'prompt.template': got '{{nobody}}', want one of: index, count, records, schema, labels, "
+     "option 'prompt.template': got '{{nobody}}', want one of: index, count, records, schema, "
+     "labels, "
      "now, text, n"},
     {"a literal credential",
      {{.name = "api_key", .value = "sk-hunter2"}},
@@ -267,7 +271,8 @@ static void an_override_outlives_its_model(void **state) {
     model_free(copy);
 }
 
-// ---- Credentials, ceiling ------------------------------------------------------------------------
+// ---- Credentials, ceiling
+// ------------------------------------------------------------------------
 
 static int on_secret(void *arg, struct slice name) {
     struct buf *seen = arg;
@@ -319,16 +324,11 @@ static void writing_stops_at_the_ceiling(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_table_is_sound),
-        cmocka_unit_test(fields_are_named_alike),
-        cmocka_unit_test(aliases_are_found),
-        cmocka_unit_test(defaults),
-        cmocka_unit_test(written_values),
-        cmocka_unit_test(columns_by_name),
-        cmocka_unit_test(override_works),
-        cmocka_unit_test(an_override_outlives_its_model),
-        cmocka_unit_test(secrets_are_named),
-        cmocka_unit_test(writing_stops_at_the_ceiling),
+        cmocka_unit_test(the_table_is_sound), cmocka_unit_test(fields_are_named_alike),
+        cmocka_unit_test(aliases_are_found),  cmocka_unit_test(defaults),
+        cmocka_unit_test(written_values),     cmocka_unit_test(columns_by_name),
+        cmocka_unit_test(override_works),     cmocka_unit_test(an_override_outlives_its_model),
+        cmocka_unit_test(secrets_are_named),  cmocka_unit_test(writing_stops_at_the_ceiling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
