@@ -82,8 +82,8 @@ int ask(const char *address, const struct message *question, enum message_kind w
         loop_run(asking.loop);
         if (asking.status == -ETIMEDOUT) {
             bool is_up = dialogue_is_up(asking.dialogue);
-            error_set(why, -ETIMEDOUT, "coordinator '%s': %s in %lld s", address,
-                      is_up ? "no answer" : "no connection", (long long)timeout_ms / 1000);
+            error_set(why, -ETIMEDOUT, "coordinator '%s': %s in %.1f s", address,
+                      is_up ? "no answer" : "no connection", (double)timeout_ms / 1000);
         }
     }
     dialogue_free(asking.dialogue);
