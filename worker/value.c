@@ -141,6 +141,19 @@ int value_next(struct slice *rest, struct value *value) {
     }
 }
 
+int value_next_u64(struct slice *rest, uint64_t *number) {
+    if (rest->n > 0 && (unsigned char)rest->p[0] == 0xcf) {
+        take(rest, 1);
+        return take_uint(rest, 8, number);
+    }
+    struct value value;
+    if (value_next(rest, &value) != 0 || value.kind != VALUE_INT || value.integer < 0) {
+        return -EPROTO;
+    }
+    *number = (uint64_t)value.integer;
+    return 0;
+}
+
 int value_add_json(const struct value *value, struct buf *out) {
     switch (value->kind) {
     case VALUE_NULL:

@@ -26,6 +26,9 @@ MUST_CHECK long value_array(struct slice *rest);
 // nil, bool, an integer of 64 bits, a float or a str.
 MUST_CHECK int value_next(struct slice *rest, struct value *value);
 
+// value_next_u64 reads a whole number of 0..2^64-1 at *rest and moves on. Returns 0 or -EPROTO.
+MUST_CHECK int value_next_u64(struct slice *rest, uint64_t *number);
+
 // value_add_json appends it as JSON, value_add_text as plain text (null: nothing). 0 or -EMSGSIZE.
 MUST_CHECK int value_add_json(const struct value *value, struct buf *out);
 MUST_CHECK int value_add_text(const struct value *value, struct buf *out);

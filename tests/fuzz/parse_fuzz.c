@@ -1,0 +1,72 @@
+// Answers of strangers: the provider's HTTP body, and the model's text in it. The first byte picks
+// what is read and how; the rest is the input.
+#include "common/mem.h"
+#include "worker/parse.h"
+#include "worker/provider.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const models[] = {
+    "CREATE MODEL m INPUT (text STRING) OUTPUT (sentiment STRING) WITH ('provider' = 'openai', "
+    "'endpoint' = 'http://127.0.0.1/', 'model' = 'x', 'batch.size' = '4');",
+    "CREATE MODEL m INPUT (text STRING) OUTPUT (a INT, b DOUBLE NOT NULL, c BOOLEAN) WITH ('provider' = "
+    "'openai', 'endpoint' = 'http://127.0.0.1/', 'model' = 'x', 'batch.size' = '4', "
+    "'response.path' = '$..items[*]', 'response.best.effort' = 'on');",
+    "CREATE MODEL m INPUT (text STRING) OUTPUT (sentiment STRING) WITH ('provider' = 'openai', "
+    "'endpoint' = 'http://127.0.0.1/', 'model' = 'x');",
+};
+#define N_MODELS (sizeof(models) / sizeof(models[0]))
+
+static void fuzz_text(unsigned how, struct slice text) {
+    static struct statements lists[N_MODELS];
+    static struct parser *parser;
+    static struct parsed parsed;
+    static const uint64_t slots[] = {7, 6, 5, 4};
+    size_t i = how % N_MODELS;
+    if (parser == NULL) {
+        parser = parser_new();
+        buf_init(&parsed.items, 1 << 20);
+    }
+    if (lists[i].n == 0) {
+        struct error why;
+        int rc = model_sql_parse(slice_of(models[i]), "fuzz", &lists[i], &why);
+        assert(rc == 0);
+    }
+    bool batched = i != 2;
+    struct question question = {
+        .model = lists[i].items[0].model,
+        .batched = batched,
+        .cut = (how & 0x40) != 0,
+        .slots = slots,
+        .count = batched ? 4 : 1,
+    };
+    parse_answer(parser, &question, text, &parsed);
+    assert(parsed.n_items <= question.count);
+    assert(parsed.outcome == OUTCOME_OK || parsed.detail[0] != '\0');
+}
+
+static void fuzz_body(unsigned how, struct slice body) {
+    static const int statuses[] = {200, 200, 429, 400, 401, 500, 503, 302};
+    struct reply reply = {.status = statuses[how % 8], .body = body, .should_retry = -1};
+    struct answer answer = {0};
+    provider_openai.read(&reply, &answer);
+    assert(answer.outcome == OUTCOME_OK || answer.detail[0] != '\0');
+    assert(answer.cached_tokens <= answer.input_tokens);
+    answer_clear(&answer);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size == 0) {
+        return 0;
+    }
+    struct slice rest = {.p = (const char *)data + 1, .n = size - 1};
+    if ((data[0] & 0x80) != 0) {
+        fuzz_body(data[0] & 0x7f, rest);
+    } else {
+        fuzz_text(data[0], rest);
+    }
+    return 0;
+}

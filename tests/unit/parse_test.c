@@ -1,0 +1,157 @@
+// parse: answers in, items out; the cases are text, in tests/cases/parse.test.
+#include "worker/parse.h"
+
+#include "common/mem.h"
+#include "proto/record.h"
+#include "tests/unit/case_file.h"
+#include "worker/value.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+// model_of makes a model with the options that a case asks for.
+static struct statements model_of(struct slice setup) {
+    struct slice size = case_setting(setup, "batch", "20");
+    struct slice options = case_setting(setup, "options", "");
+    struct slice output = case_setting(setup, "output", "sentiment STRING NOT NULL");
+    struct buf sql;
+    buf_init(&sql, 65536);
+    assert_int_equal(buf_addf(&sql,
+                              "CREATE MODEL m INPUT (text STRING) OUTPUT (%.*s) WITH ("
+                              "'provider' = 'openai', 'endpoint' = 'http://127.0.0.1:1/', "
+                              "'model' = 'x', 'batch.size' = '%.*s'%s%.*s);",
+                              SLICE_FMT(output), SLICE_FMT(size), options.n > 0 ? ", " : "",
+                              SLICE_FMT(options)),
+                     0);
+    struct statements list = {0};
+    struct error why = {0};
+    if (model_sql_parse(buf_slice(&sql), "case", &list, &why) != 0) {
+        fail_msg("%s", why.text);
+    }
+    buf_free(&sql);
+    return list;
+}
+
+// show writes what came out as a case file says it. Slots are ten times the record's place.
+static void show(const struct parsed *parsed, struct buf *out) {
+    assert_int_equal(buf_addf(out, "%s%s%s\n", outcome_of(parsed->outcome)->text,
+                              parsed->warning[0] != '\0' ? " " : "", parsed->warning), 0);
+    struct slice rest = buf_slice(&parsed->items);
+    uint64_t slot;
+    enum outcome outcome;
+    struct slice payload;
+    int rc;
+    while ((rc = item_next(&rest, &slot, &outcome, &payload)) == 1) {
+        assert_int_equal(buf_addf(out, "%zu %s", (size_t)slot / 10, outcome_of(outcome)->text), 0);
+        if (outcome == OUTCOME_OK) {
+            long n = value_array(&payload);
+            for (long i = 0; i < n; i++) {
+                struct value value;
+                assert_int_equal(value_next(&payload, &value), 0);
+                assert_int_equal(buf_add_byte(out, ' '), 0);
+                assert_int_equal(value_add_json(&value, out), 0);
+            }
+            assert_int_equal(payload.n, 0);
+        }
+        assert_int_equal(buf_add_byte(out, '\n'), 0);
+    }
+    assert_int_equal(rc, 0);
+}
+
+static int number_setting(struct slice setup, const char *name, const char *fallback) {
+    char text[32];
+    slice_copy(case_setting(setup, name, fallback), text, sizeof(text));
+    return atoi(text);
+}
+
+static void every_case_of_the_file(void **state) {
+    static struct case_file file;
+    case_file_read("cases/parse.test", &file);
+    assert_true(file.n > 40);
+    struct parser *parser = parser_new();
+    struct parsed parsed = {0};
+    buf_init(&parsed.items, 1 << 20);
+    uint64_t slots[MODEL_BATCH_MAX];
+    for (size_t i = 0; i < MODEL_BATCH_MAX; i++) {
+        slots[i] = 10 * (i + 1);
+    }
+    size_t n_failed = 0;
+    for (size_t i = 0; i < file.n; i++) {
+        const struct text_case *c = &file.cases[i];
+        struct statements list = model_of(c->setup);
+        struct question question = {
+            .model = list.items[0].model,
+            .batched = number_setting(c->setup, "batch", "20") > 1,
+            .cut = number_setting(c->setup, "cut", "0") == 1,
+            .slots = slots,
+            .count = (size_t)number_setting(c->setup, "count", "3"),
+        };
+        // An exact-size copy lets ASan see a read past the end.
+        char *text = malloc(c->input.n > 0 ? c->input.n : 1);
+        memcpy(text, c->input.p, c->input.n);
+        parse_answer(parser, &question, (struct slice){.p = text, .n = c->input.n}, &parsed);
+        free(text);
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        show(&parsed, &out);
+        if (!slice_eq(slice_trim(buf_slice(&out)), c->want)) {
+            n_failed++;
+            print_error("%.*s\n  got:\n%.*s\n  want:\n%.*s\n  (%s)\n", SLICE_FMT(c->name),
+                        SLICE_FMT(buf_slice(&out)), SLICE_FMT(c->want), parsed.detail);
+        }
+        assert_true((parsed.outcome == OUTCOME_OK) == (parsed.detail[0] == '\0'));
+        buf_free(&out);
+        statements_free(&list);
+    }
+    buf_free(&parsed.items);
+    parser_free(parser);
+    free(file.text);
+    assert_int_equal(n_failed, 0);
+}
+
+// Every cut of a good answer keeps only whole, right items.
+static void a_cut_answer_never_gives_a_wrong_value(void **state) {
+    struct statements list = model_of(SLICE_NONE);
+    const char *whole = "[{\"index\": 1, \"sentiment\": \"aaaa\"}, {\"sentiment\": \"bbbb\", \"index\": 2}, "
+                        "{\"index\": \"3\", \"sentiment\": \"cc}]cc\"}]";
+    const char *want[] = {"aaaa", "bbbb", "cc}]cc"};
+    const size_t ends[] = {(size_t)(strstr(whole, "}, {\"s") - whole) + 1,
+                           (size_t)(strstr(whole, "}, {\"index\": \"3") - whole) + 1,
+                           strlen(whole) - 1};
+    uint64_t slots[] = {1, 2, 3};
+    struct parser *parser = parser_new();
+    struct parsed parsed = {0};
+    buf_init(&parsed.items, 65536);
+    for (size_t n = 0; n <= strlen(whole); n++) {
+        struct question question = {
+            .model = list.items[0].model, .batched = true, .cut = true, .slots = slots, .count = 3};
+        parse_answer(parser, &question, (struct slice){.p = whole, .n = n}, &parsed);
+        struct slice rest = buf_slice(&parsed.items), payload;
+        uint64_t slot;
+        enum outcome outcome;
+        while (item_next(&rest, &slot, &outcome, &payload) == 1) {
+            assert_int_equal(outcome, OUTCOME_OK);
+            assert_int_equal(value_array(&payload), 1);
+            struct value value;
+            assert_int_equal(value_next(&payload, &value), 0);
+            assert_true(slice_is(value.text, want[slot - 1]));
+        }
+        size_t n_whole = (n >= ends[0]) + (n >= ends[1]) + (n >= ends[2]);
+        assert_int_equal(parsed.n_items, n_whole);
+        assert_int_equal(parsed.outcome, n_whole == 3 ? OUTCOME_OK : OUTCOME_TRUNCATED);
+    }
+    buf_free(&parsed.items);
+    parser_free(parser);
+    statements_free(&list);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_case_of_the_file),
+        cmocka_unit_test(a_cut_answer_never_gives_a_wrong_value),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,133 @@
+// Reports. Invariant: a call that was paid for is forgotten only when the coordinator has said that
+// its report is durable. Called by http's wiring (through parse) and by receive.
+#include "worker/report.h"
+
+#include "common/log.h"
+#include "proto/messages.h"
+#include "worker/held.h"
+#include "worker/status.h"
+#include "worker/value.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <utlist.h>
+
+void report_init(struct report *report, struct calls *calls, struct status *status, report_send *send,
+                 void *arg) {
+    *report = (struct report){.calls = calls, .status = status, .send = send, .arg = arg};
+}
+
+static void count(struct status *status, const struct call *call) {
+    status_call(status, call->outcome);
+    if (call->usage_known) {
+        status->input_tokens += call->input_tokens;
+        status->cached_tokens += call->cached_tokens;
+        status->output_tokens += call->output_tokens;
+    }
+    if (call->sent) {
+        status->bytes_out += call->body.n;
+        status->bytes_in += call->reply.n;
+        histogram_add(&status->latency, call->latency_us);
+    }
+}
+
+static int pack(struct call *call) {
+    struct message m = {.kind = MESSAGE_REPORT};
+    m.report.batch = call->id.batch;
+    m.report.call = call->id.call;
+    m.report.outcome = slice_of(outcome_of(call->outcome)->text);
+    m.report.detail = slice_of(call->detail);
+    m.report.items = call->items;
+    m.report.warning = slice_of(call->warning);
+    m.report.http_status = (uint64_t)call->status;
+    m.report.sent = call->sent;
+    m.report.retry_after_ms = call->retry_after_ms;
+    m.report.request_id = slice_of(call->request_id);
+    m.report.usage_known = call->usage_known;
+    m.report.input_tokens = call->input_tokens;
+    m.report.cached_tokens = call->cached_tokens;
+    m.report.output_tokens = call->output_tokens;
+    m.report.latency_us = (uint64_t)call->latency_us;
+    m.report.prompt_hash = slice_of(call->prompt_hash);
+    m.report.served_model = slice_of(call->served_model);
+    buf_clear(&call->report);
+    return message_pack(&m, &call->report);
+}
+
+static void send_one(struct report *report, struct call *call) {
+    bool to_send = report->send(report->arg, buf_slice(&call->report)) != 0;
+    report->n_to_send += (size_t)to_send - (size_t)call->to_send;
+    call->to_send = to_send;
+}
+
+void report_push(void *arg, struct call *call) {
+    struct report *report = arg;
+    if (call->held != NULL) {
+        held_mask(call->held, call->detail);
+    }
+    if (pack(call) != 0) {
+        call->items = SLICE_NONE;
+        call_decide(call, OUTCOME_UNREADABLE, "the answer's items are longer than a report may be");
+        if (pack(call) != 0) {
+            log_error("report.failed", "batch=%016" PRIx64 " call=%" PRIu64, call->id.batch,
+                      call->id.call);
+        }
+    }
+    call->items = SLICE_NONE;
+    count(report->status, call);
+    held_give(&call->held);
+    call_set_state(report->calls, call, CALL_REPORTED);
+    log_debug("call.reported", "batch=%016" PRIx64 " call=%" PRIu64 " outcome=%s status=%d",
+              call->id.batch, call->id.call, outcome_of(call->outcome)->text, call->status);
+    send_one(report, call);
+}
+
+void report_again(struct report *report, struct call *call) {
+    send_one(report, call);
+}
+
+int report_flush(struct report *report) {
+    struct call *call;
+    if (report->n_to_send == 0) {
+        return 0;
+    }
+    DL_FOREACH(report->calls->in_state[CALL_REPORTED], call) {
+        if (call->to_send) {
+            send_one(report, call);
+            if (call->to_send) {
+                return -EAGAIN;
+            }
+        }
+    }
+    return 0;
+}
+
+void report_all(struct report *report) {
+    struct call *call;
+    DL_FOREACH(report->calls->in_state[CALL_REPORTED], call) {
+        send_one(report, call);
+    }
+}
+
+static int take_one(struct report *report, struct slice *rest) {
+    uint64_t batch, number;
+    if (value_array(rest) != 2 || value_next_u64(rest, &batch) != 0 ||
+        value_next_u64(rest, &number) != 0) {
+        return -EPROTO;
+    }
+    struct call *call = calls_find(report->calls, batch, number);
+    if (call != NULL && call->state == CALL_REPORTED) {
+        report->n_to_send -= call->to_send;
+        calls_remove(report->calls, call);
+    }
+    return 0;
+}
+
+int report_taken(struct report *report, struct slice calls) {
+    long n = value_array(&calls);
+    int rc = n < 0 ? -EPROTO : 0;
+    for (long i = 0; rc == 0 && i < n; i++) {
+        rc = take_one(report, &calls);
+    }
+    return rc;
+}

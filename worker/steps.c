@@ -1,0 +1,126 @@
+// Prompt and parse as steps of the path. Invariant: a decided call passes through untouched.
+// Called by receive (prompt_push) and http (parse_push) through main's wiring.
+#include "worker/steps.h"
+
+#include "common/mem.h"
+#include "worker/held.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define ITEMS_MAX_BYTES (64 * 1024 * 1024) // bound of REPORT.items
+
+void prompt_step_init(struct prompt_step *step, size_t max_bytes, call_next *next, void *arg) {
+    *step = (struct prompt_step){.next = next, .arg = arg};
+    buf_init(&step->system, max_bytes);
+    buf_init(&step->user, max_bytes);
+}
+
+void prompt_step_free(struct prompt_step *step) {
+    buf_free(&step->system);
+    buf_free(&step->user);
+}
+
+static void slots_reserve(struct call *call) {
+    if (call->n_slots < call->count) {
+        call->slots = mem_realloc(call->slots, call->count * sizeof(*call->slots));
+        call->n_slots = call->count;
+    }
+}
+
+static void make_body(struct prompt_step *step, struct call *call) {
+    const struct held *held = call->held;
+    struct error why = {0};
+    slots_reserve(call);
+    buf_clear(&step->system);
+    buf_clear(&step->user);
+    buf_clear(&call->body);
+    int rc = prompt_make(held->model, &held->plan, call->records, call->count, call->slots,
+                         &step->system, &step->user, &why);
+    if (rc == 0) {
+        rc = held->provider->write(held->model, buf_slice(&step->system), buf_slice(&step->user),
+                                   held->schema ? buf_slice(&held->plan.schema) : SLICE_NONE,
+                                   &call->body);
+        if (rc != 0) {
+            error_set(&why, rc, rc == -EMSGSIZE ? "the request is longer than %zu bytes"
+                                                : "the request cannot be made of 'params' (%zu bytes)",
+                      call->body.max);
+        }
+    }
+    if (rc == -EMSGSIZE) {
+        call_decide(call, OUTCOME_TOO_LARGE, "%s", why.text);
+    } else if (rc != 0) {
+        call_decide(call, OUTCOME_BAD_CONFIG, "%s", why.text);
+    } else {
+        snprintf(call->prompt_hash, sizeof(call->prompt_hash), "%016" PRIx64,
+                 (uint64_t)XXH3_64bits(call->body.p, call->body.n));
+    }
+}
+
+void prompt_push(void *arg, struct call *call) {
+    struct prompt_step *step = arg;
+    if (!call->decided) {
+        make_body(step, call);
+    }
+    step->next(step->arg, call);
+}
+
+void parse_step_init(struct parse_step *step, call_next *next, void *arg) {
+    *step = (struct parse_step){.parser = parser_new(), .next = next, .arg = arg};
+    buf_init(&step->parsed.items, ITEMS_MAX_BYTES);
+}
+
+void parse_step_free(struct parse_step *step) {
+    parser_free(step->parser);
+    buf_free(&step->parsed.items);
+}
+
+// read_text reads the model's text into items.
+static void read_text(struct parse_step *step, struct call *call, const struct answer *answer) {
+    struct question question = {
+        .model = call->held->model,
+        .batched = call->held->plan.batched,
+        .cut = answer->finish == FINISH_LENGTH,
+        .slots = call->slots,
+        .count = call->count,
+    };
+    parse_answer(step->parser, &question, answer->text, &step->parsed);
+    call_decide(call, step->parsed.outcome, "%s", step->parsed.detail);
+    call->items = buf_slice(&step->parsed.items);
+    memcpy(call->warning, step->parsed.warning, sizeof(call->warning));
+}
+
+static void read_reply(struct parse_step *step, struct call *call) {
+    struct reply reply = {
+        .status = call->status,
+        .content_type = slice_of(call->content_type),
+        .body = buf_slice(&call->reply),
+        .retry_after_ms = call->header_delay_ms,
+        .should_retry = call->should_retry,
+    };
+    struct answer answer = {0};
+    call->held->provider->read(&reply, &answer);
+    call->usage_known = answer.usage_known;
+    call->input_tokens = answer.input_tokens;
+    call->cached_tokens = answer.cached_tokens;
+    call->output_tokens = answer.output_tokens;
+    call->retry_after_ms = answer.retry_after_ms;
+    memcpy(call->served_model, answer.served_model, sizeof(call->served_model));
+    if (answer.outcome == OUTCOME_OK) {
+        read_text(step, call, &answer);
+    } else {
+        call_decide(call, answer.outcome, "%s", answer.detail);
+    }
+    answer_clear(&answer);
+}
+
+void parse_push(void *arg, struct call *call) {
+    struct parse_step *step = arg;
+    if (!call->decided) {
+        read_reply(step, call);
+    }
+    step->next(step->arg, call);
+}
