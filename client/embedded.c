@@ -57,6 +57,7 @@ struct embedded {
     char address[PATH_LONGEST + 32]; // of the coordinator
     int lock;
     bool made_state, made_sockets;
+    bool is_started; // Redis was started
     bool is_lost;
     int64_t grace_ms;
     struct part *parts;
@@ -285,7 +286,10 @@ static bool redis_answers(const struct embedded *embedded) {
 
 static void on_probe(void *arg) {
     struct embedded *embedded = arg;
-    if (embedded->phase == PHASE_REDIS && redis_answers(embedded)) {
+    if (!embedded->is_started) {
+        embedded->is_started = true;
+        start_redis(embedded);
+    } else if (embedded->phase == PHASE_REDIS && redis_answers(embedded)) {
         embedded->phase = PHASE_COORDINATOR;
         start_coordinator(embedded);
     } else if (embedded->phase == PHASE_COORDINATOR &&
@@ -464,9 +468,8 @@ struct embedded *embedded_new(struct loop *loop, const struct embedded_config *c
     embedded->deadline = loop_add_timer(loop, on_deadline, embedded);
     of_signal = embedded;
     loop_on_signal(loop, SIGCHLD, on_child, NULL);
-    loop_timer_start(embedded->probe, PROBE_MS, PROBE_MS);
+    loop_timer_start(embedded->probe, 0, PROBE_MS);
     loop_timer_start(embedded->deadline, START_MS, 0);
-    start_redis(embedded);
     return embedded;
 }
 

@@ -37,9 +37,6 @@ static const struct {
     {"maxcontextsize", "batch.max.tokens"},
     {"retrynum", "max.retries"},
     {"modelversion", "model"},
-    {"modelname", "model"},
-    {"prompt", "prompt.template"},
-    {"timeoutms", "request.timeout.ms"},
 };
 
 const struct option_row *option_rows(size_t *n) {

@@ -1,6 +1,6 @@
-// The grammar of CREATE MODEL. Another statement is another rule of `statement`, with its own kind in
-// common/model.h. Invariant: the actions only call sql_... of model_sql_read.c, which do nothing once
-// something failed. A keyword is a name wherever a name can stand and the keyword cannot.
+// The grammar of CREATE MODEL. Another statement is another rule of `statement`, with its own kind
+// in common/model.h. Invariant: the actions only call sql_... of model_sql_read.c, which do nothing
+// once something failed. A keyword is a name wherever a name can stand and the keyword cannot.
 %include {
 #include "common/model_parts.h"
 #include "common/model_sql.h"

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TEXT_MOST 2048 // bytes of a STR that is a name or a sentence, not a document
+
 enum field_type { FIELD_STR, FIELD_BIN, FIELD_U64, FIELD_BOOL };
 enum need { NEED_MAY, NEED_MUST };
 
@@ -62,10 +64,7 @@ static const struct kind kinds[KINDS] = {
 // is_in_bounds: STR and BIN always have a bound, U64 has none when most is 0.
 static bool is_in_bounds(const struct field *f, const void *at) {
     switch (f->type) {
-    case FIELD_STR: {
-        const struct slice *s = at;
-        return s->n <= f->most && slice_utf8_error(*s) < 0;
-    }
+    case FIELD_STR:
     case FIELD_BIN:
         return ((const struct slice *)at)->n <= f->most;
     case FIELD_U64:
@@ -102,7 +101,7 @@ static int pack_field(struct buf *out, const struct field *f, const void *at) {
     }
     switch (f->type) {
     case FIELD_STR:
-        return pack_str(out, *(const struct slice *)at);
+        return pack_text(out, *(const struct slice *)at, f->most);
     case FIELD_BIN:
         return pack_bin(out, *(const struct slice *)at);
     case FIELD_U64:
@@ -121,7 +120,8 @@ int message_pack(const struct message *message, struct buf *out) {
     uint32_t present = 0, count = 0;
     for (size_t i = 0; i < kind->n; i++) {
         const struct field *f = &kind->fields[i];
-        if (!is_in_bounds(f, base + f->offset)) {
+        bool is_text = f->type == FIELD_STR && f->most <= TEXT_MOST; // pack_text makes it fit
+        if (!is_text && !is_in_bounds(f, base + f->offset)) {
             return -EINVAL;
         }
         if (f->need == NEED_MUST || !is_empty(f, base + f->offset)) {

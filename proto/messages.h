@@ -50,7 +50,8 @@ const char *message_name(enum message_kind kind);
 
 // message_pack appends the whole frame, head included. Optional fields that are zero or empty are
 // left out. Returns 0; -EMSGSIZE past out's ceiling; -EINVAL for a field past its bound in
-// messages.def or a STR that is not UTF-8. On failure out is as it was.
+// messages.def. A STR of at most 2048 bytes is cut to fit instead, and bytes of a STR that are not
+// UTF-8 become '?': what is said for people never fails. On failure out is as it was.
 MUST_CHECK int message_pack(const struct message *message, struct buf *out);
 
 // message_unpack reads one frame. Slices in *message borrow from frame. A BIN may be sent as str too;

@@ -276,6 +276,26 @@ int pack_str(struct buf *out, struct slice s) {
                                : put_bytes(out, 0xdb, 4, s);
 }
 
+int pack_text(struct buf *out, struct slice text, size_t most) {
+    if (text.n > most) {
+        text.n = most;
+        while (text.n > 0 && ((unsigned char)text.p[text.n] & 0xC0) == 0x80) {
+            text.n--;
+        }
+    }
+    int rc = pack_str(out, text);
+    if (rc != 0) {
+        return rc;
+    }
+    char *p = out->p + out->n - text.n;
+    for (long bad; (bad = slice_utf8_error((struct slice){p, text.n})) >= 0;) {
+        p[bad] = '?';
+        p += bad + 1;
+        text.n -= (size_t)bad + 1;
+    }
+    return 0;
+}
+
 int pack_bin(struct buf *out, struct slice s) {
     return s.n <= UINT8_MAX    ? put_bytes(out, 0xc4, 1, s)
            : s.n <= UINT16_MAX ? put_bytes(out, 0xc5, 2, s)

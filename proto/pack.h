@@ -56,6 +56,9 @@ MUST_CHECK int pack_uint(struct buf *out, uint64_t u);
 MUST_CHECK int pack_int(struct buf *out, int64_t i);
 MUST_CHECK int pack_real(struct buf *out, double real);
 MUST_CHECK int pack_str(struct buf *out, struct slice s);
+// pack_text writes a sentence for people so that every reader takes it: cut at a character's border to
+// most bytes, and each byte that is not UTF-8 becomes '?'.
+MUST_CHECK int pack_text(struct buf *out, struct slice text, size_t most);
 MUST_CHECK int pack_bin(struct buf *out, struct slice s);
 MUST_CHECK int pack_array(struct buf *out, uint32_t count);
 MUST_CHECK int pack_map(struct buf *out, uint32_t count);

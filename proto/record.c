@@ -265,7 +265,7 @@ int item_pack(struct buf *out, uint64_t slot, enum outcome outcome, struct slice
     rc = rc == 0 ? pack_uint(out, slot) : rc;
     rc = rc == 0 ? pack_str(out, slice_of(outcome_of(outcome)->text)) : rc;
     if (rc == 0) {
-        rc = outcome == OUTCOME_OK ? pack_bin(out, payload) : pack_str(out, payload);
+        rc = outcome == OUTCOME_OK ? pack_bin(out, payload) : pack_text(out, payload, ERROR_MAX);
     }
     return undo(out, start, rc);
 }
@@ -310,6 +310,13 @@ static int compare_pairs(const void *left, const void *right) {
     return order != 0 ? order : (a->name.n > b->name.n) - (a->name.n < b->name.n);
 }
 
+// option_error begins a sentence with the option's name, cut where a character ends.
+static int option_error(struct slice option, const char *got, struct error *why) {
+    char name[MODEL_NAME_MAX + 1];
+    slice_copy(option, name, sizeof(name));
+    return error_set(why, -EPROTO, "option '%s': got %s", name, got);
+}
+
 static int read_pairs(struct slice map, struct pair *pairs, uint32_t *n, struct error *why) {
     long rc = frame_scan(map, 1, why);
     if (rc < 0) {
@@ -328,9 +335,9 @@ static int read_pairs(struct slice map, struct pair *pairs, uint32_t *n, struct 
         if (pack_next(&map, &pairs[i].value) != 1 || pairs[i].value.type == PACK_MAP ||
             pairs[i].value.type == PACK_ARRAY || pairs[i].value.type == PACK_BIN ||
             pairs[i].value.type == PACK_NIL) {
-            return error_set(why, -EPROTO, "option '%.*s': got %s, want a string",
-                             (int)(pairs[i].name.n < 128 ? pairs[i].name.n : 128), pairs[i].name.p,
-                             pack_describe(&pairs[i].value));
+            char got[64];
+            snprintf(got, sizeof(got), "%s, want a string", pack_describe(&pairs[i].value));
+            return option_error(pairs[i].name, got, why);
         }
     }
     return 0;
@@ -344,8 +351,7 @@ static int add_pair(const struct pair *pair, struct buf *out, struct error *why)
     struct buf text = {.max = NUMBER_TEXT_MAX};
     rc = text_of(&pair->value, &text);
     rc = rc == 0 ? pack_str(out, buf_slice(&text))
-                 : error_set(why, -EPROTO, "option '%.*s': got a number that is not finite",
-                             (int)(pair->name.n < 128 ? pair->name.n : 128), pair->name.p);
+                 : option_error(pair->name, "a number that is not finite", why);
     buf_free(&text);
     return rc;
 }
@@ -362,8 +368,7 @@ int options_canonical(struct slice map, struct buf *out, struct error *why) {
     rc = pack_map(out, n);
     for (uint32_t i = 0; rc == 0 && i < n; i++) {
         if (i > 0 && slice_eq(pairs[i - 1].name, pairs[i].name)) {
-            rc = error_set(why, -EPROTO, "option '%.*s': got it twice",
-                           (int)(pairs[i].name.n < 128 ? pairs[i].name.n : 128), pairs[i].name.p);
+            rc = option_error(pairs[i].name, "it twice", why);
         }
         rc = rc == 0 ? add_pair(&pairs[i], out, why) : rc;
     }

@@ -100,7 +100,8 @@ struct result {
 };
 
 // A result blob is what the outbox keeps of one commit: the shared part and the results, compact.
-// result_blob_begin, then result_blob_add n times with exactly the n that was announced.
+// result_blob_begin, then result_blob_add n times with exactly the n that was announced. Sentences are
+// cut to ERROR_MAX bytes and made UTF-8. 0 or -EMSGSIZE; then out is as it was.
 MUST_CHECK int result_blob_begin(struct buf *out, const struct result_shared *shared, size_t n);
 MUST_CHECK int result_blob_add(struct buf *out, const struct result *result);
 

@@ -47,10 +47,10 @@ int result_blob_begin(struct buf *out, const struct result_shared *s, size_t n) 
     rc = rc == 0 ? pack_uint(out, s->revision) : rc;
     rc = rc == 0 ? pack_uint(out, s->batch) : rc;
     rc = rc == 0 ? pack_uint(out, s->call) : rc;
-    rc = rc == 0 ? pack_str(out, s->request_id) : rc;
-    rc = rc == 0 ? pack_str(out, s->prompt_hash) : rc;
-    rc = rc == 0 ? pack_str(out, s->served_model) : rc;
-    rc = rc == 0 ? pack_str(out, s->warning) : rc;
+    rc = rc == 0 ? pack_text(out, s->request_id, ERROR_MAX) : rc;
+    rc = rc == 0 ? pack_text(out, s->prompt_hash, ERROR_MAX) : rc;
+    rc = rc == 0 ? pack_text(out, s->served_model, ERROR_MAX) : rc;
+    rc = rc == 0 ? pack_text(out, s->warning, ERROR_MAX) : rc;
     rc = rc == 0 ? pack_uint(out, s->latency_us) : rc;
     rc = rc == 0 ? pack_array(out, (uint32_t)s->n_columns) : rc;
     for (size_t i = 0; rc == 0 && i < s->n_columns; i++) {
@@ -68,7 +68,8 @@ int result_blob_add(struct buf *out, const struct result *r) {
     rc = rc == 0 ? pack_uint(out, r->seq) : rc;
     rc = rc == 0 ? pack_str(out, slice_of(outcome_of(r->outcome)->text)) : rc;
     if (rc == 0) {
-        rc = r->outcome == OUTCOME_OK ? pack_bin(out, r->payload) : pack_str(out, r->payload);
+        rc = r->outcome == OUTCOME_OK ? pack_bin(out, r->payload)
+                                      : pack_text(out, r->payload, ERROR_MAX);
     }
     rc = rc == 0 ? pack_uint(out, r->attempts) : rc;
     rc = rc == 0 ? add_number(out, r->input_tokens) : rc;

@@ -6,6 +6,7 @@
 #include "common/model.h"
 
 #include <assert.h>
+#include <string.h>
 
 #define OUT_MAX (16 * 1024 * 1024)
 
@@ -91,8 +92,9 @@ static void try_value(struct slice bytes) {
         struct json_object *value = NULL;
         struct error why;
         int rc = json_parse(buf_slice(&out), &value, &why);
-        assert(rc == 0);
-        json_object_put(value);
+        // A member's name may hold a NUL in JSON and msgpack, and not in json-c.
+        assert(rc == 0 || strstr(out.p, "\\u0000") != NULL);
+        json_object_put(rc == 0 ? value : NULL);
     }
     buf_free(&out);
 }

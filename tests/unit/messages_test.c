@@ -207,15 +207,36 @@ static void what_cannot_be_read_is_not_packed(void **state) {
     struct buf out = {.max = 64};
     char long_reason[300];
     memset(long_reason, 'x', sizeof(long_reason));
-    struct message m = {.kind = MESSAGE_BYE, .bye.reason = {long_reason, sizeof(long_reason)}};
-    assert_int_equal(message_pack(&m, &out), -EINVAL);
-    m.bye.reason.n = 200; // fits the field and not the buf
+    struct message m = {.kind = MESSAGE_BYE, .bye.reason = {long_reason, 200}};
     assert_int_equal(message_pack(&m, &out), -EMSGSIZE);
     assert_int_equal(out.n, 0);
-    m.bye.reason = SLICE_LIT("\xff");
-    assert_int_equal(message_pack(&m, &out), -EINVAL);
     m = (struct message){.kind = MESSAGE_ACK, .ack.partition = 4096};
     assert_int_equal(message_pack(&m, &out), -EINVAL);
+    char *sql = mem_zalloc(1048577);
+    memset(sql, 'x', 1048577);
+    out.max = 4 << 20;
+    m = (struct message){.kind = MESSAGE_CREATE, .create.sql = {sql, 1048577}};
+    assert_int_equal(message_pack(&m, &out), -EINVAL); // half a statement is none
+    free(sql);
+    buf_free(&out);
+}
+
+static void sentences_are_made_to_fit(void **state) {
+    struct buf out = {.max = 1 << 16};
+    struct message back;
+    struct error why = {0};
+    char text[258];
+    memset(text, 'x', sizeof(text));
+    memcpy(text + 255, "\xc3\xa9", 2); // a character across the bound of 256 bytes
+    struct message m = {.kind = MESSAGE_BYE, .bye.reason = {text, sizeof(text)}};
+    assert_int_equal(message_pack(&m, &out), 0);
+    assert_int_equal(message_unpack(buf_slice(&out), &back, &why), 0);
+    assert_int_equal(back.bye.reason.n, 255);
+    buf_clear(&out);
+    m.bye.reason = SLICE_LIT("\xff" "a\xc3\xa9\xc3");
+    assert_int_equal(message_pack(&m, &out), 0);
+    assert_int_equal(message_unpack(buf_slice(&out), &back, &why), 0);
+    assert_true(slice_is(back.bye.reason, "?a\xc3\xa9?"));
     buf_free(&out);
 }
 
@@ -231,6 +252,7 @@ int main(void) {
         cmocka_unit_test(a_frame_cut_anywhere_is_refused),
         cmocka_unit_test(strangers_are_refused_by_name),
         cmocka_unit_test(what_cannot_be_read_is_not_packed),
+        cmocka_unit_test(sentences_are_made_to_fit),
         cmocka_unit_test(kinds_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,307 @@
+// `headrace run`: a file through a model, with everything that takes started and ended here. This
+// file reads what the user gave, refuses what is wrong before anything starts, and tells at the end
+// how it went; run_flow.c does the work in between.
+#include "client/run.h"
+
+#include "client/commands.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/prices.h"
+#include "common/secrets.h"
+#include "proto/record.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SQL_MAX (1024 * 1024)
+#define SUMMARY_MAX (64 * 1024)
+
+static const struct option_spec rows_of_options[] = {
+#define OPTION(...) OPTION_ROW(run_options, __VA_ARGS__)
+#include "client/run_options.def"
+#undef OPTION
+};
+
+static const struct option_program program = {
+    .name = "headrace run",
+    .args = "",
+    .text = "Sends the rows of files through a model and writes each row with its answer. Starts a "
+            "private redis-server, a coordinator and workers, and ends them.",
+    .after = EXIT_CODES_TEXT,
+    .rows = rows_of_options,
+    .n_rows = sizeof(rows_of_options) / sizeof(*rows_of_options),
+};
+
+// ---- The model ----------------------------------------------------------------------------------
+
+static int add_secret(void *arg, struct slice name) {
+    struct run *run = arg;
+    size_t n = run->n_secret_names;
+    run->secret_names = mem_realloc(run->secret_names, (n + 1) * sizeof(*run->secret_names));
+    run->secret_names[n] = slice_dup(name);
+    run->n_secret_names++;
+    return 0;
+}
+
+// check_secrets makes sure that the workers will find every ${NAME}.
+static int check_secrets(struct run *run, struct error *why) {
+    struct secrets *secrets = secrets_load(run->options.secrets, why);
+    if (secrets == NULL) {
+        return -EINVAL;
+    }
+    int status = model_secrets(run->model, add_secret, run);
+    for (size_t i = 0; status == 0 && i < run->n_secret_names; i++) {
+        const char *name = run->secret_names[i];
+        if (!secrets_has(secrets, slice_of(name))) {
+            status = error_set(why, -ENOENT,
+                               "model '%s' needs ${%s}, which is neither in the environment nor in a "
+                               "secrets file: export %s=... or say --secrets FILE",
+                               run->model->name, name, name);
+        }
+    }
+    secrets_free(secrets);
+    return status;
+}
+
+// make_create writes the statement that the coordinator gets: it replaces what a state folder holds.
+static int make_create(struct run *run, const struct model *model, struct error *why) {
+    static const char plain[] = "CREATE MODEL", replace[] = "CREATE OR REPLACE MODEL";
+    struct buf sql;
+    buf_init(&sql, SQL_MAX);
+    buf_init(&run->create, SQL_MAX + sizeof(replace));
+    int status = model_to_sql(model, &sql);
+    bool is_plain = status == 0 && slice_starts(buf_slice(&sql), plain);
+    struct slice rest = buf_slice(&sql);
+    if (is_plain) {
+        status = buf_add_str(&run->create, replace);
+        rest = slice_sub(rest, strlen(plain), rest.n);
+    }
+    status = status ? status : buf_add_slice(&run->create, rest);
+    buf_free(&sql);
+    return status == 0 ? 0 : error_set(why, status, "the model is longer than %d bytes", SQL_MAX);
+}
+
+static int load_model(struct run *run, struct error *why) {
+    const struct run_options *o = &run->options;
+    int status = setup_load_models(o->file, &run->statements, why);
+    if (status < 0) {
+        return status;
+    }
+    const struct model *model = setup_find_model(&run->statements, o->file, o->model, why);
+    if (model == NULL) {
+        return -ENOENT;
+    }
+    struct model_setting *overrides = NULL;
+    status = setup_overrides(&o->set, &overrides, why);
+    if (status == 0) {
+        run->model = model_override(model, overrides, o->set.n, why);
+        status = run->model == NULL ? -EINVAL : 0;
+        if (status < 0) {
+            error_prefix(why, "--set: ");
+        }
+    }
+    buf_init(&run->overrides, 64 * 1024);
+    status = status ? status : setup_pack_overrides(overrides, o->set.n, &run->overrides, why);
+    status = status ? status : make_create(run, model, why);
+    setup_free_overrides(overrides, o->set.n);
+    return status ? status : check_secrets(run, why);
+}
+
+// ---- Input and output ---------------------------------------------------------------------------
+
+static int open_input(struct run *run, struct error *why) {
+    const struct run_options *o = &run->options;
+    struct rows_config config = {
+        .files = o->input.items,
+        .n_files = o->input.n,
+        .column = run->model->n_input == 1 ? run->model->input[0].name : NULL,
+        .max_bytes = RECORD_MAX_BYTES,
+    };
+    int status = rows_format_parse("--format", o->format, &config.format, why);
+    if (status < 0) {
+        return status;
+    }
+    run->rows = rows_open(&config, why);
+    return run->rows != NULL ? 0 : -EINVAL;
+}
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcasecmp(text + n - m, end) == 0;
+}
+
+static int choose_output(struct run *run, struct error *why) {
+    const struct run_options *o = &run->options;
+    enum rows_format format = ROWS_AUTO;
+    int status = rows_format_parse("--output-format", o->output_format, &format, why);
+    if (status < 0) {
+        return status;
+    }
+    if (format == ROWS_TEXT) {
+        return error_set(why, -EINVAL, "--output-format: got text, want auto, jsonl or csv");
+    }
+    bool in_csv = rows_format(run->rows) == ROWS_CSV;
+    bool is_table = ends_with(o->output, ".csv") || ends_with(o->output, ".tsv");
+    run->merge = (struct merge){
+        .model = run->model,
+        .meta = o->meta != 0,
+        .csv = format == ROWS_CSV || (format == ROWS_AUTO && in_csv && is_table),
+        .delimiter = ends_with(o->output, ".tsv") ? '\t' : ',',
+    };
+    run->merge.header = rows_header(run->rows, &run->merge.n_header);
+    if (run->merge.csv && (!in_csv || run->merge.header == NULL)) {
+        return error_set(why, -EINVAL, "--output-format: CSV can only be written from CSV files");
+    }
+    if (run->merge.csv && run->merge.delimiter != rows_delimiter(run->rows)) {
+        return error_set(why, -EINVAL, "input and output must be both .csv or both .tsv");
+    }
+    return 0;
+}
+
+static int open_output(struct run *run, struct error *why) {
+    for (size_t i = 0; i < run->options.input.n; i++) {
+        if (strcmp(run->options.input.items[i], run->options.output) == 0 &&
+            strcmp(run->options.output, "-") != 0) {
+            return error_set(why, -EINVAL, "'%s' is input and output", run->options.output);
+        }
+    }
+    int status = output_open(&run->output, run->options.output, false, why);
+    status = status ? status : merge_header(&run->merge, &run->output.lines);
+    return status;
+}
+
+static int check_choices(const struct run_options *o, struct error *why) {
+    static const char *const durabilities[] = {"always", "everysec", "none"};
+    enum log_level level;
+    int status = log_level_parse(o->log_level, &level, why);
+    if (status < 0) {
+        error_prefix(why, "--log-level: ");
+        return status;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        if (strcmp(o->durability, durabilities[i]) == 0) {
+            return 0;
+        }
+    }
+    return error_set(why, -EINVAL, "--durability: got '%s', want always, everysec or none",
+                     o->durability);
+}
+
+// ---- The end ------------------------------------------------------------------------------------
+
+static const char *ended_text(const struct run *run) {
+    switch (run->exit_code) {
+    case EXIT_ALL_OK:
+    case EXIT_ROW_ERRORS:
+        return "finished";
+    case EXIT_PROVIDER:
+        return "stopped by the provider";
+    case EXIT_INTERRUPTED:
+        return "interrupted";
+    default:
+        return "not finished";
+    }
+}
+
+static void tell(const struct run *run) {
+    const struct model_options *o = &run->model->options;
+    char model[512], price_text[256];
+    snprintf(model, sizeof(model), "%s (%s %s)", run->model->name, o->provider, o->model);
+    const struct price *price = price_find(slice_of(o->provider), slice_of(o->model));
+    if (price != NULL) {
+        snprintf(price_text, sizeof(price_text), "price of %s as of %s", price->model, price->as_of);
+    }
+    uint64_t asked = run->n_written;
+    for (size_t i = 0; i < run->n_codes; i++) {
+        if (strcmp(run->codes[i].code, outcome_of(OUTCOME_BAD_RECORD)->text) == 0 ||
+            strcmp(run->codes[i].code, outcome_of(OUTCOME_TOO_LONG)->text) == 0) {
+            asked -= run->codes[i].n;
+        }
+    }
+    const struct counters *c = &run->counters;
+    struct progress_summary summary = {
+        .ended = ended_text(run),
+        .model = model,
+        .rows = run->n_written,
+        .ok = run->n_ok,
+        .codes = run->codes,
+        .n_codes = run->n_codes,
+        .asked = asked,
+        .calls = c->calls,
+        .calls_failed = c->calls_failed,
+        .retries = c->retries,
+        .input_tokens = c->input_tokens,
+        .output_tokens = c->output_tokens,
+        .cost_known = c->cost_known && price != NULL,
+        .cost = c->cost,
+        .price = price != NULL ? price_text : NULL,
+        .seconds = (double)(clock_us() - run->start_us) / 1e6,
+        .output = run->output.name,
+    };
+    struct buf text;
+    buf_init(&text, SUMMARY_MAX);
+    if (progress_summary_text(&summary, &text) == 0) {
+        fputs(text.p, stderr);
+    }
+    buf_free(&text);
+}
+
+static void run_free(struct run *run) {
+    for (size_t i = 0; i < run->n_secret_names; i++) {
+        free(run->secret_names[i]);
+    }
+    free(run->secret_names);
+    rows_close(run->rows);
+    output_close(&run->output);
+    buf_free(&run->create);
+    buf_free(&run->overrides);
+    model_free(run->model);
+    statements_free(&run->statements);
+    options_free(&program, &run->options);
+}
+
+// move runs the loop and tells how it went.
+static int move(struct run *run, struct error *why) {
+    if (run_flow_start(run, why) < 0) {
+        run->exit_code = EXIT_NO_START;
+        run_flow_free(run);
+        return client_say(EXIT_NO_START, "%s", why->text);
+    }
+    loop_run(run->loop);
+    progress_clear(run->progress);
+    int code = run->exit_code;
+    if (run->why.text[0] != '\0') {
+        client_say(code, "%s", run->why.text);
+    }
+    if (!run->options.quiet && code != EXIT_NO_START) {
+        tell(run);
+    }
+    bool is_left = code == EXIT_PART_LOST || code == EXIT_NO_START || run->options.keep_state;
+    if (is_left || (*run->options.state != '\0' && code > EXIT_ROW_ERRORS)) {
+        client_say(code, "the state folder is %s", embedded_state(run->embedded));
+    }
+    run_flow_free(run);
+    return code;
+}
+
+int run_main(int argc, char **argv) {
+    struct run run = {.output.fd = -1};
+    struct error why = {0};
+    log_setup("run", LOG_WARN);
+    int code = EXIT_BAD_USE;
+    if (options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
+        check_choices(&run.options, &why) < 0 || load_model(&run, &why) < 0 ||
+        open_input(&run, &why) < 0 || choose_output(&run, &why) < 0) {
+        client_say(code, "%s", why.text);
+    } else if (open_output(&run, &why) < 0) {
+        code = client_say(EXIT_NO_START, "%s", why.text);
+    } else {
+        code = move(&run, &why);
+    }
+    run_free(&run);
+    return code;
+}

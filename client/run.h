@@ -1,0 +1,75 @@
+// run: what one `headrace run` holds. run.c prepares it and tells how it ended; run_flow.c moves the
+// rows.
+#ifndef HEADRACE_CLIENT_RUN_H
+#define HEADRACE_CLIENT_RUN_H
+
+#include "client/counters.h"
+#include "client/embedded.h"
+#include "client/merge.h"
+#include "client/output.h"
+#include "client/progress.h"
+#include "client/rows.h"
+#include "client/run_order.h"
+#include "client/sender.h"
+#include "client/setup.h"
+#include "client/taker.h"
+
+#define RUN_CODES_MAX 32 // different error codes that are counted apart
+
+struct run_options {
+#define OPTION OPTION_FIELD
+#include "client/run_options.def"
+#undef OPTION
+};
+
+struct run {
+    struct run_options options;
+    // Prepared by run.c before anything starts.
+    struct statements statements;
+    struct model *model;            // with the overrides
+    struct buf create;              // its CREATE MODEL statement, without the overrides
+    struct buf overrides;           // msgpack map, or empty
+    char **secret_names;            // n_secret_names of the model
+    size_t n_secret_names;
+    struct rows *rows;
+    struct merge merge;
+    struct output output;
+    uint64_t n_resumed;             // rows that an earlier run has written: read, and not held
+    // The moving parts.
+    struct loop *loop;
+    void *zmq;
+    struct embedded *embedded;
+    const char *address;            // of the coordinator, once it listens; borrowed
+    struct dialogue *control;       // CREATE, STATUS_GET
+    struct sender *sender;
+    struct taker *taker;
+    struct run_order *order;
+    struct progress *progress;
+    struct loop_timer *poll;        // STATUS_GET
+    struct loop_timer *last;        // the last STATUS is waited for
+    uv_poll_t input_wait;           // rows_fd is readable
+    bool is_waiting_input, has_input_wait;
+    bool is_created;                // the model is at the coordinator
+    bool at_end;                    // of the input
+    bool is_ending;                 // no row moves any more
+    bool is_last_asked;             // the last STATUS was asked for
+    int exit_code;                  // of EXIT_...; EXIT_ALL_OK while nothing went wrong
+    struct error why;               // what a person should know about exit_code
+    // Counts.
+    struct counters counters;       // newest
+    int64_t start_us;
+    uint64_t n_read, n_written, n_ok, n_results, n_results_at_poll;
+    struct progress_code codes[RUN_CODES_MAX];
+    size_t n_codes;
+    struct buf line;                // scratch
+};
+
+// run_flow_start makes the moving parts and begins. Returns 0 or a negative errno with why.
+MUST_CHECK int run_flow_start(struct run *run, struct error *why);
+// run_flow_free frees them. Children that still run are killed.
+void run_flow_free(struct run *run);
+// run_stop ends the run early (once): what is finished is written, all parts end.
+void run_stop(struct run *run, int exit_code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,526 @@
+// The moving parts of `headrace run`, wired to one loop:
+//
+//   rows ─▶ order (holds each row) ─▶ sender ─▶ coordinator ─▶ taker ─▶ merge ─▶ order ─▶ output
+//
+// Invariant: a row is in the order from the moment it is read until its line is written; a result is
+// acked only after the line it became was written. The window bounds what is held, and it is the
+// taker's credit too, so that results of later rows can never keep that of the first one out.
+#include "client/run.h"
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#define WINDOW_ROWS 50000              // held
+#define WINDOW_BYTES (64 * 1024 * 1024)
+#define FEED_ROWS 2000                 // read in one turn
+#define POLL_MS 250                    // STATUS_GET
+#define CREATE_AGAIN_POLLS 4           // polls until CREATE is said again
+#define LAST_MS 1000                   // wait for the last STATUS
+#define GRACE_MS 10000                 // workers may finish their calls when a run is interrupted
+#define LINE_MAX_BYTES (64 * 1024 * 1024)
+#define PRODUCER "run"                 // the same at every start, so that a state folder knows it
+
+static void stop_parts(struct run *run, int64_t grace_ms) {
+    if (run->embedded != NULL) {
+        embedded_stop(run->embedded, grace_ms);
+    } else {
+        loop_stop(run->loop);
+    }
+}
+
+static void end_flow(struct run *run) {
+    run->is_ending = true;
+    loop_timer_stop(run->poll);
+    loop_timer_stop(run->last);
+    if (run->is_waiting_input) {
+        uv_poll_stop(&run->input_wait);
+        run->is_waiting_input = false;
+    }
+}
+
+void run_stop(struct run *run, int exit_code, const char *format, ...) {
+    if (run->is_ending) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    vsnprintf(run->why.text, sizeof(run->why.text), format, args);
+    va_end(args);
+    run->exit_code = exit_code;
+    // Answers behind a gap: with a state folder they come again, otherwise this is their last chance.
+    if (embedded_is_temporary(run->embedded) || run->options.unordered) {
+        run_order_flush(run->order);
+    }
+    struct error why = {0};
+    if (exit_code != EXIT_NO_START && output_flush(&run->output, &why) < 0) {
+        log_error("output.failed", "why=\"%s\"", why.text);
+    }
+    end_flow(run);
+    bool may_finish = exit_code == EXIT_INTERRUPTED && !embedded_is_temporary(run->embedded);
+    stop_parts(run, may_finish ? GRACE_MS : 0);
+}
+
+// ---- Out: results become lines ------------------------------------------------------------------
+
+static void on_write(void *arg, const struct held *held) {
+    struct run *run = arg;
+    run->n_written++;
+    if (held->code < 0) {
+        run->n_ok++;
+    } else {
+        run->codes[held->code].n++;
+    }
+    if (output_add(&run->output, (struct slice){held->out, held->n_out}) < 0 && !run->is_ending) {
+        run_stop(run, EXIT_NO_START, "output '%s': too much waits to be written", run->output.name);
+    }
+}
+
+static void on_ack(void *arg, uint32_t partition, uint64_t oseq) {
+    struct run *run = arg;
+    if (run->taker != NULL) {
+        taker_ack(run->taker, partition, oseq);
+    }
+}
+
+// code_index finds or makes the counter of an error code; the last one takes all that find no room.
+static int code_index(struct run *run, struct slice code) {
+    for (size_t i = 0; i < run->n_codes; i++) {
+        if (slice_is(code, run->codes[i].code)) {
+            return (int)i;
+        }
+    }
+    if (run->n_codes < RUN_CODES_MAX) {
+        struct progress_code *made = &run->codes[run->n_codes++];
+        slice_copy(run->n_codes < RUN_CODES_MAX ? code : SLICE_LIT("other"), made->code,
+                   sizeof(made->code));
+    }
+    return (int)run->n_codes - 1;
+}
+
+static void take_line(struct run *run, struct held *held) {
+    held->n_out = run->line.n;
+    held->out = mem_dup(run->line.p, run->line.n);
+}
+
+// finish_row merges a result into its row.
+static void finish_row(struct run *run, struct held *held, struct json_object *result) {
+    struct slice text = {held->text, held->n_text};
+    struct rows_row row = {.file = held->file, .line = held->line};
+    if (run->merge.csv) {
+        row.csv = text;
+    } else {
+        row.json = text;
+    }
+    buf_clear(&run->line);
+    struct json_object *error = json_get(result, "error");
+    held->code = error != NULL ? code_index(run, json_text(json_get(error, "code"))) : -1;
+    if (merge_result(&run->merge, &row, result, &run->line) < 0) {
+        row.outcome = OUTCOME_TOO_LONG;
+        error_set(&row.why, 0, "%s:%llu: the row and its answer are longer than %d bytes", row.file,
+                  (unsigned long long)row.line, LINE_MAX_BYTES);
+        held->code = code_index(run, slice_of(outcome_of(OUTCOME_TOO_LONG)->text));
+        if (merge_bad(&run->merge, &row, &run->line) < 0) {
+            run_stop(run, EXIT_PART_LOST, "%s", row.why.text);
+        }
+    }
+    take_line(run, held);
+}
+
+static void on_result(void *arg, uint32_t partition, uint64_t oseq, struct slice json) {
+    struct run *run = arg;
+    if (run->is_ending) {
+        return;
+    }
+    struct json_object *result = NULL;
+    struct error why = {0};
+    if (json_parse(json, &result, &why) < 0) {
+        run_stop(run, EXIT_PART_LOST, "the coordinator sent a result that is not JSON: %s", why.text);
+        return;
+    }
+    run->n_results++;
+    struct json_object *seq = json_get(result, "seq");
+    bool is_ours = slice_is(json_text(json_get(result, "producer")), PRODUCER);
+    struct held *held =
+        is_ours && seq != NULL ? run_order_find(run->order, (uint64_t)json_object_get_int64(seq))
+                               : NULL;
+    if (held != NULL) {
+        finish_row(run, held, result);
+    }
+    run_order_done(run->order, held, partition, oseq);
+    json_object_put(result);
+}
+
+static void on_taker_refused(void *arg, struct slice code, struct slice message) {
+    struct run *run = arg;
+    run_stop(run, EXIT_PART_LOST, "the coordinator gives no results: %.*s: %.*s", SLICE_FMT(code),
+             SLICE_FMT(message));
+}
+
+// ---- In: rows are read, held and sent -----------------------------------------------------------
+
+static void hold(struct run *run, const struct rows_row *row) {
+    struct held *held = mem_zalloc(sizeof(*held));
+    held->file = row->file;
+    held->line = row->line;
+    if (row->outcome == OUTCOME_OK) {
+        held->seq = sender_add(run->sender, row->json);
+        struct slice text = run->merge.csv ? row->csv : row->json;
+        held->text = mem_dup(text.p, text.n);
+        held->n_text = text.n;
+    } else {
+        buf_clear(&run->line);
+        held->code = code_index(run, slice_of(outcome_of(row->outcome)->text));
+        if (merge_bad(&run->merge, row, &run->line) < 0) {
+            buf_clear(&run->line);
+        }
+        take_line(run, held);
+    }
+    if (run->n_read <= run->n_resumed) { // its line is in the output already
+        free(held->text);
+        free(held->out);
+        free(held);
+        return;
+    }
+    run_order_add(run->order, &held);
+}
+
+static void on_input(uv_poll_t *poll, int status, int events) {
+    struct run *run = poll->data;
+    uv_poll_stop(poll);
+    run->is_waiting_input = false; // the end of this turn reads on
+}
+
+static void wait_input(struct run *run) {
+    if (!run->has_input_wait) {
+        int status = uv_poll_init(loop_uv(run->loop), &run->input_wait, rows_fd(run->rows));
+        if (status < 0) {
+            run_stop(run, EXIT_BAD_USE, "cannot wait for input: %s", uv_strerror(status));
+            return;
+        }
+        run->input_wait.data = run;
+        run->has_input_wait = true;
+    }
+    int status = uv_poll_start(&run->input_wait, UV_READABLE | UV_DISCONNECT, on_input);
+    run->is_waiting_input = status == 0;
+    if (status < 0) {
+        run_stop(run, EXIT_BAD_USE, "cannot wait for input: %s", uv_strerror(status));
+    }
+}
+
+static bool has_window(const struct run *run) {
+    return run_order_held(run->order) < WINDOW_ROWS &&
+           run_order_held_bytes(run->order) < WINDOW_BYTES;
+}
+
+static void feed(struct run *run) {
+    for (int i = 0; !run->at_end && !run->is_waiting_input && !run->is_ending; i++) {
+        if (!has_window(run) || run->sender == NULL || sender_room(run->sender) == 0) {
+            return;
+        }
+        if (i == FEED_ROWS) {
+            loop_wake(run->loop);
+            return;
+        }
+        struct rows_row row;
+        struct error why = {0};
+        int status = rows_next(run->rows, &row, &why);
+        if (status == -EAGAIN) {
+            wait_input(run);
+        } else if (status < 0) {
+            run_stop(run, EXIT_BAD_USE, "%s", why.text);
+        } else if (status == 0) {
+            run->at_end = true;
+            sender_end(run->sender);
+        } else {
+            run->n_read++;
+            hold(run, &row);
+        }
+    }
+}
+
+static void on_room(void *arg) {
+    // The end of this turn feeds.
+}
+
+static void on_sender_refused(void *arg, struct slice code, struct slice message) {
+    struct run *run = arg;
+    bool is_input = slice_is(code, "unknown-model") || slice_is(code, "bad-options");
+    run_stop(run, is_input ? EXIT_BAD_USE : EXIT_PART_LOST,
+             "the coordinator takes no rows: %.*s: %.*s", SLICE_FMT(code), SLICE_FMT(message));
+}
+
+// ---- Watching -----------------------------------------------------------------------------------
+
+static void show(struct run *run, bool force) {
+    uint64_t read_bytes, total_bytes;
+    rows_progress(run->rows, &read_bytes, &total_bytes);
+    uint64_t total = run->at_end ? run->n_read : 0;
+    if (!run->at_end && total_bytes > 0 && read_bytes > 0) {
+        total = (uint64_t)((double)run->n_read * (double)total_bytes / (double)read_bytes);
+    }
+    struct progress_view view = {
+        .done = run->n_written,
+        .total = total,
+        .total_is_exact = run->at_end,
+        .seconds = (double)(clock_us() - run->start_us) / 1e6,
+        .calls = run->counters.calls,
+        .errors = run->n_written - run->n_ok,
+        .cost_known = run->counters.cost_known,
+        .cost = run->counters.cost,
+        .waiting = run->counters.waiting,
+    };
+    progress_show(run->progress, &view, force);
+}
+
+static void ask_status(struct run *run) {
+    struct message get = {.kind = MESSAGE_STATUS_GET};
+    if (dialogue_send(run->control, &get) < 0) {
+        log_warn("status.unsent", "STATUS_GET does not fit into a frame");
+    }
+}
+
+static void say_create(struct run *run) {
+    struct message create = {.kind = MESSAGE_CREATE, .create.sql = buf_slice(&run->create)};
+    if (dialogue_send(run->control, &create) < 0) {
+        run_stop(run, EXIT_BAD_USE, "the model is too long to be sent");
+    }
+}
+
+static void on_control_up(void *arg) {
+    struct run *run = arg;
+    if (!run->is_created) {
+        say_create(run);
+    }
+}
+
+static void start_dialogues(struct run *run) {
+    const char *address = run->address;
+    struct error why = {0};
+    struct sender_config sender = {
+        .address = address,
+        .name = PRODUCER,
+        .model = run->options.model,
+        .options = buf_slice(&run->overrides),
+        .id_column = run->options.id_column,
+        .key_column = run->options.key_column,
+    };
+    struct sender_handlers on_sender = {
+        .on_room = on_room, .on_refused = on_sender_refused, .arg = run};
+    struct taker_config taker = {
+        .address = address,
+        .name = PRODUCER,
+        .credit = WINDOW_ROWS + FEED_ROWS,
+        .meta = run->options.meta,
+    };
+    struct taker_handlers on_taker = {
+        .on_result = on_result, .on_refused = on_taker_refused, .arg = run};
+    run->taker = taker_new(run->loop, run->zmq, &taker, &on_taker, &why);
+    run->sender = run->taker != NULL ? sender_new(run->loop, run->zmq, &sender, &on_sender, &why)
+                                     : NULL;
+    if (run->sender == NULL) {
+        run_stop(run, EXIT_NO_START, "%s", why.text);
+    }
+}
+
+static void on_created(struct run *run) {
+    if (!run->is_created && !run->is_ending) {
+        run->is_created = true;
+        start_dialogues(run);
+    }
+}
+
+static void finish(struct run *run) {
+    end_flow(run);
+    run->exit_code = run->n_ok == run->n_written ? EXIT_ALL_OK : EXIT_ROW_ERRORS;
+    stop_parts(run, GRACE_MS);
+}
+
+static void on_last(void *arg) {
+    finish(arg); // without the last numbers
+}
+
+// check_stopped ends the run when the provider stopped it, and all that was under way has come in.
+static void check_stopped(struct run *run) {
+    const struct counters *now = &run->counters;
+    bool is_still = now->inflight_calls == 0 && run->n_results == run->n_results_at_poll;
+    run->n_results_at_poll = run->n_results;
+    if (now->stopped[0] != '\0' && is_still) {
+        run_stop(run, EXIT_PROVIDER, "stopped by the provider: %s", now->stopped);
+    }
+}
+
+static void on_status(struct run *run, struct slice json) {
+    struct error why = {0};
+    struct counters counters;
+    if (run->is_ending) {
+        return;
+    }
+    if (counters_read(json, &counters, &why) < 0) {
+        log_warn("status.unreadable", "why=\"%s\"", why.text);
+        return;
+    }
+    run->counters = counters;
+    if (run->is_last_asked) {
+        finish(run);
+        return;
+    }
+    check_stopped(run);
+}
+
+static void on_control(void *arg, const struct message *message) {
+    struct run *run = arg;
+    switch (message->kind) {
+    case MESSAGE_CREATED:
+        on_created(run);
+        break;
+    case MESSAGE_STATUS:
+        on_status(run, message->status.json);
+        break;
+    case MESSAGE_REFUSED:
+        if (!run->is_created && !slice_is(message->refused.code, "starting") &&
+            !slice_is(message->refused.code, "stopping")) {
+            run_stop(run, EXIT_BAD_USE, "the coordinator refused the model: %.*s",
+                     SLICE_FMT(message->refused.message));
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static void on_poll(void *arg) {
+    struct run *run = arg;
+    static unsigned n_polls;
+    if (run->control != NULL) {
+        if (!run->is_created) {
+            if (++n_polls % CREATE_AGAIN_POLLS == 0) {
+                say_create(run);
+            }
+        } else {
+            ask_status(run);
+        }
+    }
+    if (!run->is_ending) {
+        show(run, false);
+    }
+}
+
+static void on_turn_end(void *arg) {
+    struct run *run = arg;
+    struct error why = {0};
+    if (run->is_ending) {
+        return;
+    }
+    feed(run);
+    if (run->is_ending) {
+        return;
+    }
+    if (run->sender != NULL) {
+        sender_push(run->sender);
+    }
+    if (run->output.lines.n > 0 && output_flush(&run->output, &why) < 0) {
+        run_stop(run, EXIT_NO_START, "%s", why.text);
+        return;
+    }
+    if (run->taker != NULL) {
+        taker_push(run->taker);
+    }
+    if (run->at_end && run_order_held(run->order) == 0 && !run->is_last_asked) {
+        run->is_last_asked = true;
+        ask_status(run);
+        loop_timer_start(run->last, LAST_MS, 0);
+    }
+}
+
+// ---- Life ---------------------------------------------------------------------------------------
+
+static void on_ready(void *arg, const char *address) {
+    struct run *run = arg;
+    struct error why = {0};
+    struct dialogue_handlers handlers = {
+        .on_up = on_control_up, .on_message = on_control, .arg = run};
+    run->address = address;
+    run->control = dialogue_new(run->loop, run->zmq, address, &handlers, &why);
+    if (run->control == NULL) {
+        run_stop(run, EXIT_NO_START, "%s", why.text);
+    }
+}
+
+static void on_lost(void *arg, const struct error *why) {
+    struct run *run = arg;
+    run_stop(run, run->is_created ? EXIT_PART_LOST : EXIT_NO_START, "%s", why->text);
+}
+
+static void on_stopped(void *arg) {
+    struct run *run = arg;
+    loop_stop(run->loop);
+}
+
+static void on_interrupt(void *arg) {
+    struct run *run = arg;
+    if (run->is_ending) {
+        stop_parts(run, 0); // asked twice: at once
+        return;
+    }
+    progress_clear(run->progress);
+    run_stop(run, EXIT_INTERRUPTED, "interrupted");
+}
+
+int run_flow_start(struct run *run, struct error *why) {
+    const struct run_options *o = &run->options;
+    struct embedded_config config = {
+        .state = o->state,
+        .keep = o->keep_state != 0,
+        .workers = o->workers,
+        .max_inflight = o->max_inflight,
+        .partitions = o->partitions,
+        .durability = o->durability,
+        .secrets = o->secrets,
+        .log_level = o->log_level,
+        .secret_names = run->secret_names,
+        .n_secret_names = run->n_secret_names,
+    };
+    struct embedded_handlers on_embedded = {
+        .on_ready = on_ready, .on_lost = on_lost, .on_stopped = on_stopped, .arg = run};
+    struct run_order_handlers on_order = {.write = on_write, .ack = on_ack, .arg = run};
+    buf_init(&run->line, LINE_MAX_BYTES);
+    run->start_us = clock_us();
+    run->loop = loop_new();
+    run->zmq = zmq_ctx_new();
+    run->order = run_order_new(!o->unordered, &on_order);
+    run->progress = progress_new(stderr, o->quiet != 0);
+    run->poll = loop_add_timer(run->loop, on_poll, run);
+    run->last = loop_add_timer(run->loop, on_last, run);
+    loop_on_signal(run->loop, SIGINT, on_interrupt, run);
+    loop_on_signal(run->loop, SIGTERM, on_interrupt, run);
+    loop_on_signal(run->loop, SIGHUP, on_interrupt, run);
+    loop_at_turn_end(run->loop, on_turn_end, run);
+    loop_timer_start(run->poll, POLL_MS, POLL_MS);
+    run->embedded = embedded_new(run->loop, &config, &on_embedded, why);
+    return run->embedded != NULL ? 0 : -ENOENT;
+}
+
+void run_flow_free(struct run *run) {
+    progress_free(run->progress);
+    sender_free(run->sender);
+    taker_free(run->taker);
+    dialogue_free(run->control);
+    run_order_free(run->order);
+    // What went wrong, or was interrupted with answers paid for, stays to be looked at.
+    embedded_free(run->embedded, run->exit_code != EXIT_PART_LOST && run->exit_code != EXIT_NO_START);
+    if (run->loop != NULL) {
+        loop_free(run->loop);
+        zmq_ctx_term(run->zmq);
+    }
+    buf_free(&run->line);
+}
