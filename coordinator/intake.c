@@ -369,7 +369,9 @@ void intake_acks(struct core *core) {
             continue;
         }
         uint64_t limit = limit_of(core, p);
-        bool limit_matters = limit > p->told_limit && p->told_limit - p->accepted <= p->window / 4;
+        // More room is told when less than half of it is known to the producer.
+        bool limit_matters =
+            limit > p->told_limit && (p->told_limit - p->accepted) * 2 <= limit - p->accepted;
         if (p->route.n > 0 && (p->acked > p->told_acked || limit_matters)) {
             struct message acked = {.kind = MESSAGE_ACKED, .acked = {.upto = p->acked, .limit = limit}};
             if (core->io->send(core->io->arg, route_slice(&p->route), &acked) != 0) {

@@ -470,9 +470,9 @@ static void test_restart_goes_on_where_it_stopped(void **state) {
     assert_true(upto <= 9);
     world_append(w, "p1", upto + 1, 9 - upto);
     world_message(w, "p1", (struct message){.kind = MESSAGE_FLUSH});
-    world_hello(w, "w2", 1, 64);
     world_settle(w);
     world_pass(w, 3100); // what workers may still hold is asked again after the grace
+    world_hello(w, "w2", 1, 64);
     world_settle(w);
     at = 0;
     for (const struct message_dispatch *d; (d = dispatch_at(w, &at)) != NULL;) {
@@ -507,8 +507,9 @@ static void test_key_order_holds_over_late_batches(void **state) {
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1); // durable all the same
     world_crash(w);
     world_start(w); // and kept over a restart
-    world_hello(w, "w2", 1, 8);
     world_pass(w, 3100);
+    world_hello(w, "w2", 1, 8);
+    world_settle(w);
     at = 0;
     const struct message_dispatch *again = dispatch_at(w, &at);
     assert_non_null(again);
