@@ -1,0 +1,521 @@
+// headrace-coordinator: options, the wiring of the path, the loop.
+//
+//   link (frames in) → core: intake → partition → batch → dispatch ⇒ workers ⇒ collect → deliver
+//                       │ writes                                              ▲ acks, reads
+//                       └──────────▶ store (Redis) ───────────────────────────┘
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/mem.h"
+#include "common/metrics.h"
+#include "common/options.h"
+#include "coordinator/catalog.h"
+#include "coordinator/core.h"
+#include "coordinator/link.h"
+#include "coordinator/status.h"
+#include "coordinator/store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define EXIT_USAGE 2
+#define EXIT_CANNOT_START 3
+#define MODELS_MAX_BYTES (1024 * 1024)
+
+struct coordinator_options {
+#define OPTION OPTION_FIELD
+#include "coordinator/options.def"
+#undef OPTION
+};
+
+static const struct option_spec option_rows[] = {
+#define OPTION(...) OPTION_ROW(coordinator_options, __VA_ARGS__)
+#include "coordinator/options.def"
+#undef OPTION
+};
+
+static const struct option_program program = {
+    .name = "headrace-coordinator",
+    .args = "",
+    .text = "Takes records, batches them, has workers make the calls, and delivers results.",
+    .rows = option_rows,
+    .n_rows = sizeof(option_rows) / sizeof(option_rows[0]),
+};
+
+// Everything that main wires together.
+struct coordinator {
+    struct coordinator_options options;
+    struct core_config config;
+    struct core_io io;
+    struct status status;
+    struct loop *loop;
+    struct loop_timer *timer;
+    struct store *store;
+    struct catalog *catalog;
+    struct link *link;
+    struct core *core;
+    struct metrics_server *metrics;
+    unsigned short random[3];
+    bool recovering, stopping; // recovering: the first on_ready has come
+    int exit_code;
+};
+
+static void stop(struct coordinator *c, int exit_code) {
+    c->exit_code = exit_code;
+    c->stopping = true;
+    loop_stop(c->loop);
+}
+
+// ---- What the core asks for ---------------------------------------------------------------------------
+
+static void io_write(void *arg, struct txn **txn) {
+    struct coordinator *c = arg;
+    store_write(c->store, txn);
+}
+
+static int io_send(void *arg, struct slice route, const struct message *message) {
+    struct coordinator *c = arg;
+    return link_send(c->link, route, message);
+}
+
+static int io_push(void *arg, struct slice result) {
+    struct coordinator *c = arg;
+    return link_push(c->link, result);
+}
+
+static void io_ack(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq,
+                   uint64_t trim_upto) {
+    struct coordinator *c = arg;
+    store_ack(c->store, partition, consumer, oseq, trim_upto);
+}
+
+static void on_read(void *arg, uint32_t partition, bool ok, const struct store_entry *entries, size_t n) {
+    struct coordinator *c = arg;
+    core_outbox_read(c->core, partition, ok, entries, n);
+}
+
+static void io_read(void *arg, uint32_t partition, uint64_t from, size_t n) {
+    struct coordinator *c = arg;
+    store_read(c->store, partition, from, n, on_read, c);
+}
+
+static void io_hint(void *arg, struct slice producer, uint64_t seq) {
+    struct coordinator *c = arg;
+    store_hint(c->store, producer, seq);
+}
+
+static const struct model *io_model(void *arg, struct slice name, uint32_t revision) {
+    struct coordinator *c = arg;
+    return revision == 0 ? catalog_find(c->catalog, name) : catalog_revision(c->catalog, name, revision);
+}
+
+static double io_draw(void *arg) {
+    struct coordinator *c = arg;
+    return erand48(c->random);
+}
+
+// ---- What Redis says ----------------------------------------------------------------------------------
+
+static void on_acquired(void *arg, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
+                        uint64_t first_oseq) {
+    struct coordinator *c = arg;
+    core_acquired(c->core, partition, epoch, cseq, oseq, first_oseq);
+}
+
+static void on_batch(void *arg, uint32_t partition, uint64_t batch, struct slice blob) {
+    struct coordinator *c = arg;
+    core_batch(c->core, clock_us(), partition, batch, blob);
+}
+
+static void on_producer(void *arg, uint32_t partition, struct slice producer, uint64_t seq) {
+    struct coordinator *c = arg;
+    core_producer(c->core, partition, producer, seq);
+}
+
+static void on_consumer(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq) {
+    struct coordinator *c = arg;
+    core_consumer(c->core, partition, consumer, oseq);
+}
+
+static void on_recovered(void *arg, uint32_t partition) {
+    struct coordinator *c = arg;
+    core_recovered(c->core, clock_us(), partition);
+}
+
+static void on_written(void *arg, uint32_t partition, uint64_t cseq) {
+    struct coordinator *c = arg;
+    core_written(c->core, clock_us(), partition, cseq);
+}
+
+static void on_fenced(void *arg, uint32_t partition, const struct error *why) {
+    struct coordinator *c = arg;
+    log_error("partition.fenced", "partition=%u why=\"%s\"", partition, why->text);
+    core_fenced(c->core, partition);
+}
+
+static void on_hint(void *arg, struct slice producer, uint64_t seq) {
+    struct coordinator *c = arg;
+    core_hint(c->core, producer, seq);
+}
+
+static void on_hints(void *arg) {
+    struct coordinator *c = arg;
+    for (uint32_t i = 0; i < c->config.n_partitions; i++) {
+        store_acquire(c->store, i);
+    }
+}
+
+static void on_models_created(void *arg, int status, size_t n_changed, const struct error *why) {
+    struct coordinator *c = arg;
+    if (status != 0 && status != -EEXIST) {
+        log_error("models.refused", "why=\"%s\"", why->text);
+        stop(c, EXIT_USAGE);
+        return;
+    }
+    core_models_changed(c->core, clock_us());
+}
+
+// create_models carries out the files of --models, as if OR REPLACE stood in each statement.
+static int create_models(struct coordinator *c, struct error *why) {
+    for (size_t i = 0; i < c->options.models.n; i++) {
+        const char *path = c->options.models.items[i];
+        struct buf sql;
+        buf_init(&sql, MODELS_MAX_BYTES);
+        FILE *f = path[0] != '\0' ? fopen(path, "rb") : NULL;
+        char chunk[4096];
+        int rc = 0;
+        for (size_t n; f != NULL && rc == 0 && (n = fread(chunk, 1, sizeof(chunk), f)) > 0;) {
+            rc = buf_add(&sql, chunk, n);
+        }
+        if (f == NULL && path[0] != '\0') {
+            rc = -errno;
+        } else if (f != NULL) {
+            fclose(f);
+        }
+        if (rc == 0 && sql.n > 0) {
+            catalog_create(c->catalog, buf_slice(&sql), on_models_created, c);
+        }
+        buf_free(&sql);
+        if (rc != 0) {
+            return error_set(why, rc, "--models: cannot read '%s': %s", path, strerror(-rc));
+        }
+    }
+    return 0;
+}
+
+static void on_models_loaded(void *arg, int status, size_t n_models, const struct error *why) {
+    struct coordinator *c = arg;
+    struct error sentence = status != 0 ? *why : (struct error){0};
+    if (status != 0 || create_models(c, &sentence) != 0) {
+        log_error("models.failed", "why=\"%s\"", sentence.text);
+        stop(c, EXIT_CANNOT_START);
+        return;
+    }
+    log_info("models.loaded", "models=%zu", n_models);
+    // Models first, hints and batches after: a recovered batch needs its model.
+    store_hints(c->store, on_hint, on_hints, c);
+}
+
+static void on_store_ready(void *arg) {
+    struct coordinator *c = arg;
+    core_store_ready(c->core, true);
+    if (!c->recovering) {
+        c->recovering = true;
+        catalog_load(c->catalog, on_models_loaded, c);
+    }
+}
+
+static void on_store_refused(void *arg, const struct error *why) {
+    struct coordinator *c = arg;
+    log_error("redis.refused", "why=\"%s\"", why->text);
+    stop(c, EXIT_CANNOT_START);
+}
+
+static void on_store_lost(void *arg, const char *reason) {
+    struct coordinator *c = arg;
+    core_store_ready(c->core, false);
+    log_warn("redis.lost", "reason=\"%s\"", reason);
+}
+
+// ---- What peers say -----------------------------------------------------------------------------------
+
+// A CREATE whose models are on their way to Redis.
+struct creating {
+    struct coordinator *c;
+    char *route;
+    size_t n_route;
+};
+
+static void on_created(void *arg, int status, size_t n_changed, const struct error *why) {
+    struct creating *creating = arg;
+    struct coordinator *c = creating->c;
+    struct message answer = {.kind = MESSAGE_CREATED, .created = {.models = n_changed}};
+    if (status != 0) {
+        answer = (struct message){
+            .kind = MESSAGE_REFUSED,
+            .refused = {.code = status == -EEXIST ? SLICE_LIT("model-exists") : SLICE_LIT("bad-model"),
+                        .message = slice_of(why->text)},
+        };
+    } else {
+        core_models_changed(c->core, clock_us());
+    }
+    (void)!link_send(c->link, (struct slice){.p = creating->route, .n = creating->n_route}, &answer);
+    free(creating->route);
+    free(creating);
+}
+
+static void on_create(struct coordinator *c, struct slice route, const struct message_create *create) {
+    struct creating *creating = mem_zalloc(sizeof(*creating));
+    creating->c = c;
+    creating->route = slice_dup(route);
+    creating->n_route = route.n;
+    catalog_create(c->catalog, create->sql, on_created, creating);
+}
+
+static void add_model(void *arg, const struct model *model) {
+    struct buf *json = arg;
+    struct buf sql;
+    buf_init(&sql, MODELS_MAX_BYTES);
+    int rc = model_to_sql(model, &sql);
+    rc |= buf_add_str(json, json->p[json->n - 1] == '[' ? "{\"name\":" : ",{\"name\":");
+    rc |= json_add_string(json, slice_of(model->name));
+    rc |= buf_addf(json, ",\"revision\":%u,\"sql\":", model->revision);
+    rc |= json_add_string(json, buf_slice(&sql));
+    rc |= buf_add_byte(json, '}');
+    (void)rc; // ceilings far above what a catalog holds; a cut answer is not JSON and is seen as such
+    buf_free(&sql);
+}
+
+static void on_status_get(struct coordinator *c, struct slice route,
+                          const struct message_status_get *get) {
+    struct buf json;
+    buf_init(&json, 16 * 1024 * 1024);
+    int rc;
+    if (slice_is(get->about, "models")) {
+        rc = buf_add_str(&json, "{\"models\":[");
+        catalog_each(c->catalog, add_model, &json);
+        rc |= buf_add_str(&json, "]}");
+    } else {
+        rc = status_json(c->core, &c->status, clock_us(), &json);
+    }
+    struct message answer = {.kind = MESSAGE_STATUS, .status = {.json = buf_slice(&json)}};
+    if (rc == 0) {
+        (void)!link_send(c->link, route, &answer);
+    }
+    buf_free(&json);
+}
+
+static void on_message(void *arg, struct slice route, const struct message *message) {
+    struct coordinator *c = arg;
+    if (core_message(c->core, clock_us(), route, message)) {
+        return;
+    }
+    if (message->kind == MESSAGE_STATUS_GET) {
+        on_status_get(c, route, &message->status_get);
+    } else if (core_is_open(c->core)) {
+        on_create(c, route, &message->create);
+    } else {
+        struct message refused = {
+            .kind = MESSAGE_REFUSED,
+            .refused = {.code = SLICE_LIT("starting"),
+                        .message = SLICE_LIT("the coordinator is not ready yet: try again in a moment")},
+        };
+        (void)!link_send(c->link, route, &refused);
+    }
+}
+
+static void on_frame(void *arg, struct slice frame) {
+    struct coordinator *c = arg;
+    core_frame(c->core, clock_us(), frame);
+}
+
+static bool wants_frames(void *arg) {
+    struct coordinator *c = arg;
+    return core_wants_frames(c->core);
+}
+
+static void on_push_ready(void *arg) {
+    struct coordinator *c = arg;
+    core_push_ready(c->core);
+}
+
+// ---- Time, metrics, signals -----------------------------------------------------------------------------
+
+static void on_time(void *arg) {
+    // Nothing to do: the end of the turn does what is due.
+}
+
+static void on_turn_end(void *arg) {
+    struct coordinator *c = arg;
+    int64_t now_us = clock_us();
+    if (core_next_us(c->core) <= now_us) {
+        core_tick(c->core, now_us);
+    }
+    core_turn_end(c->core, now_us);
+    if (core_wants_frames(c->core)) {
+        link_frames_wanted(c->link, true);
+    }
+    int64_t next_us = core_next_us(c->core);
+    if (next_us != INT64_MAX) {
+        loop_timer_start(c->timer, next_us > now_us ? (next_us - now_us) / 1000 + 1 : 0, 0);
+    }
+}
+
+static void on_refresh(void *arg) {
+    struct coordinator *c = arg;
+    core_gauges(c->core);
+}
+
+static int on_health(void *arg, struct buf *out) {
+    struct coordinator *c = arg;
+    struct buf waiting;
+    buf_init(&waiting, 4096);
+    const char *stopped = NULL;
+    core_waiting(c->core, clock_us(), &waiting, &stopped);
+    bool healthy = core_is_open(c->core) && stopped == NULL;
+    int rc = buf_addf(out, "{\"healthy\":%s,\"waiting\":", healthy ? "true" : "false");
+    rc |= json_add_string(out, buf_slice(&waiting));
+    rc |= buf_add_byte(out, '}');
+    buf_free(&waiting);
+    return healthy && rc == 0 ? 200 : 503;
+}
+
+static void on_signal(void *arg) {
+    struct coordinator *c = arg;
+    log_info("coordinator.stop", "pending_writes=%zu", store_pending(c->store));
+    stop(c, 0);
+}
+
+// ---- Life -----------------------------------------------------------------------------------------------
+
+static int read_durability(const char *text, enum store_durability *durability, struct error *why) {
+    static const char *const names[] = {
+        [DURABILITY_ALWAYS] = "always", [DURABILITY_EVERYSEC] = "everysec", [DURABILITY_NONE] = "none"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *durability = (enum store_durability)i;
+            return 0;
+        }
+    }
+    return error_set(why, -EINVAL, "--durability: got '%s', want always, everysec or none", text);
+}
+
+static int check_options(struct coordinator *c, enum store_durability *durability, struct error *why) {
+    enum log_level level;
+    int rc = log_level_parse(c->options.log_level, &level, why);
+    if (rc != 0) {
+        error_prefix(why, "--log-level: ");
+        return rc;
+    }
+    log_setup("coordinator", level);
+    c->config = (struct core_config){
+        .name = c->options.name,
+        .n_partitions = (uint32_t)c->options.partitions,
+        .max_bytes = c->options.max_bytes,
+        .max_results = c->options.max_results,
+        .heartbeat_ms = c->options.heartbeat,
+        .grace_ms = c->options.grace,
+        .ordered = strcmp(c->options.ordered, "key") == 0,
+        .has_push = c->options.bind_out[0] != '\0',
+        .default_model = c->options.model,
+    };
+    if (!c->config.ordered && strcmp(c->options.ordered, "none") != 0) {
+        return error_set(why, -EINVAL, "--ordered: got '%s', want none or key", c->options.ordered);
+    }
+    return read_durability(c->options.durability, durability, why);
+}
+
+static int start(struct coordinator *c, enum store_durability durability,
+                 const struct store_handlers *store_handlers, const struct link_config *link_config,
+                 const struct link_handlers *link_handlers, struct error *why) {
+    struct store_config store_config = {
+        .redis = c->options.redis,
+        .ns = c->options.ns,
+        .n_partitions = c->config.n_partitions,
+        .owner = c->options.name,
+        .address = c->options.bind.items[0],
+        .lease_ms = c->options.lease,
+        .durability = durability,
+    };
+    c->link = link_new(c->loop, link_config, link_handlers, &c->status, why);
+    if (c->link == NULL) {
+        return -EADDRINUSE;
+    }
+    c->store = store_new(c->loop, &store_config, store_handlers, why);
+    if (c->store == NULL) {
+        return -EINVAL;
+    }
+    c->catalog = catalog_new(store_redis(c->store), c->options.ns);
+    if (c->options.metrics[0] != '\0') {
+        struct metrics_config metrics = {.rows = status_rows,
+                                         .n_rows = n_status_rows,
+                                         .values = &c->status,
+                                         .refresh = on_refresh,
+                                         .health = on_health,
+                                         .arg = c};
+        c->metrics = metrics_serve(c->loop, c->options.metrics, &metrics, why);
+        if (c->metrics == NULL) {
+            error_prefix(why, "--metrics: ");
+            return -EADDRINUSE;
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    struct coordinator c = {0};
+    struct error why = {0};
+    enum store_durability durability;
+    if (options_parse(&program, argc, argv, &c.options, NULL, &why) < 0 ||
+        check_options(&c, &durability, &why) != 0) {
+        fprintf(stderr, "headrace-coordinator: %s\n", why.text);
+        options_free(&program, &c.options);
+        return EXIT_USAGE;
+    }
+    if (getrandom(c.random, sizeof(c.random), 0) != (ssize_t)sizeof(c.random)) {
+        c.random[0] = (unsigned short)clock_us();
+    }
+    c.io = (struct core_io){.write = io_write, .send = io_send, .push = io_push, .ack = io_ack,
+                            .read = io_read, .hint = io_hint, .model = io_model, .draw = io_draw,
+                            .arg = &c};
+    const struct store_handlers store_handlers = {
+        .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
+        .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
+        .on_consumer = on_consumer, .on_recovered = on_recovered, .on_written = on_written,
+        .on_fenced = on_fenced, .arg = &c};
+    const struct link_config link_config = {
+        .bind = c.options.bind, .bind_in = c.options.bind_in, .bind_out = c.options.bind_out};
+    const struct link_handlers link_handlers = {.on_message = on_message, .on_frame = on_frame,
+                                                .wants_frames = wants_frames,
+                                                .on_push_ready = on_push_ready, .arg = &c};
+    c.loop = loop_new();
+    c.timer = loop_add_timer(c.loop, on_time, &c);
+    c.core = core_new(&c.config, &c.io, &c.status);
+    if (start(&c, durability, &store_handlers, &link_config, &link_handlers, &why) != 0) {
+        fprintf(stderr, "headrace-coordinator: %s\n", why.text);
+        c.exit_code = EXIT_CANNOT_START;
+    } else {
+        loop_on_signal(c.loop, SIGTERM, on_signal, &c);
+        loop_on_signal(c.loop, SIGINT, on_signal, &c);
+        loop_at_turn_end(c.loop, on_turn_end, &c);
+        log_info("coordinator.start", "name=%s namespace=%s partitions=%u", c.options.name, c.options.ns,
+                 c.config.n_partitions);
+        while (!c.stopping) {
+            loop_run(c.loop);
+        }
+    }
+    metrics_server_free(c.metrics);
+    link_free(c.link);
+    core_free(c.core);
+    catalog_free(c.catalog);
+    store_free(c.store);
+    loop_free(c.loop);
+    options_free(&program, &c.options);
+    return c.exit_code;
+}
