@@ -388,6 +388,23 @@ static struct argp_option *make_table(const struct option_program *program) {
     return table;
 }
 
+// answer_help prints what --help, --usage or --version ask for, and exits. argp would do so itself, but
+// not with ARGP_NO_ERRS.
+static void answer_help(const struct argp *argp, char *name, int argc, char **argv) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        bool is_help = strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-?") == 0;
+        if (is_help || strcmp(argv[i], "--usage") == 0) {
+            argp_help(argp, stdout, is_help ? ARGP_HELP_STD_HELP & ~ARGP_HELP_EXIT_OK : ARGP_HELP_USAGE,
+                      name);
+            exit(0);
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            puts(argp_program_version);
+            exit(0);
+        }
+    }
+}
+
 static int read_command_line(struct parse *p, int argc, char **argv) {
     struct argp_option *table = make_table(p->program);
     struct buf doc = {.max = 64 * 1024};
@@ -400,6 +417,7 @@ static int read_command_line(struct parse *p, int argc, char **argv) {
     }
     struct argp argp = {
         .options = table, .parser = on_key, .args_doc = p->program->args, .doc = doc.p};
+    answer_help(&argp, (char *)p->program->name, argc, argv);
     int rc = argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, p);
     argp_program_version = NULL;
     buf_free(&doc);
