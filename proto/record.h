@@ -117,7 +117,8 @@ MUST_CHECK long result_blob_count(struct slice blob);
 //            "cached_tokens","output_tokens","cost","attempts","latency_ms","prompt_hash","warning"}}
 // key, producer and seq are left out when there is none; columns are null beside an error; meta only
 // when asked for; batch is 16 hex digits; cost is null when not known.
-// What of meta is not known (no call was made) is null too. Returns 0; -EPROTO for a blob that is
+// What of meta is not known (no call was made) is null too. Values that do not fit the columns become a
+// bad-value error. Returns 0; -EPROTO for a blob that is
 // damaged or holds fewer; -EMSGSIZE.
 MUST_CHECK int result_blob_expand(struct slice blob, size_t from, size_t n, enum result_format format,
                                   bool meta, struct buf *out);

@@ -8,6 +8,7 @@
 
 #include "common/json.h"
 #include "common/model.h"
+#include "proto/frame.h"
 #include "proto/pack.h"
 
 #include <errno.h>
@@ -243,12 +244,20 @@ static void add_number_as(struct writer *w, const char *name, struct slice numbe
     add_packed(w, number);
 }
 
+// has_values says whether the values fit the columns. What a broken worker sent must not stand between
+// a consumer and all results behind it.
+static bool has_values(const struct blob *b, const struct kept *k) {
+    struct slice values = k->payload;
+    uint32_t n;
+    return frame_scan(k->payload, 1, NULL) == 1 && pack_array_next(&values, &n) == 0 &&
+           n == b->n_columns;
+}
+
 static void add_columns(struct writer *w, const struct blob *b, const struct kept *k, bool ok) {
     struct slice values = k->payload, value;
-    uint32_t n = 0;
-    if (ok && (pack_array_next(&values, &n) != 0 || n != b->n_columns)) {
+    uint32_t n;
+    if (ok && pack_array_next(&values, &n) != 0) {
         put(w, -EPROTO);
-        return;
     }
     for (uint32_t i = 0; i < b->n_columns; i++) {
         add_name(w, b->columns[i]);
@@ -259,9 +268,6 @@ static void add_columns(struct writer *w, const struct blob *b, const struct kep
         } else {
             put(w, -EPROTO);
         }
-    }
-    if (ok && values.n > 0) {
-        put(w, -EPROTO);
     }
 }
 
@@ -320,8 +326,13 @@ static void add_meta(struct writer *w, const struct blob *b, const struct kept *
     buf_free(&latency);
 }
 
-static void add_result(struct writer *w, const struct blob *b, const struct kept *k, bool meta) {
+static void add_result(struct writer *w, const struct blob *b, struct kept *k, bool meta) {
     bool ok = slice_is(k->outcome, outcome_of(OUTCOME_OK)->text);
+    if (ok && !has_values(b, k)) {
+        ok = false;
+        k->outcome = slice_of(outcome_of(OUTCOME_BAD_VALUE)->text);
+        k->payload = SLICE_LIT("the worker's values do not fit the OUTPUT columns");
+    }
     bool has_key = k->key.n > 0, has_producer = k->producer.n > 0;
     map_begin(w, 2 + has_key + 2 * has_producer + b->n_columns + meta);
     add_name(w, SLICE_LIT("id"));

@@ -43,7 +43,7 @@ def message_tables():
     out = []
     for m in rows("proto/messages.def", [MESSAGE, FIELD], "END_MESSAGE"):
         if m.re is MESSAGE:
-            out += ["", f"#### {m[1]} `{m[2]}`", "", m[4][0].upper() + m[4][1:] + "."]
+            out += ["", f"#### {m[1]} `{m[2]}`", "", m[4][0].upper() + m[4][1:] + ("" if m[4].endswith(".") else ".")]
             header = False
             continue
         if not header:

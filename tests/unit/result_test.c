@@ -152,16 +152,23 @@ static void a_blob_cut_anywhere_is_refused(void **state) {
     buf_free(&out);
 }
 
-static void values_must_be_as_many_as_columns(void **state) {
+static void values_that_do_not_fit_hide_no_other_result(void **state) {
     static const char *const payloads[] = {"\x91\x01", "\x93\x01\x02\x03", "\x92\x01", "\x92\x01\x02\x03",
-                                           "\x82\x01\x02\x03\x04", ""};
+                                           "\x82\x01\x02\x03\x04", "",
+                                           "\x92\x01\xa1\xff"};
     for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++) {
         struct buf blob = {.max = 1 << 16}, out = {.max = 1 << 16};
         struct result r = good;
         r.payload = slice_of(payloads[i]);
-        assert_int_equal(result_blob_begin(&blob, &shared, 1), 0);
+        assert_int_equal(result_blob_begin(&blob, &shared, 2), 0);
         assert_int_equal(result_blob_add(&blob, &r), 0);
-        assert_int_equal(result_blob_expand(buf_slice(&blob), 0, 1, RESULT_JSON, false, &out), -EPROTO);
+        assert_int_equal(result_blob_add(&blob, &failed), 0);
+        assert_int_equal(result_blob_expand(buf_slice(&blob), 0, 2, RESULT_JSON, false, &out), 0);
+        assert_string_equal(out.p,
+            "{\"id\":\"a\\\"1\",\"key\":\"k\",\"producer\":\"p\",\"seq\":18446744073709551615,"
+            "\"sentiment\":null,\"score\":null,\"error\":{\"code\":\"bad-value\","
+            "\"message\":\"the worker's values do not fit the OUTPUT columns\",\"attempts\":1}}\n"
+            FAILED_JSON "}\n");
         buf_free(&blob);
         buf_free(&out);
     }
@@ -215,7 +222,7 @@ int main(void) {
         cmocka_unit_test(msgpack_says_the_same),
         cmocka_unit_test(what_is_not_known_is_null),
         cmocka_unit_test(a_blob_cut_anywhere_is_refused),
-        cmocka_unit_test(values_must_be_as_many_as_columns),
+        cmocka_unit_test(values_that_do_not_fit_hide_no_other_result),
         cmocka_unit_test(every_msgpack_value_has_its_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
