@@ -1,4 +1,5 @@
-// Results: kept as a blob, seen by consumers as JSON Lines or msgpack.
+// Results: kept as a blob, seen by consumers as JSON Lines or msgpack. HEADRACE_GOLDEN=write rewrites
+// golden/kept.hex.
 #include "proto/record.h"
 
 #include "common/mem.h"
@@ -216,6 +217,44 @@ static void every_msgpack_value_has_its_json(void **state) {
     }
 }
 
+static void add_line(struct buf *lines, const char *name, struct buf *bytes) {
+    assert_int_equal(buf_addf(lines, "%s ", name), 0);
+    for (size_t i = 0; i < bytes->n; i++) {
+        assert_int_equal(buf_addf(lines, "%02x", (unsigned char)bytes->p[i]), 0);
+    }
+    assert_int_equal(buf_add_byte(lines, '\n'), 0);
+    buf_clear(bytes);
+}
+
+// What stands inside messages, and in Redis over an upgrade.
+static void what_is_kept_is_the_bytes_it_was(void **state) {
+    struct buf lines = {.max = 1 << 16}, bytes = make_blob();
+    struct slice options = SLICE_LIT("\x82\xa1" "b\x01\xa1" "a\xa1x");
+    add_line(&lines, "blob", &bytes);
+    assert_int_equal(record_pack(&bytes, 1023, SLICE_LIT("\x91\xa1x")), 0);
+    add_line(&lines, "record", &bytes);
+    assert_int_equal(item_pack(&bytes, 3, OUTCOME_OK, SLICE_LIT("\x91\xa1x")), 0);
+    add_line(&lines, "item.ok", &bytes);
+    assert_int_equal(item_pack(&bytes, 4, OUTCOME_MISSING, SLICE_LIT("no item")), 0);
+    add_line(&lines, "item.missing", &bytes);
+    assert_int_equal(options_canonical(options, &bytes, NULL), 0);
+    add_line(&lines, "options", &bytes);
+    const char *write = getenv("HEADRACE_GOLDEN");
+    bool is_writing = write != NULL && strcmp(write, "write") == 0;
+    FILE *f = fopen("golden/kept.hex", is_writing ? "wb" : "rb");
+    assert_non_null(f);
+    if (is_writing) {
+        assert_int_equal(fwrite(lines.p, 1, lines.n, f), lines.n);
+    } else {
+        char want[4096] = "";
+        assert_true(fread(want, 1, sizeof(want) - 1, f) > 0);
+        assert_string_equal(lines.p, want);
+    }
+    fclose(f);
+    buf_free(&lines);
+    buf_free(&bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(consumers_see_json_lines),
@@ -224,6 +263,7 @@ int main(void) {
         cmocka_unit_test(a_blob_cut_anywhere_is_refused),
         cmocka_unit_test(values_that_do_not_fit_hide_no_other_result),
         cmocka_unit_test(every_msgpack_value_has_its_json),
+        cmocka_unit_test(what_is_kept_is_the_bytes_it_was),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
