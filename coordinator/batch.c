@@ -172,9 +172,9 @@ static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slo
     msgpack_pack_uint64(pk, e->seq);
     pack_bytes(pk, entry_values(batch, e));
     msgpack_pack_uint64(pk, e->n_calls);
-    msgpack_pack_float(pk, e->input_tokens);
-    msgpack_pack_float(pk, e->cached_tokens);
-    msgpack_pack_float(pk, e->output_tokens);
+    msgpack_pack_double(pk, e->input_tokens);
+    msgpack_pack_double(pk, e->cached_tokens);
+    msgpack_pack_double(pk, e->output_tokens);
     msgpack_pack_double(pk, e->cost);
     pack_held(pk, e);
 }
@@ -292,9 +292,9 @@ static int unpack_entry(struct batch *batch, const msgpack_object *o, batch_prod
               acked ? producer(arg, as_bytes(&f[3])) : NULL, as_number(&f[4]));
     struct entry *e = &batch->entries[slot];
     e->n_calls = (uint16_t)as_number(&f[6]);
-    e->input_tokens = (float)as_real(&f[7]);
-    e->cached_tokens = (float)as_real(&f[8]);
-    e->output_tokens = (float)as_real(&f[9]);
+    e->input_tokens = as_real(&f[7]);
+    e->cached_tokens = as_real(&f[8]);
+    e->output_tokens = as_real(&f[9]);
     e->cost = as_real(&f[10]);
     unpack_held(batch, slot, &f[11]);
     return 0;

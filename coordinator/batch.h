@@ -47,8 +47,8 @@ struct entry {
     char *payload;               // values or sentence, until emitted
     uint32_t n_payload;
     struct answer *answer;       // NULL: no call was made
-    float input_tokens, cached_tokens, output_tokens; // its share of all its calls
-    double cost;                 // USD
+    double input_tokens, cached_tokens, output_tokens; // its share of all its calls
+    double cost;                 // USD, likewise
 };
 
 struct batch {

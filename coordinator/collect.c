@@ -48,9 +48,9 @@ static struct result result_of(const struct batch *batch, const struct entry *e)
         .outcome = e->outcome,
         .payload = {.p = e->payload, .n = e->n_payload},
         .attempts = e->n_calls,
-        .input_tokens = (double)e->input_tokens,
-        .cached_tokens = (double)e->cached_tokens,
-        .output_tokens = (double)e->output_tokens,
+        .input_tokens = e->input_tokens,
+        .cached_tokens = e->cached_tokens,
+        .output_tokens = e->output_tokens,
         .cost = batch->cost_known ? e->cost : -1,
     };
 }
@@ -142,6 +142,16 @@ void collect_emit(struct core *core, struct batch *batch) {
     }
 }
 
+// stop_on_error: on.error = fail ends the job with its first error.
+static void stop_on_error(const struct group *group, enum outcome outcome, struct slice sentence) {
+    if (group != NULL && group->model->options.on_error == ON_ERROR_FAIL &&
+        group->pool->stopped == NULL) {
+        log_error("pool.stopped", "outcome=%s why=\"on.error = fail: %.*s\"", outcome_of(outcome)->text,
+                  SLICE_FMT(sentence));
+        pool_stop(group->pool, outcome_of(outcome)->text, sentence);
+    }
+}
+
 void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
                      struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why) {
     uint32_t index = partition_of(key.n > 0 ? key : id, core->config->n_partitions);
@@ -172,6 +182,7 @@ void collect_refused(struct core *core, const struct group *group, struct slice 
     }
     core->status->records_bad++;
     core->status->results_error++;
+    stop_on_error(group, outcome, why);
 }
 
 // ---- Reports in -------------------------------------------------------------------------------------
@@ -228,9 +239,9 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
     double share = 1.0 / (double)call->n_slots;
     for (size_t i = 0; i < call->n_slots; i++) {
         struct entry *e = &batch->entries[call->slots[i]];
-        e->input_tokens += (float)((double)report->input_tokens * share);
-        e->cached_tokens += (float)((double)report->cached_tokens * share);
-        e->output_tokens += (float)((double)report->output_tokens * share);
+        e->input_tokens += (double)report->input_tokens * share;
+        e->cached_tokens += (double)report->cached_tokens * share;
+        e->output_tokens += (double)report->output_tokens * share;
         e->cost += cost >= 0 ? cost * share : 0;
     }
 }
@@ -295,6 +306,7 @@ static void count_outcome(struct status *s, const struct message_report *report,
 static void give_up(struct core *core, struct batch *batch, const uint16_t *slots, size_t n,
                     enum outcome outcome, struct slice detail, struct answer *answer) {
     struct slice sentence = detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
+    stop_on_error(batch->lane->group, outcome, sentence);
     for (size_t i = 0; i < n; i++) {
         batch_answer(batch, slots[i], outcome, sentence, answer);
     }

@@ -203,13 +203,14 @@ void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
     }
 }
 
-void core_fenced(struct core *core, uint32_t partition) {
+void core_fenced(struct core *core, uint32_t partition, const struct error *why) {
     struct partition *p = &core->partitions[partition];
     if (p->state == PARTITION_OWNED) {
         core->n_owned--;
         core->n_results -= (int64_t)(p->oseq - (p->first_oseq - 1));
     }
     p->state = PARTITION_FENCED;
+    p->fenced_why = *why;
     partition_forget(core, p);
     forget_batches(core, p);
 }
@@ -464,7 +465,15 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
     if (*stopped != NULL || rc != 0) {
         return;
     }
-    if (!core->store_ready) {
+    const struct partition *fenced = NULL;
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        if (core->partitions[i].state == PARTITION_FENCED) {
+            fenced = &core->partitions[i];
+        }
+    }
+    if (fenced != NULL) {
+        rc = buf_addf(out, "partition %u is stopped: %s", fenced->index, fenced->fenced_why.text);
+    } else if (!core->store_ready) {
         rc = buf_add_str(out, "Redis is away");
     } else if (!core_is_open(core)) {
         rc = buf_addf(out, "%u of %u partitions recovered", core->n_owned, core->config->n_partitions);

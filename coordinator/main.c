@@ -156,7 +156,7 @@ static void on_written(void *arg, uint32_t partition, uint64_t cseq) {
 static void on_fenced(void *arg, uint32_t partition, const struct error *why) {
     struct coordinator *c = arg;
     log_error("partition.fenced", "partition=%u why=\"%s\"", partition, why->text);
-    core_fenced(c->core, partition);
+    core_fenced(c->core, partition, why);
 }
 
 static void on_hint(void *arg, struct slice producer, uint64_t seq) {

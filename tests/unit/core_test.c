@@ -656,11 +656,25 @@ static void test_fenced_partition_stops(void **state) {
     struct world *w = start(1, "'batch.size'='1'", 0);
     world_append(w, "p1", 1, 3);
     world_settle(w);
-    core_fenced(w->core, 0);
+    struct error why = {.text = "epoch 2"};
+    core_fenced(w->core, 0, &why);
     world_hello(w, "w1", 1, 8);
     world_turn(w);
     assert_int_equal(world_count(w, NULL, MESSAGE_DISPATCH), 0);
     assert_true(slice_is(refused_at(w, "w1")->code, "starting"));
+    world_free(w);
+}
+
+static void test_on_error_fail_stops_with_the_first_error(void **state) {
+    struct world *w = start(1, "'batch.size'='1', 'max.retries'='0', 'on.error'='fail'", 1);
+    world_append(w, "p1", 1, 3);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", dispatch_at(w, &at), OUTCOME_BAD_REQUEST, 0, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].n_outs, 1);
+    assert_null(dispatch_at(w, &at));
+    assert_string_equal(w->core->pools->stopped, "fatal-request");
     world_free(w);
 }
 
@@ -710,6 +724,7 @@ int main(void) {
         cmocka_unit_test(test_unacked_consumers_take_what_they_can),
         cmocka_unit_test(test_redis_away_makes_no_calls),
         cmocka_unit_test(test_fenced_partition_stops),
+        cmocka_unit_test(test_on_error_fail_stops_with_the_first_error),
         cmocka_unit_test(test_dead_letters_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
