@@ -81,6 +81,63 @@ static int make_temp(char *path, size_t size, const char *parent, struct error *
     return 0;
 }
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
+    return remove(path);
+}
+
+static void remove_folder(const char *path) {
+    if (nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0) {
+        log_warn("state.left", "folder=%s", path);
+    }
+}
+
+// A state folder's marker: there while a run is unfinished.
+static void marker_path(const char *state, char *path, size_t size) {
+    snprintf(path, size, "%s/unfinished", state);
+}
+
+int embedded_check_state(const char *state, struct error *why) {
+    char path[PATH_LONGEST + 16];
+    marker_path(state, path, sizeof(path));
+    if (*state == '\0' || access(path, F_OK) != 0) {
+        return 0;
+    }
+    return error_set(why, -EEXIST,
+                     "--state: folder '%s' holds a run that did not finish; name another folder, or "
+                     "remove it to begin anew",
+                     state);
+}
+
+// mark_unfinished sets the marker, and removes what a finished run left.
+static int mark_unfinished(struct embedded *embedded, struct error *why) {
+    int status = embedded_check_state(embedded->state, why);
+    if (status < 0) {
+        return status;
+    }
+    char path[PATH_LONGEST + 16];
+    snprintf(path, sizeof(path), "%s/appendonlydir", embedded->state);
+    if (access(path, F_OK) == 0) {
+        remove_folder(path);
+    }
+    marker_path(embedded->state, path, sizeof(path));
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fsync(fd) != 0) {
+        status = error_set(why, -EIO, "--state: cannot write in folder '%s'", embedded->state);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
+void embedded_finished(struct embedded *embedded) {
+    char path[PATH_LONGEST + 16];
+    marker_path(embedded->state, path, sizeof(path));
+    if (unlink(path) != 0) {
+        log_warn("state.marker", "cannot remove %s: %s", path, strerror(errno));
+    }
+}
+
 static int make_state(struct embedded *embedded, struct error *why) {
     const char *wanted = embedded->config.state;
     char path[PATH_LONGEST];
@@ -451,7 +508,7 @@ struct embedded *embedded_new(struct loop *loop, const struct embedded_config *c
     embedded->loop = loop;
     embedded->lock = -1;
     if (find_programs(embedded, why) < 0 || make_state(embedded, why) < 0 ||
-        choose_sockets(embedded, why) < 0) {
+        mark_unfinished(embedded, why) < 0 || choose_sockets(embedded, why) < 0) {
         embedded_free(embedded, true);
         return NULL;
     }
@@ -471,16 +528,6 @@ struct embedded *embedded_new(struct loop *loop, const struct embedded_config *c
     loop_timer_start(embedded->probe, 0, PROBE_MS);
     loop_timer_start(embedded->deadline, START_MS, 0);
     return embedded;
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
-    return remove(path);
-}
-
-static void remove_folder(const char *path) {
-    if (nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0) {
-        log_warn("state.left", "folder=%s", path);
-    }
 }
 
 void embedded_free(struct embedded *embedded, bool clean) {

@@ -32,6 +32,10 @@ struct embedded_handlers {
 
 struct embedded;
 
+// embedded_check_state refuses a state folder (a path, or "") that holds a run which did not finish:
+// its accepted rows belong to that run. Returns 0, or -EEXIST with why.
+MUST_CHECK int embedded_check_state(const char *state, struct error *why);
+
 // embedded_new makes and locks the state folder and begins to start the parts.
 // Returns NULL with why: redis-server or a program of ours is not there, the folder cannot be made or
 // is in use.
@@ -44,6 +48,10 @@ void embedded_stop(struct embedded *embedded, int64_t grace_ms);
 // embedded_free kills what still runs, and removes the folder if it was made here, is not to be kept
 // and `clean` is set. embedded may be NULL.
 void embedded_free(struct embedded *embedded, bool clean);
+
+// embedded_finished notes in the state folder that every row came out: its data are not needed any
+// more, and another run may use the folder.
+void embedded_finished(struct embedded *embedded);
 
 const char *embedded_state(const struct embedded *embedded); // the folder's absolute path
 bool embedded_is_temporary(const struct embedded *embedded);

@@ -297,7 +297,7 @@ int run_main(int argc, char **argv) {
         check_choices(&run.options, &why) < 0 || load_model(&run, &why) < 0 ||
         open_input(&run, &why) < 0 || choose_output(&run, &why) < 0) {
         client_say(code, "%s", why.text);
-    } else if (open_output(&run, &why) < 0) {
+    } else if (embedded_check_state(run.options.state, &why) < 0 || open_output(&run, &why) < 0) {
         code = client_say(EXIT_NO_START, "%s", why.text);
     } else {
         code = move(&run, &why);

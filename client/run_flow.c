@@ -342,6 +342,7 @@ static void on_created(struct run *run) {
 static void finish(struct run *run) {
     end_flow(run);
     run->exit_code = run->n_ok == run->n_written ? EXIT_ALL_OK : EXIT_ROW_ERRORS;
+    embedded_finished(run->embedded);
     stop_parts(run, GRACE_MS);
 }
 
@@ -516,6 +517,9 @@ void run_flow_free(struct run *run) {
     taker_free(run->taker);
     dialogue_free(run->control);
     run_order_free(run->order);
+    if (run->embedded != NULL && !run->is_created) {
+        embedded_finished(run->embedded); // no row was accepted
+    }
     // What went wrong, or was interrupted with answers paid for, stays to be looked at.
     embedded_free(run->embedded, run->exit_code != EXIT_PART_LOST && run->exit_code != EXIT_NO_START);
     if (run->loop != NULL) {
