@@ -1,10 +1,11 @@
-// record: records in, results out, and the compact forms in which they travel and are kept.
+// record: records in, and the compact forms in which they travel. Results are in proto/result.h.
 #ifndef HEADRACE_PROTO_RECORD_H
 #define HEADRACE_PROTO_RECORD_H
 
 #include "common/bytes.h"
 #include "common/error.h"
 #include "proto/outcome.h"
+#include "proto/result.h"
 
 #include <msgpack.h>
 
@@ -71,57 +72,6 @@ MUST_CHECK int options_canonical(struct slice map, struct buf *out, struct error
 // options_get reads pair number i, from 0, of a canonical map (empty: none). 1: got it; 0: there are
 // no more; -EPROTO.
 MUST_CHECK int options_get(struct slice map, size_t i, struct slice *name, struct slice *value);
-
-// ---- Results ----------------------------------------------------------------------------------
-
-// What the results of one commit share.
-struct result_shared {
-    struct slice model;      // name
-    uint32_t revision;
-    uint64_t batch, call;    // 0: no call was made
-    struct slice request_id; // of the provider
-    struct slice prompt_hash;
-    struct slice served_model;
-    struct slice warning;    // what had to be repaired; empty: nothing
-    uint64_t latency_us;
-    const char *const *columns; // OUTPUT columns' names
-    size_t n_columns;           // 0 when the model is not known
-};
-
-struct result {
-    struct slice id, key;     // key empty: none given
-    struct slice producer;    // empty: came without acks
-    uint64_t seq;             // the producer's; 0 without
-    enum outcome outcome;     // OUTCOME_OK: values stand; else: an error
-    struct slice payload;     // values: msgpack array, one per OUTPUT column; or the error's sentence
-    uint32_t attempts;        // calls that this record was part of
-    double input_tokens, cached_tokens, output_tokens; // its share of those calls
-    double cost;              // USD, its share; < 0: price not known
-};
-
-// A result blob is what the outbox keeps of one commit: the shared part and the results, compact.
-// result_blob_begin, then result_blob_add n times with exactly the n that was announced. Sentences are
-// cut to ERROR_MAX bytes and made UTF-8. 0 or -EMSGSIZE; then out is as it was.
-MUST_CHECK int result_blob_begin(struct buf *out, const struct result_shared *shared, size_t n);
-MUST_CHECK int result_blob_add(struct buf *out, const struct result *result);
-
-enum result_format { RESULT_JSON, RESULT_MSGPACK };
-
-// result_blob_count returns how many results a blob holds, or -EPROTO.
-MUST_CHECK long result_blob_count(struct slice blob);
-
-// result_blob_expand appends results from..from+n-1 of a blob as a consumer sees them, JSON Lines or
-// msgpack maps one after another:
-//   {"id":…,"key":…,"producer":…,"seq":…, COLUMN:…, "error":null|{"code","message","attempts"},
-//    "meta":{"model","revision","batch","call","request_id","served_model","input_tokens",
-//            "cached_tokens","output_tokens","cost","attempts","latency_ms","prompt_hash","warning"}}
-// key, producer and seq are left out when there is none; columns are null beside an error; meta only
-// when asked for; batch is 16 hex digits; cost is null when not known.
-// What of meta is not known (no call was made) is null too. Values that do not fit the columns become a
-// bad-value error. Returns 0; -EPROTO for a blob that is
-// damaged or holds fewer; -EMSGSIZE.
-MUST_CHECK int result_blob_expand(struct slice blob, size_t from, size_t n, enum result_format format,
-                                  bool meta, struct buf *out);
 
 // msgpack_to_json appends one msgpack value as JSON; bin becomes base64 text. 0, -EPROTO, -EMSGSIZE.
 MUST_CHECK int msgpack_to_json(struct slice value, struct buf *out);

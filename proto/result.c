@@ -4,12 +4,13 @@
 //   [id, key, producer, seq, outcome, payload, attempts, input, cached, output, cost]  n times
 // Its names and the shared part stand once, however many results there are. Invariant: on failure the
 // buf is as it was. Called by deliver.
-#include "proto/record.h"
+#include "proto/result.h"
 
 #include "common/json.h"
 #include "common/model.h"
 #include "proto/frame.h"
 #include "proto/pack.h"
+#include "proto/record.h"
 
 #include <errno.h>
 #include <stdio.h>
