@@ -122,9 +122,35 @@ static void on_setting(void *arg, const redisReply *reply) {
     }
     check_setting(store, &settings[N_SETTINGS - store->settings_left], reply);
     store->settings_left--;
-    if (store->settings_left == 0) {
-        on_settings_known(store);
+}
+
+// on_partitions compares with the number that the namespace was made with: keys would go elsewhere, and
+// batches of partitions that are gone would wait for ever.
+static void on_partitions(void *arg, const redisReply *reply) {
+    struct store *store = arg;
+    if (reply == NULL) {
+        return;
     }
+    char want[16];
+    snprintf(want, sizeof(want), "%u", store->config.n_partitions);
+    if (reply->type == REDIS_REPLY_STRING && !slice_is(reply_slice(reply), want) &&
+        store->refused.text[0] == '\0') {
+        error_set(&store->refused, 0,
+                  "namespace '%s' has %s partitions, got %s: start with the same number, or use another "
+                  "namespace",
+                  store->config.ns, reply->str, want);
+    }
+    on_settings_known(store);
+}
+
+static void check_partitions(struct store *store) {
+    char key[STORE_NS_MAX + 32], n[16];
+    int n_key = snprintf(key, sizeof(key), "hr:{%s}:partitions", store->config.ns);
+    int n_n = snprintf(n, sizeof(n), "%u", store->config.n_partitions);
+    const struct slice set[] = {SLICE_LIT("SET"), {key, (size_t)n_key}, {n, (size_t)n_n}, SLICE_LIT("NX")};
+    const struct slice get[] = {SLICE_LIT("GET"), {key, (size_t)n_key}};
+    redis_command(store->redis, NULL, NULL, 4, set);
+    redis_command(store->redis, on_partitions, store, 2, get);
 }
 
 static void on_redis_ready(void *arg) {
@@ -136,6 +162,7 @@ static void on_redis_ready(void *arg) {
                                      slice_of(settings[i].name)};
         redis_command(store->redis, on_setting, store, 3, args);
     }
+    check_partitions(store); // replies come in the order asked: this one last
 }
 
 static void on_redis_lost(void *arg, const char *reason) {

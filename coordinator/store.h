@@ -8,6 +8,7 @@
 //   hr:{ns:p}:cur  HASH    consumer -> highest oseq acked
 //   hr:{ns:p}:dlq  STREAM  field "b": result blob of records given up on
 // and for the namespace:
+//   hr:{ns}:partitions  STRING  how many there are; never changes
 //   hr:{ns}:prd    HASH    producer -> highest sequence ever ACKED (a hint that only saves resending)
 //
 //           store_acquire          part_acquire ok          all of bat, prd, cur read
