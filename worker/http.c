@@ -150,7 +150,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg) {
 
 // ---- What became of a transfer ------------------------------------------------------------------
 
-// Errors of curl that mean something of their own; the rest is BROKEN when sent, else UNREACHABLE.
+// Errors of curl before the request was sent that mean something of their own. The rest is
+// UNREACHABLE, or BROKEN when it was sent.
 static const struct {
     CURLcode code;
     enum outcome outcome;
@@ -160,14 +161,13 @@ static const struct {
     {.code = CURLE_SSL_ISSUER_ERROR, .outcome = OUTCOME_BAD_CONFIG},
     {.code = CURLE_UNSUPPORTED_PROTOCOL, .outcome = OUTCOME_BAD_CONFIG},
     {.code = CURLE_URL_MALFORMAT, .outcome = OUTCOME_BAD_CONFIG},
-    {.code = CURLE_BAD_CONTENT_ENCODING, .outcome = OUTCOME_BROKEN},
 };
 
 static void decide_error(struct transfer *t, CURLcode code) {
     struct call *call = t->call;
     enum outcome outcome = call->sent ? OUTCOME_BROKEN : OUTCOME_UNREACHABLE;
     for (size_t i = 0; i < sizeof(curl_errors) / sizeof(curl_errors[0]); i++) {
-        if (curl_errors[i].code == code) {
+        if (curl_errors[i].code == code && !call->sent) {
             outcome = curl_errors[i].outcome;
         }
     }
