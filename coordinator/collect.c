@@ -17,6 +17,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define LATE_MAX 65536                     // calls whose report may still come
+#define ANSWER_MAX_BYTES (8 * 1024 * 1024) // of one record; as JSON at most six times that, in 64 MB
+
 // ---- Results out ------------------------------------------------------------------------------------
 
 static struct result_shared shared_of(const struct batch *batch, const struct answer *a) {
@@ -217,25 +220,65 @@ static double cost_of(const struct model_options *o, const struct message_report
                                       (double)report->output_tokens);
 }
 
+void collect_expect_late(struct core *core, const struct call *call) {
+    struct late *late = mem_zalloc(sizeof(*late));
+    late->key.batch = call->batch->id;
+    late->key.call = call->number;
+    HASH_ADD(hh, core->late, key, sizeof(late->key), late);
+    if (HASH_COUNT(core->late) > LATE_MAX) {
+        struct late *oldest = core->late;
+        HASH_DEL(core->late, oldest);
+        free(oldest);
+    }
+}
+
+void collect_forget_late(struct core *core) {
+    struct late *late, *next;
+    HASH_ITER(hh, core->late, late, next) {
+        HASH_DEL(core->late, late);
+        free(late);
+    }
+}
+
+// was_expected says whether a report without a call is the first of its call, not a repeat.
+static bool was_expected(struct core *core, const struct message_report *report) {
+    struct late key = {0}, *late;
+    key.key.batch = report->batch;
+    key.key.call = report->call;
+    HASH_FIND(hh, core->late, &key.key, sizeof(key.key), late);
+    if (late == NULL) {
+        return false;
+    }
+    HASH_DEL(core->late, late);
+    free(late);
+    return true;
+}
+
+// count_usage adds what a call used to the sums; batch is NULL when it is finished: then the model is
+// not known here any more, and the call counts as unpriced. Returns its cost, < 0: not known.
+static double count_usage(struct core *core, struct batch *batch, const struct message_report *report) {
+    double cost = batch != NULL ? cost_of(&batch->lane->group->model->options, report) : -1;
+    core->status->input_tokens += report->input_tokens;
+    core->status->cached_tokens += report->cached_tokens;
+    core->status->output_tokens += report->output_tokens;
+    if (cost >= 0) {
+        core->status->cost += cost;
+    } else if (report->sent && (report->http_status == 0 || report->http_status == 200)) {
+        core->status->calls_unpriced++;
+        if (batch != NULL) {
+            batch->cost_known = false;
+        }
+    }
+    return cost;
+}
+
 // share_cost divides what a call used over the records it asked for.
 static void share_cost(struct core *core, struct batch *batch, const struct call *call,
                        const struct message_report *report) {
     if (!report->usage_known && !report->sent) {
         return;
     }
-    double cost = cost_of(&batch->lane->group->model->options, report);
-    core->status->input_tokens += report->input_tokens;
-    core->status->cached_tokens += report->cached_tokens;
-    core->status->output_tokens += report->output_tokens;
-    if (cost >= 0) {
-        core->status->cost += cost;
-    } else if (report->http_status == 0 || report->http_status == 200) {
-        core->status->calls_unpriced++;
-        batch->cost_known = false;
-    }
-    if (call == NULL) {
-        return;
-    }
+    double cost = count_usage(core, batch, report);
     double share = 1.0 / (double)call->n_slots;
     for (size_t i = 0; i < call->n_slots; i++) {
         struct entry *e = &batch->entries[call->slots[i]];
@@ -265,6 +308,9 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
         }
         if (batch->entries[slot].answered) {
             core->status->answers_dropped += outcome == OUTCOME_OK;
+        } else if (outcome == OUTCOME_OK && payload.n > ANSWER_MAX_BYTES) {
+            leftover->outcome = OUTCOME_BAD_VALUE;
+            leftover->detail = SLICE_LIT("the answer is longer than a result may be (8 MB)");
         } else if (outcome == OUTCOME_OK) {
             batch_answer(batch, slot, OUTCOME_OK, payload, answer);
             n_new++;
@@ -409,6 +455,9 @@ void collect_report(struct core *core, struct slice route, const struct message_
     enum outcome outcome = parsed >= 0 ? (enum outcome)parsed : OUTCOME_UNREADABLE;
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
+        if (was_expected(core, report)) {
+            (void)count_usage(core, NULL, report);
+        }
         roster_taken(core, route, report->batch, report->call);
         return;
     }
@@ -422,7 +471,12 @@ void collect_report(struct core *core, struct slice route, const struct message_
             }
         }
     }
-    share_cost(core, batch, call, report);
+    if (call != NULL) {
+        call->reported = true;
+        share_cost(core, batch, call, report);
+    } else if (was_expected(core, report)) {
+        (void)count_usage(core, batch, report);
+    }
     struct leftover leftover = {.outcome = OUTCOME_OK};
     size_t n_new = take_items(core, batch, report, &leftover);
     if (call == NULL) {

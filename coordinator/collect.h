@@ -9,6 +9,9 @@
 void collect_report(struct core *core, struct slice route, const struct message_report *report);
 // collect_lost gives up a call whose worker is gone; it may have been billed.
 void collect_lost(struct core *core, struct call *call);
+// collect_expect_late notes a call that goes away before its report; collect_forget_late forgets all.
+void collect_expect_late(struct core *core, const struct call *call);
+void collect_forget_late(struct core *core);
 // collect_refused makes the error result of a row that is no record. Its partition is that of its id.
 void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
                      struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why);

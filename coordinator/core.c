@@ -98,6 +98,7 @@ void core_free(struct core *core) {
     while (core->consumers != NULL) {
         deliver_free(core, core->consumers);
     }
+    collect_forget_late(core);
     free(core->waiting);
     buf_free(&core->scratch);
     buf_free(&core->scratch2);
@@ -245,13 +246,16 @@ static void on_bye(struct core *core, struct slice route) {
     deliver_gone(core, route);
 }
 
-static void on_ping(struct core *core, struct slice route, uint64_t time) {
+static void on_ping(struct core *core, struct slice route, const struct message_ping *ping) {
     struct worker *worker = roster_find(core, route);
     if (worker != NULL) {
         roster_seen(core, worker);
         roster_go_on(core, worker);
+    } else if (ping->worker) { // lost meanwhile, or of before a restart
+        refuse(core, route, "unknown-worker", 0, "the coordinator does not know this worker: say HELLO");
+        return;
     }
-    struct message pong = {.kind = MESSAGE_PONG, .pong = {.time = time}};
+    struct message pong = {.kind = MESSAGE_PONG, .pong = {.time = ping->time}};
     (void)core->io->send(core->io->arg, route, &pong);
 }
 
@@ -307,7 +311,7 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
     case MESSAGE_REFUSED:
         return true;
     case MESSAGE_PING:
-        on_ping(core, route, message->ping.time);
+        on_ping(core, route, &message->ping);
         return true;
     default:
         break;

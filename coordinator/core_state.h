@@ -108,6 +108,7 @@ struct call {
     int n_ambiguous;             // sent and never answered
     bool reasked;                // its records were missing from an answer before
     bool is_retry;               // its records were part of an earlier call
+    bool reported;               // SENT: its report is being dealt with
     int64_t not_before_us;       // WAITING
     int64_t sent_us;             // SENT
     int64_t n_bytes;             // SENT: of its DISPATCH
@@ -195,6 +196,15 @@ struct consumer {
     UT_hash_handle hh;     // by name
 };
 
+// A call that was given up, or whose batch is finished, and whose report may still come: its cost is
+// real, and is counted once.
+struct late {
+    struct {
+        uint64_t batch, call;
+    } key;
+    UT_hash_handle hh;
+};
+
 struct core {
     const struct core_config *config;
     const struct core_io *io;
@@ -209,6 +219,7 @@ struct core {
     struct worker *free_workers; // with credit, next one first
     struct consumer *consumers;
     struct batch *batches;       // by id
+    struct late *late;           // oldest first
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers

@@ -15,6 +15,7 @@
 #define CACHE_MAX_BYTES (8 * 1024 * 1024) // of result blobs in memory, all partitions together
 #define READ_ENTRIES 64                   // outbox entries asked for at once
 #define SEND_MAX_RESULTS 1000             // results of one RESULTS message
+#define SEND_MAX_BYTES (48 * 1024 * 1024) // of one RESULTS message; a single result is never longer
 
 // ---- The newest results, in memory --------------------------------------------------------------------
 
@@ -206,12 +207,19 @@ void deliver_gone(struct core *core, struct slice route) {
 
 // ---- Sending --------------------------------------------------------------------------------------------
 
+// send_results sends at most *n results and says in *n how many it were.
 static int send_results(struct core *core, struct consumer *c, struct partition *p,
-                        const struct cached *blob, size_t from, size_t n) {
+                        const struct cached *blob, size_t from, size_t *n) {
     struct buf *text = &core->scratch;
-    buf_clear(text);
     enum result_format format = c->json ? RESULT_JSON : RESULT_MSGPACK;
-    int rc = result_blob_expand(blob->blob, from, n, format, c->meta, text);
+    int rc;
+    for (;; *n /= 2) {
+        buf_clear(text);
+        rc = result_blob_expand(blob->blob, from, *n, format, c->meta, text);
+        if (*n <= 1 || (rc != -EMSGSIZE && text->n <= SEND_MAX_BYTES)) {
+            break;
+        }
+    }
     if (rc != 0) {
         log_error("outbox.damaged", "partition=%u last_oseq=%llu rc=%d", p->index,
                   (unsigned long long)blob->last_oseq, rc);
@@ -221,7 +229,7 @@ static int send_results(struct core *core, struct consumer *c, struct partition 
         .kind = MESSAGE_RESULTS,
         .results = {.partition = p->index,
                     .first_oseq = c->cursors[p->index].sent + 1,
-                    .count = n,
+                    .count = *n,
                     .results = buf_slice(text)},
     };
     return core->io->send(core->io->arg, route_slice(&c->route), &message);
@@ -271,7 +279,7 @@ static bool send_some(struct core *core, struct consumer *c, struct partition *p
         core->status->results_delivered += n_sent;
         return n_sent > 0;
     }
-    if (send_results(core, c, p, blob, from, n) != 0) {
+    if (send_results(core, c, p, blob, from, &n) != 0) {
         c->route.n = 0;
         return false;
     }

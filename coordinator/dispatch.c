@@ -4,6 +4,7 @@
 // Called by intake (add), partition (batch), collect (again, done) and core (wake, pump).
 #include "coordinator/dispatch.h"
 #include "common/mem.h"
+#include "coordinator/collect.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/roster.h"
@@ -15,6 +16,7 @@
 
 #define BYTES_PER_TOKEN 4      // before anything was learned
 #define TOKENS_PER_SLOT 8      // index, names, punctuation
+#define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
 #define VALID_MS 5000          // a call that cannot start this soon comes back unsent
 
 // ---- The heap of calls that wait for a time ---------------------------------------------------------
@@ -119,6 +121,9 @@ static void call_enter(struct core *core, struct call *call, enum call_state sta
 }
 
 static void call_free(struct core *core, struct call *call) {
+    if (call->state == CALL_SENT && !call->reported) {
+        collect_expect_late(core, call);
+    }
     call_leave(core, call);
     DL_DELETE(call->batch->calls, call);
     free(call->slots);
@@ -207,7 +212,8 @@ void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct 
     int64_t tokens = (int64_t)(values.n / BYTES_PER_TOKEN) + TOKENS_PER_SLOT;
     int64_t most = o->batch_max_tokens != MODEL_UNSET ? o->batch_max_tokens : INT64_MAX;
     struct batch *batch = lane->open;
-    if (batch != NULL && batch->est_tokens + tokens > most) {
+    if (batch != NULL &&
+        (batch->est_tokens + tokens > most || batch->bytes.n + values.n > BATCH_FULL_BYTES)) {
         seal_batch(core, batch);
         batch = NULL;
     }

@@ -209,6 +209,7 @@ static void on_tick(void *arg) {
     }
     struct message ping = {.kind = MESSAGE_PING};
     ping.ping.time = (uint64_t)clock_us();
+    ping.ping.worker = true; // a coordinator that was started anew asks for HELLO
     (void)link_send(link, &ping);
 }
 

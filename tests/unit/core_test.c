@@ -429,6 +429,40 @@ static void test_second_answer_is_dropped(void **state) {
     world_free(w);
 }
 
+static void test_cost_of_a_call_is_counted_once(void **state) {
+    struct world *w = start(1, "'batch.size'='2', 'worker.lost.ms'='5000', 'cost.input'='10', "
+                               "'cost.output'='0'", 4);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = dispatch_at(w, &at);
+    for (int i = 0; i < 12; i++) {
+        world_pass(w, 500);
+    }
+    world_report(w, "w1", d, OUTCOME_OK, 1, 0); // late: real money
+    world_report(w, "w1", d, OUTCOME_OK, 1, 0); // the same again: its TAKEN was lost
+    world_settle(w);
+    assert_int_equal(w->status.input_tokens, 100);
+    assert_true(w->status.cost > 0.00099 && w->status.cost < 0.00101);
+    world_free(w);
+}
+
+static void test_a_ping_of_a_forgotten_worker_is_refused(void **state) {
+    struct world *w = start(1, "", 4);
+    struct message ping = {.kind = MESSAGE_PING, .ping = {.worker = true}};
+    world_message(w, "w1", ping);
+    assert_int_equal(world_count(w, "w1", MESSAGE_PONG), 1);
+    for (int i = 0; i < 8; i++) {
+        world_pass(w, 500);
+    }
+    world_message(w, "w1", ping);
+    assert_true(slice_is(refused_at(w, "w1")->code, "unknown-worker"));
+    ping.ping.worker = false; // anybody else is answered
+    world_message(w, "p1", ping);
+    assert_int_equal(world_count(w, "p1", MESSAGE_PONG), 1);
+    world_free(w);
+}
+
 static void test_reconnected_worker_keeps_the_calls_it_holds(void **state) {
     struct world *w = start(1, "'batch.size'='1'", 2);
     world_append(w, "p1", 1, 2);
@@ -715,6 +749,8 @@ int main(void) {
         cmocka_unit_test(test_bad_rows_are_results_and_hide_nothing),
         cmocka_unit_test(test_late_answer_of_a_lost_worker_is_used),
         cmocka_unit_test(test_second_answer_is_dropped),
+        cmocka_unit_test(test_cost_of_a_call_is_counted_once),
+        cmocka_unit_test(test_a_ping_of_a_forgotten_worker_is_refused),
         cmocka_unit_test(test_reconnected_worker_keeps_the_calls_it_holds),
         cmocka_unit_test(test_restart_goes_on_where_it_stopped),
         cmocka_unit_test(test_key_order_holds_over_late_batches),
