@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,7 +54,9 @@ static inline void redis_server_start_with(struct redis_server *s, const char *f
     unlink(s->socket);
     s->pid = fork();
     if (s->pid == 0) {
-        if (freopen("/dev/null", "w", stdout) == NULL) {
+        // A test that fails must not leave a server behind, nor one that holds its output open.
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL) {
             _exit(126);
         }
         execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", s->socket, "--dir",
