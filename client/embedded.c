@@ -354,12 +354,16 @@ static void on_probe(void *arg) {
         embedded->phase = PHASE_RUNNING;
         loop_timer_stop(embedded->probe);
         loop_timer_stop(embedded->deadline);
-        for (size_t i = 0; i < embedded->n_parts; i++) {
-            if (embedded->parts[i].kind == PART_WORKER) {
-                start_worker(embedded, &embedded->parts[i]);
-            }
-        }
         embedded->handlers.on_ready(embedded->handlers.arg, embedded->address);
+    }
+}
+
+void embedded_start_workers(struct embedded *embedded) {
+    for (size_t i = 0; i < embedded->n_parts; i++) {
+        struct part *part = &embedded->parts[i];
+        if (part->kind == PART_WORKER && part->pid == 0 && embedded->phase == PHASE_RUNNING) {
+            start_worker(embedded, part);
+        }
     }
 }
 

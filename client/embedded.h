@@ -41,6 +41,9 @@ MUST_CHECK int embedded_check_state(const char *state, struct error *why);
 // is in use.
 struct embedded *embedded_new(struct loop *loop, const struct embedded_config *config,
                               const struct embedded_handlers *handlers, struct error *why);
+// embedded_start_workers starts the workers: once the coordinator takes messages, since one that is
+// refused waits a second before it asks again.
+void embedded_start_workers(struct embedded *embedded);
 // embedded_stop ends all parts in order.
 //   grace_ms  how long workers may finish their calls before they are killed
 // A second call with a smaller grace hurries.

@@ -335,6 +335,7 @@ static void start_dialogues(struct run *run) {
 static void on_created(struct run *run) {
     if (!run->is_created && !run->is_ending) {
         run->is_created = true;
+        embedded_start_workers(run->embedded);
         start_dialogues(run);
     }
 }
