@@ -34,6 +34,11 @@ void call_decide(struct call *call, enum outcome outcome, const char *format, ..
     va_start(args, format);
     vsnprintf(call->detail, sizeof(call->detail), format, args);
     va_end(args);
+    // A sentence that was cut inside a character would make the REPORT unreadable.
+    long bad = slice_utf8_error(slice_of(call->detail));
+    if (bad >= 0) {
+        call->detail[bad] = '\0';
+    }
     call->outcome = outcome;
     call->decided = true;
 }

@@ -366,11 +366,8 @@ static bool on_get(void *arg, const void *node, struct slice name, struct templa
         return get_shared(r, name, out);
     }
     const struct entry *e = node;
-    if (get_column(r, e, name, out)) {
-        return true;
-    }
-    if (!slice_is(name, "index")) {
-        return false;
+    if (!slice_is(name, "index")) { // the number of the slot
+        return get_column(r, e, name, out);
     }
     buf_clear(&r->scratch);
     if (buf_addf(&r->scratch, "%zu", e->index) != 0) {
