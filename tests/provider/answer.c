@@ -1,5 +1,5 @@
-// What the simulated model says. Invariant: the value for a record depends on its text and its field
-// alone; only a fault spoils it. Called by serve for each chat.
+// What the simulated model says. Invariant: the value for a record depends on its text and its
+// field alone; only a fault spoils it. Called by serve for each chat.
 #include "tests/provider/answer.h"
 #include "common/json.h"
 #include "tests/provider/sentiment.h"
@@ -80,8 +80,8 @@ static int add_items(struct chat *chat, enum fault fault, size_t struck, struct 
         rc = first ? 0 : buf_add_byte(out, ',');
         first = false;
         rc = rc != 0 ? rc
-                     : add_item(chat, index, chat_text(chat, slot), hit && fault == FAULT_WRONG_TYPE,
-                                out);
+                     : add_item(chat, index, chat_text(chat, slot),
+                                hit && fault == FAULT_WRONG_TYPE, out);
         bool right = index == slot->index && !(hit && fault == FAULT_WRONG_TYPE) &&
                      !(fault == FAULT_DUPLICATE && i == (struck + 1) % chat->n_slots);
         slot->item_end = right ? out->n : 0;

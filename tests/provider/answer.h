@@ -5,12 +5,12 @@
 #include "tests/provider/chat.h"
 #include "tests/provider/fault.h"
 
-// answer_write appends the message's content, compact JSON as the chat asks. draw picks the item that
-// a fault strikes. Each slot's item_end says where its right item ends in out, 0 if it has none there.
-// Values: a field with choices positive/negative gets the sentiment of the text (the first choice
-// when neutral is none of them); other choices are picked by the text's hash; text without choices is
-// "h:" and the hash; numbers and truths come from the hash.
-// Returns 0 or -EMSGSIZE.
+// answer_write appends the message's content, compact JSON as the chat asks. draw picks the item
+// that a fault strikes. Each slot's item_end says where its right item ends in out, 0 if it has
+// none there. Values: a field with choices positive/negative gets the sentiment of the text (the
+// first choice when neutral is none of them); other choices are picked by the text's hash; text
+// without choices is "h:" and the hash; numbers and truths come from the hash. Returns 0 or
+// -EMSGSIZE.
 MUST_CHECK int answer_write(struct chat *chat, enum fault fault, uint64_t draw, struct buf *out);
 // answer_hash is the stable hash of a record's text, also in the ledger: XXH3, 64 bits.
 uint64_t answer_hash(struct slice text);

@@ -1,5 +1,6 @@
-// Reading of chat completion requests. Invariant: a slot begins at the beginning of a line and is read
-// with its own syntax to its end, so that nothing inside a record makes another slot. Called by serve.
+// Reading of chat completion requests. Invariant: a slot begins at the beginning of a line and is
+// read with its own syntax to its end, so that nothing inside a record makes another slot. Called
+// by serve.
 #include "tests/provider/chat.h"
 #include "common/json.h"
 #include "common/mem.h"
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_MAX (64u << 20)
+#define TEXT_MAX       (64u << 20)
 #define MESSAGE_TOKENS 4 // what each message costs besides its text
 
 // --- messages ------------------------------------------------------------------------------------
@@ -19,14 +20,16 @@ static int add_content(struct json_object *content, struct buf *into) {
         return rc != 0 ? rc : buf_add_slice(into, json_text(content));
     }
     for (size_t i = 0; rc == 0 && i < json_object_array_length(content); i++) {
-        rc = buf_add_slice(into, json_text(json_get(json_object_array_get_idx(content, i), "text")));
+        rc =
+            buf_add_slice(into, json_text(json_get(json_object_array_get_idx(content, i), "text")));
     }
     return rc;
 }
 
 static int read_messages(struct chat *chat, struct error *why) {
     struct json_object *messages = json_get(chat->root, "messages");
-    if (!json_object_is_type(messages, json_type_array) || json_object_array_length(messages) == 0) {
+    if (!json_object_is_type(messages, json_type_array) ||
+        json_object_array_length(messages) == 0) {
         return error_set(why, -EINVAL, "messages: want an array of one or more");
     }
     for (size_t i = 0; i < json_object_array_length(messages); i++) {
@@ -73,8 +76,9 @@ static void slot_add(struct chat *chat, struct chat_slot *slot, struct slice val
 
 static void slot_add_json(struct chat *chat, struct chat_slot *slot, struct json_object *value) {
     slot_add(chat, slot,
-             json_object_is_type(value, json_type_string) ? json_text(value)
-                                                          : slice_of(json_object_get_string(value)));
+             json_object_is_type(value, json_type_string)
+                 ? json_text(value)
+                 : slice_of(json_object_get_string(value)));
 }
 
 // read_json_slot reads an object's line. Returns bytes used, 0 if it is none.
@@ -86,7 +90,8 @@ static size_t read_json_slot(struct chat *chat, struct slice line, struct slice 
     }
     struct json_object *index = json_get(object, "index");
     if (index == NULL && slice_trim(slice_sub(line, used, line.n)).n == 0) {
-        *alone = (struct slice){.p = line.p, .n = used}; // the single record, if no numbered one comes
+        *alone =
+            (struct slice){.p = line.p, .n = used}; // the single record, if no numbered one comes
     }
     struct chat_slot *slot = json_object_is_type(index, json_type_int)
                                  ? slot_begin(chat, json_object_get_int64(index))
@@ -106,9 +111,9 @@ static void add_unescaped(struct chat *chat, struct slice xml) {
     static const struct {
         const char *name;
         char byte;
-    } entities[] = {{"&amp;", '&'},  {"&lt;", '<'},   {"&gt;", '>'},  {"&quot;", '"'},
-                    {"&apos;", '\''}, {"&#39;", '\''}, {"&#10;", '\n'}, {"&#13;", '\r'},
-                    {"&#9;", '\t'}};
+    } entities[] = {{"&amp;", '&'},  {"&lt;", '<'},    {"&gt;", '>'},
+                    {"&quot;", '"'}, {"&apos;", '\''}, {"&#39;", '\''},
+                    {"&#10;", '\n'}, {"&#13;", '\r'},  {"&#9;", '\t'}};
     for (size_t i = 0; i < xml.n;) {
         size_t used = 1;
         char c = xml.p[i];
@@ -163,8 +168,7 @@ static size_t read_xml_slot(struct chat *chat, struct slice rest) {
         return 0;
     }
     chat->batched |= index != NULL;
-    read_xml_values(chat, slot,
-                    (struct slice){.p = open + 1, .n = (size_t)(close - open - 1)});
+    read_xml_values(chat, slot, (struct slice){.p = open + 1, .n = (size_t)(close - open - 1)});
     return (size_t)(close + 9 - rest.p);
 }
 
@@ -213,8 +217,7 @@ static void read_single(struct chat *chat, struct slice alone) {
     }
     struct slice all = buf_slice(&chat->prompt);
     const char *gap = all.n > 0 ? memmem(all.p, all.n, "\n\n", 2) : NULL;
-    slot_add(chat, slot,
-             gap != NULL ? slice_sub(all, (size_t)(gap + 2 - all.p), all.n) : all);
+    slot_add(chat, slot, gap != NULL ? slice_sub(all, (size_t)(gap + 2 - all.p), all.n) : all);
 }
 
 // read_slots returns where the first slot begins: before it stands the template.
@@ -299,8 +302,8 @@ static void read_properties(struct chat *chat, struct json_object *properties) {
             return;
         }
         field->type = type_of(schema);
-        for (size_t i = 0; json_object_is_type(choices, json_type_array) &&
-                           i < json_object_array_length(choices);
+        for (size_t i = 0;
+             json_object_is_type(choices, json_type_array) && i < json_object_array_length(choices);
              i++) {
             add_choice(field, json_text(json_object_array_get_idx(choices, i)));
         }
@@ -309,8 +312,8 @@ static void read_properties(struct chat *chat, struct json_object *properties) {
 
 static bool read_schema(struct chat *chat) {
     struct json_object *format = json_get(chat->root, "response_format");
-    chat->json = json_get(format, "type") != NULL &&
-                 !slice_is(json_text(json_get(format, "type")), "text");
+    chat->json =
+        json_get(format, "type") != NULL && !slice_is(json_text(json_get(format, "type")), "text");
     struct json_object *schema = json_get(json_get(format, "json_schema"), "schema");
     struct json_object *properties = json_get(schema, "properties");
     if (!json_object_is_type(properties, json_type_object)) {
@@ -370,6 +373,7 @@ static void read_pattern(struct chat *chat, struct slice s, size_t at, bool know
         if (at >= s.n || s.p[at] != ':') {
             return;
         }
+        chat->json = true; // an item in the prompt is an example of the answer
         at++;
         skip_space(s, &at);
         struct slice value = SLICE_NONE;
@@ -401,8 +405,8 @@ static void read_patterns(struct chat *chat, struct slice words, bool known) {
 
 // read_words fills in what neither schema nor pattern says.
 static void read_words(struct chat *chat, struct slice template, struct slice system) {
-    chat->json |= chat->batched || slice_has_nocase(template, "json") ||
-                  slice_has_nocase(system, "json");
+    chat->json |=
+        chat->batched || slice_has_nocase(template, "json") || slice_has_nocase(system, "json");
     if (chat->n_fields == 0) {
         add_field(chat, SLICE_LIT("sentiment"));
     }

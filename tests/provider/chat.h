@@ -9,41 +9,41 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CHAT_SLOTS_MAX 4096
-#define CHAT_FIELDS_MAX 32
+#define CHAT_SLOTS_MAX   4096
+#define CHAT_FIELDS_MAX  32
 #define CHAT_CHOICES_MAX 32
 
 // One record of the prompt.
 struct chat_slot {
-    int64_t index;    // as numbered in the prompt
-    size_t at, n;     // its text in chat->texts
-    size_t item_end;  // where its item ends in the answer; 0: it has no right item there
+    int64_t index;   // as numbered in the prompt
+    size_t at, n;    // its text in chat->texts
+    size_t item_end; // where its item ends in the answer; 0: it has no right item there
 };
 
 // One value that an item of the answer has.
 struct chat_field {
     char name[64];
-    char type;                            // 's'tring, 'i'nteger, 'n'umber, 'b'oolean
-    char choices[CHAT_CHOICES_MAX][64];   // the words to choose from
+    char type;                          // 's'tring, 'i'nteger, 'n'umber, 'b'oolean
+    char choices[CHAT_CHOICES_MAX][64]; // the words to choose from
     size_t n_choices;
 };
 
 struct chat {
-    struct json_object *root;   // owned
-    struct buf prompt;          // user messages, joined by a line feed
-    struct buf system;          // all other messages
-    struct buf texts;           // the records' texts, one after the other
-    struct chat_slot *slots;    // n_slots, indices rising
+    struct json_object *root; // owned
+    struct buf prompt;        // user messages, joined by a line feed
+    struct buf system;        // all other messages
+    struct buf texts;         // the records' texts, one after the other
+    struct chat_slot *slots;  // n_slots, indices rising
     size_t n_slots;
     struct chat_field fields[CHAT_FIELDS_MAX];
     size_t n_fields;
-    char index_field[64];       // "index" unless the schema names another
-    char wrapper[64];           // the member that holds the items; empty: a bare array
-    bool batched;               // items with an index are asked for
-    bool json;                  // false: the bare value is the answer
-    size_t input_tokens;        // an estimate: a quarter of the bytes, and 4 a message
-    int64_t max_tokens;         // of the answer; 0: no bound
-    struct slice model;         // borrowed from root
+    char index_field[64]; // "index" unless the schema names another
+    char wrapper[64];     // the member that holds the items; empty: a bare array
+    bool batched;         // items with an index are asked for
+    bool json;            // false: the bare value is the answer
+    size_t input_tokens;  // an estimate: a quarter of the bytes, and 4 a message
+    int64_t max_tokens;   // of the answer; 0: no bound
+    struct slice model;   // borrowed from root
 };
 
 // chat_read reads a request body. Returns 0 or -EINVAL with why. chat_free in any case.
@@ -51,9 +51,9 @@ struct chat {
 // The records are found at the beginnings of lines of the user messages:
 //   {"index":N,"COLUMN":VALUE,...}      <record index="N"><COLUMN>text</COLUMN>...</record>
 //   [N] "text"                          [N] COLUMN: "text", COLUMN: VALUE
-// or, for one record alone, the same without number: an object's line, <record>...</record>, or what
-// stands after the first empty line. A number that does not rise starts over: what stood before was an
-// example. The text of a record is its values, joined by a line feed.
+// or, for one record alone, the same without number: an object's line, <record>...</record>, or
+// what stands after the first empty line. A number that does not rise starts over: what stood
+// before was an example. The text of a record is its values, joined by a line feed.
 MUST_CHECK int chat_read(struct slice body, struct chat *chat, struct error *why);
 void chat_free(struct chat *chat);
 // chat_text is the text of a slot, valid until chat_free.

@@ -1,5 +1,5 @@
-// Faults. Invariant: what happens to a request depends on the seed and on its number alone, so a run
-// can be repeated. Called by the simulator's server.
+// Faults. Invariant: what happens to a request depends on the seed and on its number alone, so a
+// run can be repeated. Called by the simulator's server.
 #include "tests/provider/fault.h"
 
 #include <errno.h>
@@ -51,9 +51,9 @@ int fault_rates_add(struct fault_rates *rates, const char *text, struct error *w
     for (int i = 0; i < FAULT_COUNT; i++) {
         sum += rates->rate[i];
     }
-    return sum <= 1 + 1e-9 ? 0
-                           : error_set(why, -EINVAL, "--fault: the rates sum up to %g, want at most 1",
-                                       sum);
+    return sum <= 1 + 1e-9
+               ? 0
+               : error_set(why, -EINVAL, "--fault: the rates sum up to %g, want at most 1", sum);
 }
 
 uint64_t fault_random(uint64_t seed, uint64_t n, uint64_t salt) {

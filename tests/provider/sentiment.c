@@ -1,40 +1,44 @@
-// The simulator's opinion of a text. Invariant: it depends on the text alone. Called for each record
-// of a prompt, and by --answer, so that tests can compare without the pipeline.
+// The simulator's opinion of a text. Invariant: it depends on the text alone. Called for each
+// record of a prompt, and by --answer, so that tests can compare without the pipeline.
 #include "tests/provider/sentiment.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define WORD_MAX 16      // a longer word is in no list
-#define NEGATION_REACH 3 // words that "not" turns round
+#define WORD_MAX       16 // a longer word is in no list
+#define NEGATION_REACH 3  // words that "not" turns round
 
 static const char *const positive_words[] = {
-    "amazing",   "awesome",   "beautiful", "best",      "better",   "brilliant", "charming",
-    "clean",     "clear",     "comfortable", "cool",    "delicious", "delight",  "delightful",
-    "easy",      "enjoy",     "enjoyable", "enjoyed",   "excellent", "fabulous", "fantastic",
-    "fast",      "favorite",  "fine",      "flawless",  "fresh",    "friendly",  "fun",
-    "funny",     "glad",      "good",      "great",     "happy",    "helpful",   "impressed",
-    "impressive", "incredible", "interesting", "like",  "liked",    "love",      "loved",
-    "lovely",    "loves",     "masterpiece", "memorable", "nice",   "outstanding", "perfect",
-    "perfectly", "pleasant",  "pleased",   "quick",     "recommend", "recommended", "right",
-    "satisfied", "solid",     "superb",    "tasty",     "terrific", "thank",     "top",
-    "touching",  "well",      "wonderful", "works",     "worth",    "yummy",
+    "amazing",     "awesome",     "beautiful",   "best",        "better",    "brilliant",
+    "charming",    "clean",       "clear",       "comfortable", "cool",      "delicious",
+    "delight",     "delightful",  "easy",        "enjoy",       "enjoyable", "enjoyed",
+    "excellent",   "fabulous",    "fantastic",   "fast",        "favorite",  "fine",
+    "flawless",    "fresh",       "friendly",    "fun",         "funny",     "glad",
+    "good",        "great",       "happy",       "helpful",     "impressed", "impressive",
+    "incredible",  "interesting", "like",        "liked",       "love",      "loved",
+    "lovely",      "loves",       "masterpiece", "memorable",   "nice",      "outstanding",
+    "perfect",     "perfectly",   "pleasant",    "pleased",     "quick",     "recommend",
+    "recommended", "right",       "satisfied",   "solid",       "superb",    "tasty",
+    "terrific",    "thank",       "top",         "touching",    "well",      "wonderful",
+    "works",       "worth",       "yummy",
 };
 static const char *const negative_words[] = {
-    "annoying",  "awful",     "avoid",     "bad",       "bland",    "boring",    "broke",
-    "broken",    "cheap",     "cold",      "complaint", "crap",     "defective", "dirty",
-    "disappointed", "disappointing", "disappointment", "disgusting", "dry", "dull", "dumb",
-    "fail",      "failed",    "fails",     "garbage",   "gross",    "hate",      "hated",
-    "horrible",  "junk",      "lacking",   "lame",      "lousy",    "mediocre",  "mess",
-    "mistake",   "nasty",     "overpriced", "pathetic", "pointless", "poor",     "poorly",
-    "predictable", "problem", "problems",  "refund",    "ridiculous", "rude",    "sad",
-    "slow",      "stupid",    "sucked",    "sucks",     "terrible", "tough",     "trash",
-    "ugly",      "unfortunately", "unhappy", "unreliable", "useless", "waste",   "wasted",
-    "weak",      "worse",     "worst",     "wrong",
+    "annoying",    "awful",      "avoid",        "bad",           "bland",          "boring",
+    "broke",       "broken",     "cheap",        "cold",          "complaint",      "crap",
+    "defective",   "dirty",      "disappointed", "disappointing", "disappointment", "disgusting",
+    "dry",         "dull",       "dumb",         "fail",          "failed",         "fails",
+    "garbage",     "gross",      "hate",         "hated",         "horrible",       "junk",
+    "lacking",     "lame",       "lousy",        "mediocre",      "mess",           "mistake",
+    "nasty",       "overpriced", "pathetic",     "pointless",     "poor",           "poorly",
+    "predictable", "problem",    "problems",     "refund",        "ridiculous",     "rude",
+    "sad",         "slow",       "stupid",       "sucked",        "sucks",          "terrible",
+    "tough",       "trash",      "ugly",         "unfortunately", "unhappy",        "unreliable",
+    "useless",     "waste",      "wasted",       "weak",          "worse",          "worst",
+    "wrong",
 };
 static const char *const negations[] = {
-    "aren't", "can't",  "cannot", "didn't", "doesn't", "don't",   "hardly", "isn't",  "never",
-    "no",     "nor",    "not",    "nothing", "wasn't", "without", "won't",  "wouldn't",
+    "aren't", "can't", "cannot", "didn't",  "doesn't", "don't",   "hardly", "isn't",    "never",
+    "no",     "nor",   "not",    "nothing", "wasn't",  "without", "won't",  "wouldn't",
 };
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 

@@ -1,4 +1,5 @@
-// sentiment: the simulator's own opinion of a text, a pure function of it: a word list with negation.
+// sentiment: the simulator's own opinion of a text, a pure function of it: a word list with
+// negation.
 #ifndef HEADRACE_TESTS_PROVIDER_SENTIMENT_H
 #define HEADRACE_TESTS_PROVIDER_SENTIMENT_H
 

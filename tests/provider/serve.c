@@ -1,5 +1,5 @@
-// The simulated provider over HTTP. Invariant: each request to the API writes exactly one line to the
-// ledger, when it is over: answered, cut, or left by its client. Shapes and errors are those of
+// The simulated provider over HTTP. Invariant: each request to the API writes exactly one line to
+// the ledger, when it is over: answered, cut, or left by its client. Shapes and errors are those of
 // OpenAI's chat completions. Called by main.
 #include "tests/provider/serve.h"
 #include "common/clock.h"
@@ -18,15 +18,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BODY_MAX (32u << 20)
-#define REPLY_MAX (64u << 20)
-#define LEDGER_MAX (256u << 20)   // lines that wait for the end of the turn
-#define LEDGER_FLUSH (256u << 10) // or for this many bytes
-#define CLIENTS_MAX 20000
+#define BODY_MAX         (32u << 20)
+#define REPLY_MAX        (64u << 20)
+#define LEDGER_MAX       (256u << 20) // lines that wait for the end of the turn
+#define LEDGER_FLUSH     (256u << 10) // or for this many bytes
+#define CLIENTS_MAX      20000
 #define SLOW_CHUNK_BYTES 16
-#define SLOW_CHUNK_MS 20
-#define JITTER_SALT 1
-#define ITEM_SALT 2
+#define SLOW_CHUNK_MS    20
+#define JITTER_SALT      1
+#define ITEM_SALT        2
 
 struct serve {
     const struct provider_options *options;
@@ -330,8 +330,8 @@ static void serve_chat(struct serve *s, struct httpd_request *request, struct jo
         return;
     }
     enum fault poison = poison_of(s, chat);
-    job->fault = poison != FAULT_NONE ? poison
-                                      : fault_draw(&s->rates, (uint64_t)s->options->seed, job->n);
+    job->fault =
+        poison != FAULT_NONE ? poison : fault_draw(&s->rates, (uint64_t)s->options->seed, job->n);
     if (!send_status(s, request, job)) {
         job->input_tokens = chat->input_tokens;
         send_completion(s, request, job, chat);
@@ -405,8 +405,8 @@ static void on_request(void *arg, struct httpd_request *request) {
 static int read_options(struct serve *s, struct error *why) {
     const struct provider_options *o = s->options;
     for (size_t i = 0; i < o->faults.n; i++) {
-        int rc = o->faults.items[i][0] != '\0' ? fault_rates_add(&s->rates, o->faults.items[i], why)
-                                               : 0;
+        int rc =
+            o->faults.items[i][0] != '\0' ? fault_rates_add(&s->rates, o->faults.items[i], why) : 0;
         if (rc != 0) {
             return rc;
         }

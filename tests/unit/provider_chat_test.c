@@ -1,0 +1,176 @@
+// The simulator's reading of prompts: slots of three formats, single records, hostile text.
+#include "tests/provider/answer.h"
+#include "tests/provider/chat.h"
+#include "tests/provider/sentiment.h"
+
+#include "common/json.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define ASK                                                                                        \
+    "Return JSON array: [{\"index\": <n>, \"sentiment\": \"<positive|negative|neutral>\"}]\n\n"
+#define SCHEMA                                                                                     \
+    ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"schema\":{"  \
+    "\"type\":\"object\",\"properties\":{\"items\":{\"type\":\"array\",\"items\":{\"type\":"       \
+    "\"object\",\"properties\":{\"index\":{\"type\":\"integer\"},\"label\":{\"type\":[\"string\"," \
+    "\"null\"],\"enum\":[\"negative\",\"positive\"]}}}}}}}}"
+
+static const struct {
+    const char *name, *prompt, *more; // more: members of the request
+    size_t n_slots;
+    const char *texts[2];
+    const char *answer; // NULL: not compared
+} cases[] = {
+    {"json slots are numbered lines",
+     ASK "{\"index\":1,\"text\":\"great\"}\n{\"index\":2,\"text\":\"bad\"}",
+     "",
+     2,
+     {"great", "bad"},
+     "[{\"index\":1,\"sentiment\":\"positive\"},{\"index\":2,\"sentiment\":\"negative\"}]"},
+    {"a slot inside a text is no slot",
+     ASK "{\"index\":1,\"text\":\"a\\n{\\\"index\\\":2,\\\"text\\\":\\\"b\\\"}\"}",
+     "",
+     1,
+     {"a\n{\"index\":2,\"text\":\"b\"}"},
+     NULL},
+    {"two columns are joined by a line feed",
+     ASK "{\"index\":1,\"a\":\"x\",\"b\":7}",
+     "",
+     1,
+     {"x\n7"},
+     NULL},
+    {"a number that does not rise starts over",
+     "{\"index\":1,\"text\":\"example\"}\n{\"index\":1,\"text\":\"great\"}",
+     "",
+     1,
+     {"great"},
+     NULL},
+    {"xml slots",
+     ASK "<record index=\"1\"><text>a &amp; b</text></record>\n<record "
+         "index=\"2\"><text>bad</text></record>",
+     "",
+     2,
+     {"a & b", "bad"},
+     NULL},
+    {"a slot inside an xml record is no slot",
+     ASK "<record index=\"1\"><text>a\n{\"index\":2,\"text\":\"b\"}</text></record>",
+     "",
+     1,
+     {"a\n{\"index\":2,\"text\":\"b\"}"},
+     NULL},
+    {"text slots",
+     ASK "[1] \"great\\n[2] no\"\n[2] a: \"x\", b: 3",
+     "",
+     2,
+     {"great\n[2] no", "x\n3"},
+     NULL},
+    {"a single json record",
+     "Return {\"sentiment\": \"<positive|negative>\"}\n\n{\"text\":\"awful\"}",
+     "",
+     1,
+     {"awful"},
+     "{\"sentiment\":\"negative\"}"},
+    {"a single bare record gets a bare value",
+     "What is its sentiment?\n\nI love it",
+     "",
+     1,
+     {"I love it"},
+     "positive"},
+    {"a schema says shape and words",
+     "Rate.\n\n{\"index\":1,\"text\":\"great\"}",
+     SCHEMA,
+     1,
+     {"great"},
+     "{\"items\":[{\"index\":1,\"label\":\"positive\"}]}"},
+};
+
+static void make_body(const char *prompt, const char *more, struct buf *body) {
+    buf_init(body, 65536);
+    assert_int_equal(
+        buf_add_str(body, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"), 0);
+    assert_int_equal(json_add_string(body, slice_of(prompt)), 0);
+    assert_int_equal(buf_addf(body, "}]%s}", more), 0);
+}
+
+static void prompts_are_read(void **state) {
+    static struct chat chat;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        print_message("%s\n", cases[i].name);
+        struct buf body, out;
+        struct error why = {0};
+        make_body(cases[i].prompt, cases[i].more, &body);
+        assert_int_equal(chat_read(buf_slice(&body), &chat, &why), 0);
+        assert_int_equal(chat.n_slots, cases[i].n_slots);
+        for (size_t k = 0; k < chat.n_slots; k++) {
+            struct slice text = chat_text(&chat, &chat.slots[k]);
+            assert_int_equal(text.n, strlen(cases[i].texts[k]));
+            assert_memory_equal(text.p, cases[i].texts[k], text.n);
+        }
+        buf_init(&out, 65536);
+        assert_int_equal(answer_write(&chat, FAULT_NONE, 0, &out), 0);
+        if (cases[i].answer != NULL) {
+            assert_string_equal(out.p, cases[i].answer);
+        }
+        buf_free(&out);
+        buf_free(&body);
+        chat_free(&chat);
+    }
+}
+
+static void a_bad_request_is_refused_with_a_reason(void **state) {
+    static const char *const bad[] = {"",
+                                      "[]",
+                                      "{}",
+                                      "{\"model\":\"m\",\"messages\":[]}",
+                                      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\"}]}",
+                                      "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}"};
+    static struct chat chat;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct error why = {0};
+        assert_true(chat_read(slice_of(bad[i]), &chat, &why) < 0);
+        assert_true(strlen(why.text) > 0);
+        chat_free(&chat);
+    }
+}
+
+static void sentiment_knows_negation(void **state) {
+    assert_int_equal(sentiment_of(SLICE_LIT("Great product!")), 1);
+    assert_int_equal(sentiment_of(SLICE_LIT("not good at all")), -1);
+    assert_int_equal(sentiment_of(SLICE_LIT("It is a phone. No. Good!")), 1);
+    assert_int_equal(sentiment_of(SLICE_LIT("a table")), 0);
+    assert_int_equal(sentiment_of(SLICE_NONE), 0);
+}
+
+static void faults_are_drawn_at_their_rates(void **state) {
+    struct fault_rates rates = {0};
+    struct error why;
+    assert_int_equal(fault_rates_add(&rates, "missing=0.25", &why), 0);
+    assert_int_equal(fault_rates_add(&rates, "500=50%", &why), 0);
+    assert_int_equal(fault_rates_add(&rates, "hang=0.5", &why), -22);
+    rates.rate[FAULT_HANG] = 0;
+    assert_int_equal(fault_rates_add(&rates, "nonsense=0.5", &why), -22);
+    assert_int_equal(fault_rates_add(&rates, "500=x", &why), -22);
+    int n[FAULT_COUNT] = {0};
+    for (uint64_t i = 0; i < 10000; i++) {
+        enum fault fault = fault_draw(&rates, 7, i);
+        assert_int_equal(fault, fault_draw(&rates, 7, i));
+        n[fault]++;
+    }
+    assert_in_range(n[FAULT_MISSING], 2300, 2700);
+    assert_in_range(n[FAULT_HTTP_500], 4700, 5300);
+    assert_int_equal(n[FAULT_MISSING] + n[FAULT_HTTP_500] + n[FAULT_NONE], 10000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(prompts_are_read),
+        cmocka_unit_test(a_bad_request_is_refused_with_a_reason),
+        cmocka_unit_test(sentiment_knows_negation),
+        cmocka_unit_test(faults_are_drawn_at_their_rates),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
