@@ -6,7 +6,6 @@
 #include "common/mem.h"
 #include "common/redis.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -63,6 +62,8 @@ struct catalog {
     char *ns;
     struct entry *entries;  // uthash
     struct create *creates; // utlist DL; the head is running
+    size_t n_asked;         // answers of Redis still to come
+    bool closed;            // freed by its owner; goes with the last answer, and calls nobody
 };
 
 struct catalog *catalog_new(struct redis *redis, const char *ns) {
@@ -85,11 +86,16 @@ static void revisions_free(struct revision *list) {
     }
 }
 
-void catalog_free(struct catalog *catalog) {
-    if (catalog == NULL) {
-        return;
+static void create_free(struct create *create) {
+    free((char *)create->sql.p);
+    free(create);
+}
+
+static void destroy(struct catalog *catalog) {
+    struct create *create, *c_next;
+    DL_FOREACH_SAFE(catalog->creates, create, c_next) {
+        create_free(create);
     }
-    assert(catalog->creates == NULL); // the Redis goes first, and answers them
     struct entry *e, *next;
     HASH_ITER(hh, catalog->entries, e, next) {
         HASH_DEL(catalog->entries, e);
@@ -100,6 +106,22 @@ void catalog_free(struct catalog *catalog) {
     }
     free(catalog->ns);
     free(catalog);
+}
+
+// answered counts an answer down; after it the catalog may be gone.
+static void answered(struct catalog *catalog) {
+    catalog->n_asked--;
+    if (catalog->closed && catalog->n_asked == 0) {
+        destroy(catalog);
+    }
+}
+
+void catalog_free(struct catalog *catalog) {
+    if (catalog != NULL) {
+        catalog->closed = true;
+        catalog->n_asked++;
+        answered(catalog);
+    }
 }
 
 static struct entry *find_entry(const struct catalog *catalog, struct slice name) {
@@ -180,7 +202,9 @@ static void load_step(struct load *load) {
     if (load->status != 0) {
         error_set(&why, load->status, "models: Redis was lost while they were read");
     }
-    load->done(load->arg, load->status, load->n_read, &why);
+    if (!load->catalog->closed) {
+        load->done(load->arg, load->status, load->n_read, &why);
+    }
     free(load);
 }
 
@@ -221,6 +245,7 @@ struct loading_model {
 static void on_model(void *arg, const redisReply *reply) {
     struct loading_model *one = arg;
     struct load *load = one->load;
+    struct catalog *catalog = load->catalog;
     if (reply == NULL || reply->type != REDIS_REPLY_ARRAY) {
         load->status = -EAGAIN;
     }
@@ -235,26 +260,28 @@ static void on_model(void *arg, const redisReply *reply) {
     free(one->name);
     free(one);
     load_step(load);
+    answered(catalog);
 }
 
 static void on_names(void *arg, const redisReply *reply) {
     struct load *load = arg;
+    struct catalog *catalog = load->catalog;
     if (reply == NULL || reply->type != REDIS_REPLY_ARRAY) {
         load->status = -EAGAIN;
-        load_step(load);
-        return;
     }
-    for (size_t i = 0; i < reply->elements; i++) {
+    for (size_t i = 0; load->status == 0 && i < reply->elements; i++) {
         char key[KEY_BYTES];
         struct slice name = {.p = reply->element[i]->str, .n = reply->element[i]->len};
-        const struct slice args[] = {SLICE_LIT("HGETALL"), model_key(load->catalog, name, key)};
+        const struct slice args[] = {SLICE_LIT("HGETALL"), model_key(catalog, name, key)};
         struct loading_model *one = mem_zalloc(sizeof(*one));
         one->load = load;
         one->name = slice_dup(name);
         load->n_waiting++;
-        redis_command(load->catalog->redis, on_model, one, 2, args);
+        catalog->n_asked++;
+        redis_command(catalog->redis, on_model, one, 2, args);
     }
     load_step(load);
+    answered(catalog);
 }
 
 void catalog_load(struct catalog *catalog, catalog_done *done, void *arg) {
@@ -262,6 +289,7 @@ void catalog_load(struct catalog *catalog, catalog_done *done, void *arg) {
     *load = (struct load){.catalog = catalog, .done = done, .arg = arg, .n_waiting = 1};
     char key[KEY_BYTES];
     const struct slice args[] = {SLICE_LIT("SMEMBERS"), names_key(catalog, key)};
+    catalog->n_asked++;
     redis_command(catalog->redis, on_names, load, 2, args);
 }
 
@@ -285,15 +313,19 @@ static void create_end(struct create *create) {
         free(c);
     }
     DL_DELETE(catalog->creates, create);
-    create->done(create->arg, create->status, create->status == 0 ? create->n_changes : 0,
-                 &create->why);
-    free((char *)create->sql.p);
-    free(create);
-    create_run(catalog);
+    if (!catalog->closed) {
+        create->done(create->arg, create->status, create->status == 0 ? create->n_changes : 0,
+                     &create->why);
+    }
+    create_free(create);
+    if (!catalog->closed) {
+        create_run(catalog);
+    }
 }
 
 static void on_put(void *arg, const redisReply *reply) {
     struct create *create = arg;
+    struct catalog *catalog = create->catalog;
     if (create->status == 0 && reply == NULL) {
         create->status = error_set(&create->why, -EAGAIN,
                                    "models: Redis is away; give the statements again");
@@ -306,6 +338,7 @@ static void on_put(void *arg, const redisReply *reply) {
     if (create->n_waiting == 0) {
         create_end(create);
     }
+    answered(catalog);
 }
 
 // newest finds the newest revision of a name, of those planned or those there. *head is its number,
@@ -363,11 +396,12 @@ static int plan(struct create *create, struct statement *s) {
 
 static void put(struct create *create, const struct change *c) {
     char names[KEY_BYTES], key[KEY_BYTES], number[16];
-    const struct catalog *catalog = create->catalog;
+    struct catalog *catalog = create->catalog;
     struct slice name = slice_of(c->revision->model->name);
     snprintf(number, sizeof(number), "%" PRIu32, c->revision->model->revision);
     const struct slice args[] = {names_key(catalog, names), model_key(catalog, name, key), name,
                                  slice_of(number), slice_of(c->revision->sql)};
+    catalog->n_asked++;
     redis_script(catalog->redis, "model_put", on_put, create, 2, 5, args);
 }
 

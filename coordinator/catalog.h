@@ -13,7 +13,7 @@ struct catalog;
 
 // catalog_new borrows the connection. It must know the script model_put, as the store's does.
 struct catalog *catalog_new(struct redis *redis, const char *ns);
-// catalog_free comes after the connection was freed, which answers what the catalog still waits for.
+// catalog_free may come before the connection is freed; nothing is called back after it.
 void catalog_free(struct catalog *catalog);
 
 // done gets 0 or a negative errno with why.

@@ -207,6 +207,18 @@ static void what_cannot_be_read_any_more_is_left_out(void **state) {
     end(&w);
 }
 
+static void a_catalog_can_be_freed_while_it_waits(void **state) {
+    struct world w = {0};
+    begin(&w);
+    catalog_load(w.catalog, on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("MODEL", "m", "1")), on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("MODEL", "n", "1")), on_done, &w);
+    catalog_free(w.catalog);
+    w.catalog = NULL;
+    end(&w); // the store goes after it
+    assert_int_equal(w.n_done, 0);
+}
+
 int main(void) {
     log_setup("catalog_test", LOG_ERROR);
     if (redis_server_missing()) {
@@ -218,6 +230,7 @@ int main(void) {
         cmocka_unit_test(a_lost_redis_fails_what_was_asked_and_it_can_be_asked_again),
         cmocka_unit_test(a_revision_of_another_coordinator_is_not_overwritten),
         cmocka_unit_test(what_cannot_be_read_any_more_is_left_out),
+        cmocka_unit_test(a_catalog_can_be_freed_while_it_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
