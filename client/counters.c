@@ -14,7 +14,7 @@ static const struct {
 #define NUMBER(name) {#name, offsetof(struct counters, name)}
     NUMBER(records_in),   NUMBER(results),      NUMBER(errors),        NUMBER(calls),
     NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
-    NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
+    NUMBER(output_tokens), NUMBER(calls_unsent), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
 #undef NUMBER
 };
 
