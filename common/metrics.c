@@ -1,6 +1,6 @@
-// Counters, gauges and histograms as table rows; Prometheus text and /health over HTTP. Invariant: a
-// bucket's border is 100 us * 2^i everywhere, so that histograms of several processes add up. Called
-// by the coordinator, the worker and whatever prints their figures.
+// Counters, gauges and histograms as table rows; Prometheus text and /health over HTTP. Invariant:
+// a bucket's border is 100 us * 2^i everywhere, so that histograms of several processes add up.
+// Called by the coordinator, the worker and whatever prints their figures.
 #include "common/metrics.h"
 #include "common/httpd.h"
 #include "common/log.h"
@@ -13,9 +13,9 @@
 #include <string.h>
 
 #define FIRST_BORDER_US 100
-#define PAGE_MAX_BYTES (4u << 20)
-#define MAX_CLIENTS 64
-#define IDLE_S 60
+#define PAGE_MAX_BYTES  (4u << 20)
+#define MAX_CLIENTS     64
+#define IDLE_S          60
 
 // bucket_border_us is the upper border of bucket i, inclusive; the last bucket has none.
 static int64_t bucket_border_us(size_t i) {
@@ -76,7 +76,8 @@ static int write_histogram(const struct metric_spec *row, const struct histogram
             return rc;
         }
     }
-    const char *open = row->labels[0] != '\0' ? "{" : "", *close = row->labels[0] != '\0' ? "}" : "";
+    const char *open = row->labels[0] != '\0' ? "{" : "",
+               *close = row->labels[0] != '\0' ? "}" : "";
     int rc = buf_addf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n%s_sum%s%s%s ", row->name, row->labels,
                       comma, (unsigned long long)h->count, row->name, open, row->labels, close);
     if (rc == 0) {
@@ -118,7 +119,8 @@ static int write_head(const struct metric_spec *row, struct buf *out) {
 
 static int write_plain(const struct metric_spec *row, const void *value, struct buf *out) {
     bool labels = row->labels[0] != '\0';
-    int rc = buf_addf(out, "%s%s%s%s ", row->name, labels ? "{" : "", row->labels, labels ? "}" : "");
+    int rc =
+        buf_addf(out, "%s%s%s%s ", row->name, labels ? "{" : "", row->labels, labels ? "}" : "");
     if (rc != 0) {
         return rc;
     }
@@ -230,4 +232,8 @@ void metrics_server_free(struct metrics_server *server) {
     }
     httpd_free(server->httpd);
     free(server);
+}
+
+int metrics_server_port(const struct metrics_server *server) {
+    return httpd_port(server->httpd);
 }

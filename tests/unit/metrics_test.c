@@ -75,7 +75,7 @@ static void rows_of_one_name_share_one_head(void **state) {
 struct client {
     int port;
     const char *request;
-    char answer[8192];
+    char answer[16384];
     volatile int done;
 };
 
@@ -133,8 +133,9 @@ static void a_body_comes_back_at_once_and_later(void **state) {
         struct httpd *httpd = httpd_new(loop, "127.0.0.1:0", &config, &why);
         assert_non_null(httpd);
         struct client c = {.port = httpd_port(httpd),
-                           .request = "POST /x HTTP/1.1\r\nHost: h\r\nX-Mine: 7\r\nConnection: close"
-                                      "\r\nContent-Length: 5\r\n\r\nhello"};
+                           .request =
+                               "POST /x HTTP/1.1\r\nHost: h\r\nX-Mine: 7\r\nConnection: close"
+                               "\r\nContent-Length: 5\r\n\r\nhello"};
         ask(loop, &c);
         assert_non_null(strstr(c.answer, "HTTP/1.1 201"));
         assert_non_null(strstr(c.answer, "x-seen: 7"));
@@ -158,6 +159,26 @@ static void metrics_and_health_are_served(void **state) {
     struct metrics_config config = {.rows = rows, .n_rows = N_ROWS, .values = &f};
     struct metrics_server *server = metrics_serve(loop, "127.0.0.1:0", &config, &why);
     assert_non_null(server);
+    static const struct {
+        const char *request, *status, *text;
+    } cases[] = {
+        {"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", " 200 ",
+         "x_calls_total{outcome=\"ok\"} 42\n"},
+        {"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", " 200 ",
+         "{\"status\":\"ok\"}"},
+        {"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", " 404 ", "want /metrics"},
+        {"PUT /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", " 405 ", "want GET"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct client c = {.port = metrics_server_port(server), .request = cases[i].request};
+        ask(loop, &c);
+        assert_non_null(strstr(c.answer, cases[i].status));
+        assert_non_null(strstr(c.answer, cases[i].text));
+    }
+    char address[32];
+    snprintf(address, sizeof(address), "127.0.0.1:%d", metrics_server_port(server));
+    assert_null(metrics_serve(loop, address, &config, &why)); // the port is in use
+    assert_non_null(strstr(why.text, address));
     metrics_server_free(server);
     loop_free(loop);
 }
