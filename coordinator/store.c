@@ -218,6 +218,7 @@ void store_free(struct store *store) {
     }
     loop_timer_stop(store->renewal);
     store->usable = false;
+    store->closed = true;
     redis_free(store->redis); // answers everything with NULL: no write is on its way after it
     for (uint32_t i = 0; i < store->config.n_partitions; i++) {
         loop_timer_stop(store->parts[i].timer);
@@ -267,6 +268,7 @@ void store_forget_consumer(struct store *store, uint32_t partition, struct slice
 }
 
 struct reading {
+    struct store *store;
     uint32_t partition;
     store_read_fn *done;
     void *arg;
@@ -292,14 +294,16 @@ static void on_read(void *arg, const redisReply *reply) {
     for (size_t i = 0; i < n && ok; i++) {
         ok = entry_read(reply->element[i], &entries[i]);
     }
-    reading.done(reading.arg, reading.partition, ok, entries, ok ? n : 0);
+    if (!reading.store->closed) {
+        reading.done(reading.arg, reading.partition, ok, entries, ok ? n : 0);
+    }
     free(entries);
 }
 
 void store_read(struct store *store, uint32_t partition, uint64_t from, size_t n, store_read_fn *done,
                 void *arg) {
     struct reading *reading = mem_alloc(sizeof(*reading));
-    *reading = (struct reading){.partition = partition, .done = done, .arg = arg};
+    *reading = (struct reading){.store = store, .partition = partition, .done = done, .arg = arg};
     char name[STORE_KEY_MAX], first[STORE_ARG_MAX], count[STORE_ARG_MAX];
     const struct slice args[] = {
         SLICE_LIT("XRANGE"),     part_key(&store->parts[partition], KEY_OUT, name),
@@ -326,6 +330,7 @@ void store_hint(struct store *store, struct slice producer, uint64_t seq) {
 }
 
 struct hinting {
+    struct store *store;
     store_hint_fn *each;
     void (*done)(void *arg);
     void *arg;
@@ -341,12 +346,14 @@ static void on_hints(void *arg, const redisReply *reply) {
             hinting.each(hinting.arg, reply_slice(reply->element[i]), seq);
         }
     }
-    hinting.done(hinting.arg);
+    if (!hinting.store->closed) {
+        hinting.done(hinting.arg);
+    }
 }
 
 void store_hints(struct store *store, store_hint_fn *each, void (*done)(void *arg), void *arg) {
     struct hinting *hinting = mem_alloc(sizeof(*hinting));
-    *hinting = (struct hinting){.each = each, .done = done, .arg = arg};
+    *hinting = (struct hinting){.store = store, .each = each, .done = done, .arg = arg};
     char name[STORE_KEY_MAX];
     const struct slice args[] = {SLICE_LIT("HGETALL"), hint_key(store, name)};
     redis_command(store->redis, on_hints, hinting, 2, args);

@@ -69,6 +69,7 @@ struct store_handlers {
 // store_new begins to connect. Returns NULL with why for an address that cannot be read.
 struct store *store_new(struct loop *loop, const struct store_config *config,
                         const struct store_handlers *handlers, struct error *why);
+// store_free calls nobody back, not even for a reading that is under way.
 void store_free(struct store *store);
 
 // store_acquire asks for a partition; on_acquired … on_recovered follow, or on_fenced; when another

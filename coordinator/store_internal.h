@@ -59,6 +59,7 @@ struct store {
     int settings_left;       // answers of CONFIG GET to come
     struct error refused;    // why the settings are not acceptable; empty: they are
     struct part *parts;
+    bool closed;             // being freed: nobody is called any more
     size_t n_pending;        // writes and releases not confirmed
     struct loop_timer *renewal;
 };

@@ -458,6 +458,18 @@ static void on_hints_done(void *arg) {
     hint_done++;
 }
 
+static void nobody_is_called_by_free(void **state) {
+    struct world w = {0};
+    begin(&w);
+    struct got got = {0};
+    int done_before = hint_done;
+    store_read(w.a, 1, 1, 10, on_read, &got);
+    store_hints(w.a, on_hint, on_hints_done, NULL);
+    end(&w);
+    assert_int_equal(got.n_calls, 0);
+    assert_int_equal(hint_done, done_before);
+}
+
 static void hints_come_back(void **state) {
     struct world w = {0};
     begin(&w);
@@ -503,6 +515,7 @@ int main(void) {
         cmocka_unit_test(ten_thousand_batches_come_back_once_each),
         cmocka_unit_test(settings_that_lose_data_are_refused),
         cmocka_unit_test(hints_come_back),
+        cmocka_unit_test(nobody_is_called_by_free),
     };
     return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }
