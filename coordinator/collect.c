@@ -326,6 +326,7 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
 
 static void count_outcome(struct status *s, const struct message_report *report, enum outcome outcome,
                           size_t n_new, size_t n_left) {
+    s->calls += outcome != OUTCOME_UNSENT;
     switch (outcome_of(outcome)->action) {
     case ACTION_WAIT:
         s->calls_rate_limited++;
@@ -419,6 +420,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = left_of(call, left);
     count_outcome(core->status, report, outcome, n_new, n_left);
+    core->status->retries += call->is_retry && outcome != OUTCOME_UNSENT;
     histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
     struct slice detail = report->detail;
     if (outcome == OUTCOME_OK) {
@@ -453,6 +455,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     HASH_FIND(hh, core->batches, &report->batch, sizeof(report->batch), batch);
     int parsed = outcome_parse(report->outcome);
     enum outcome outcome = parsed >= 0 ? (enum outcome)parsed : OUTCOME_UNREADABLE;
+    roster_reported(core, route);
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
         if (was_expected(core, report)) {
@@ -502,6 +505,8 @@ void collect_lost(struct core *core, struct call *call) {
     struct batch *batch = call->batch;
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = left_of(call, left);
+    core->status->calls++;
+    core->status->retries += call->is_retry;
     core->status->calls_ambiguous++;
     core->status->calls_failed++;
     bool ended = false;

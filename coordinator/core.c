@@ -1,7 +1,7 @@
 // The coordinator's decisions, put together. Every event sets core->now_us and goes to the module
 // that knows; core_turn_end then lets each module do once what many events of a turn asked for:
 //
-//   dispatch (calls out) → partitions (one write each) → producers (acks) → workers (TAKEN) → consumers
+//   workers (TAKEN) → dispatch (calls out) → partitions (one write each) → producers (acks) → consumers
 //
 // Called by link.c and main.c, or by a simulated world.
 #include "coordinator/core.h"
@@ -418,6 +418,7 @@ int64_t core_next_us(const struct core *core) {
 void core_turn_end(struct core *core, int64_t now_us) {
     core->now_us = now_us;
     core->stalled = core->n_results >= core->config->max_results;
+    roster_flush(core); // before new calls: it is TAKEN that makes room at the worker
     if (core->store_ready) {
         dispatch_pump(core);
         for (uint32_t i = 0; i < core->config->n_partitions; i++) {
@@ -428,7 +429,6 @@ void core_turn_end(struct core *core, int64_t now_us) {
         intake_acks(core);
         deliver_pump(core);
     }
-    roster_flush(core);
 }
 
 // ---- What people see --------------------------------------------------------------------------------------

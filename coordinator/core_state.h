@@ -77,6 +77,7 @@ struct worker {
     uint64_t incarnation;
     int64_t max_inflight, max_bytes;
     int64_t n_inflight, n_bytes;  // sent and not yet reported
+    int64_t n_untaken;            // reported, and still kept by it until it hears TAKEN
     int64_t seen_us;              // when it last said anything
     bool lost;                    // silent for three heartbeats, or gone
     bool resting;                 // gave a call back unsent: gets nothing until its next PING

@@ -354,8 +354,6 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
     for (size_t i = 0; i < call->n_slots; i++) {
         batch->entries[call->slots[i]].n_calls++;
     }
-    core->status->calls++;
-    core->status->retries += call->is_retry;
     call_to_worker(core, call, worker, (int64_t)records->n);
     return 0;
 }

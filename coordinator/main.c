@@ -471,7 +471,7 @@ static int start(struct coordinator *c, enum store_durability durability,
 int main(int argc, char **argv) {
     struct coordinator c = {0};
     struct error why = {0};
-    enum store_durability durability;
+    enum store_durability durability = DURABILITY_ALWAYS;
     if (options_parse(&program, argc, argv, &c.options, NULL, &why) < 0 ||
         check_options(&c, &durability, &why) != 0) {
         fprintf(stderr, "headrace-coordinator: %s\n", why.text);

@@ -15,7 +15,7 @@
 #define TAKEN_MAX_BYTES (1024 * 1024) // bound of the field in messages.def
 
 static void update_free(struct core *core, struct worker *w) {
-    bool has_credit = !w->lost && !w->resting && w->n_inflight < w->max_inflight &&
+    bool has_credit = !w->lost && !w->resting && w->n_inflight + w->n_untaken < w->max_inflight &&
                       (w->n_bytes < w->max_bytes || w->n_inflight == 0);
     if (has_credit && !w->has_credit) {
         DL_APPEND2(core->free_workers, w, free_prev, free_next);
@@ -165,6 +165,7 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
     w->max_inflight = (int64_t)hello->max_inflight;
     w->max_bytes = hello->max_bytes < INT64_MAX ? (int64_t)hello->max_bytes : INT64_MAX;
     w->lost = w->resting = false;
+    w->n_untaken = 0; // what it still holds it claims
     w->seen_us = core->now_us;
     struct message welcome = {
         .kind = MESSAGE_WELCOME,
@@ -183,11 +184,21 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
     update_free(core, w);
 }
 
+void roster_reported(struct core *core, struct slice route) {
+    struct worker *w = roster_find(core, route);
+    if (w != NULL) {
+        w->n_untaken++;
+        update_free(core, w);
+    }
+}
+
 void roster_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call) {
     struct worker *w = roster_find(core, route);
     if (w == NULL) {
         return; // it will name the call in its next HELLO
     }
+    w->n_untaken -= w->n_untaken > 0;
+    update_free(core, w);
     unsigned char pair[1 + 9 + 9] = {0x92};
     size_t n = 1;
     const uint64_t numbers[2] = {batch, call};

@@ -24,7 +24,9 @@ void roster_free(struct core *core, struct worker *worker); // its calls must be
 void roster_load(struct core *core, struct worker *worker, struct call *call);
 void roster_unload(struct core *core, struct call *call);
 
-// roster_taken tells a worker, at the end of the turn, that a report is durable.
+// roster_reported: a worker's report came in; it goes on counting against its credit, because the
+// worker keeps it until roster_taken tells it, at the end of the turn, that the report is durable.
+void roster_reported(struct core *core, struct slice route);
 void roster_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call);
 void roster_flush(struct core *core);
 // roster_tick finds workers that fell silent, and gives up the calls of those lost too long.
