@@ -17,6 +17,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+_Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
+
 #define LATE_MAX 65536                     // calls whose report may still come
 #define ANSWER_MAX_BYTES (8 * 1024 * 1024) // of one record; as JSON at most six times that, in 64 MB
 
@@ -371,6 +373,7 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *left
     like.tries = d.tries;
     like.reasked = d.reasked;
     like.n_ambiguous += c->ambiguous;
+    like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
     size_t half = n_left / 2;
     switch (d.action) {
     case RETRY_SAME:
@@ -436,6 +439,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .tries = call->tries,
             .n_ambiguous = call->n_ambiguous,
             .reasked = call->reasked,
+            .new_kind = call->seen != 0 && (call->seen & 1u << outcome) == 0,
             .ambiguous = report->sent && report->http_status == 0 &&
                          (outcome == OUTCOME_TIMED_OUT || outcome == OUTCOME_BROKEN),
             .retry_after_ms = (int64_t)report->retry_after_ms,

@@ -108,6 +108,7 @@ struct call {
     int tries;                   // of max.retries used
     int n_ambiguous;             // sent and never answered
     bool reasked;                // its records were missing from an answer before
+    uint32_t seen;               // of a record alone: outcomes that its calls had, a bit each
     bool is_retry;               // its records were part of an earlier call
     bool reported;               // SENT: its report is being dealt with
     int64_t not_before_us;       // WAITING

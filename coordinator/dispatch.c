@@ -153,6 +153,7 @@ void dispatch_again(struct core *core, const struct call *like, const uint16_t *
     call->tries = like->tries;
     call->n_ambiguous = like->n_ambiguous;
     call->reasked = like->reasked;
+    call->seen = like->seen;
     call->is_retry = true;
     call->not_before_us = core->now_us + delay_ms * 1000;
     call_enter(core, call, delay_ms > 0 ? CALL_WAITING : CALL_READY, true);

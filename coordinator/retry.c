@@ -24,14 +24,14 @@ static struct retry_decision give_up(const struct retry_case *c) {
     return (struct retry_decision){.action = RETRY_GIVE_UP, .tries = c->tries};
 }
 
-// again uses a try for the same records, or gives up when there is none left.
-static struct retry_decision again(const struct model_options *o, const struct retry_case *c,
-                                   int64_t delay_ms) {
-    if (c->tries >= o->max_retries) {
+// again uses a try for the same records, or gives up when there is none left. The same useless answer
+// twice is a pattern; a different one each time is noise, and costs a record alone no further try.
+static struct retry_decision again(const struct model_options *o, const struct retry_case *c) {
+    int uses = c->new_kind ? 0 : 1;
+    if (c->tries + uses > o->max_retries) {
         return give_up(c);
     }
-    return (struct retry_decision){
-        .action = RETRY_SAME, .delay_ms = delay_ms, .tries = c->tries + 1, .reasked = true};
+    return (struct retry_decision){.action = RETRY_SAME, .tries = c->tries + uses, .reasked = true};
 }
 
 // Some records of an answer are missing or bad: asked again whole once, then halved, then alone.
@@ -39,7 +39,7 @@ static struct retry_decision reask(const struct model_options *o, const struct r
     if (c->n_left < c->n_asked && !c->reasked) {
         return (struct retry_decision){.action = RETRY_SAME, .tries = c->tries, .reasked = true};
     }
-    return c->n_left > 1 ? halve(c) : again(o, c, 0);
+    return c->n_left > 1 ? halve(c) : again(o, c);
 }
 
 // Nothing of an answer is usable.
@@ -48,25 +48,25 @@ static struct retry_decision fall_back(const struct model_options *o, const stru
     case FALLBACK_FAIL:
         return give_up(c);
     case FALLBACK_RETRY:
-        return again(o, c, 0);
+        return again(o, c);
     case FALLBACK_SINGLE:
         if (c->n_left > 1) {
             return (struct retry_decision){.action = RETRY_SINGLES, .tries = c->tries};
         }
-        return again(o, c, 0);
+        return again(o, c);
     case FALLBACK_SPLIT:
         break;
     }
-    return c->n_left > 1 ? halve(c) : again(o, c, 0);
+    return c->n_left > 1 ? halve(c) : again(o, c);
 }
 
-// Too much for one call. A single record that was cut off once may fit by chance the next time; one
-// that is refused as too large never will.
+// Too much for one call. A single record that was cut off may fit by chance the next time; one that is
+// refused as too large never will.
 static struct retry_decision split(const struct model_options *o, const struct retry_case *c) {
     if (c->n_left > 1) {
         return halve(c);
     }
-    return c->outcome == OUTCOME_TRUNCATED && c->tries == 0 ? again(o, c, 0) : give_up(c);
+    return c->outcome == OUTCOME_TRUNCATED ? again(o, c) : give_up(c);
 }
 
 static struct retry_decision isolate(const struct retry_case *c) {

@@ -22,6 +22,7 @@ struct retry_case {
     int tries;               // of max_retries used so far
     int n_ambiguous;         // earlier calls for these records that were sent and never answered
     bool reasked;            // they were missing from an answer before
+    bool new_kind;           // a record alone: it failed before, and never with this outcome
     bool ambiguous;          // this call was sent and never answered
     int64_t retry_after_ms;  // what the provider asked for; 0: nothing
     double draw;             // in [0, 1)
