@@ -142,6 +142,9 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
                   status, why.text);
         return;
     }
+    // Ids hold only part of the epoch: new ones start above whatever is still there.
+    struct partition *p = &core->partitions[partition];
+    p->next_batch = (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
     HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
     DL_APPEND2(g->lanes[partition].batches, batch, lane_prev, lane_next);

@@ -65,7 +65,7 @@ static redisReply *run_script(struct world *w, const char *name, const char *key
                               const struct slice *args) {
     const char **argv = mem_alloc((n_args + 16) * sizeof(*argv));
     size_t *lengths = mem_alloc((n_args + 16) * sizeof(*lengths));
-    char texts[8][24], count[8];
+    char texts[8][24], count[24];
     size_t n_keys = 0;
     for (const char *k = keys; *k != '\0'; k += 3) {
         snprintf(texts[n_keys], sizeof(texts[0]), "hr:{t:0}:%.3s", k);
