@@ -377,15 +377,16 @@ static bool numbers_shift(struct parser *p, size_t count, int64_t shift) {
 // numbers_judge decides whether the numbers can be believed. Numbers of which some lie outside
 // 1..count, but which all fit into count places, may be the right ones moved along: then no item
 // is sure. (A rotation, or a shift of a part, cannot be seen from the numbers.)
+// One item that answers a call for one record can be no other record's, whatever its number.
 static bool numbers_judge(struct parser *p, const struct question *q, struct parsed *out) {
     struct span s = span_of(p);
+    if (q->count == 1 && p->n_items == 1 && (s.n == 0 || s.least != 1)) {
+        warn(out, "lone-index");
+        p->items[0].has_index = true;
+        p->items[0].index = 1;
+        return true;
+    }
     if (s.n == 0) {
-        if (q->count == 1 && p->n_items == 1 && q->model->options.response_best_effort) {
-            warn(out, "no-index");
-            p->items[0].has_index = true;
-            p->items[0].index = 1;
-            return true;
-        }
         fail(out, OUTCOME_UNREADABLE, "");
         snprintf(out->detail, sizeof(out->detail), "got %zu items, none of which has a number in '%.64s'",
                  p->n_items, q->model->options.response_index_field);
