@@ -184,8 +184,7 @@ static int choose_sockets(struct embedded *embedded, struct error *why) {
 static bool find_in_path(const char *name, char *path, size_t size) {
     char places[4096];
     const char *env = getenv("PATH");
-    snprintf(places, sizeof(places), "%s:/usr/bin:/usr/local/bin:/usr/sbin:/bin",
-             env != NULL ? env : "");
+    snprintf(places, sizeof(places), "%s", env != NULL ? env : "/usr/local/bin:/usr/bin:/bin");
     char *rest = NULL;
     for (char *at = strtok_r(places, ":", &rest); at != NULL; at = strtok_r(NULL, ":", &rest)) {
         if (snprintf(path, size, "%s/%s", at, name) < (int)size && access(path, X_OK) == 0) {
