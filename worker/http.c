@@ -163,6 +163,19 @@ static const struct {
     {.code = CURLE_URL_MALFORMAT, .outcome = OUTCOME_BAD_CONFIG},
 };
 
+// host_of borrows host and port of a URL, without what could be a credential.
+static struct slice host_of(struct slice url) {
+    const char *end = url.p + url.n;
+    const char *from = memmem(url.p, url.n, "://", 3);
+    from = from != NULL ? from + 3 : url.p;
+    const char *to = from;
+    while (to < end && strchr("/?#", *to) == NULL) {
+        from = *to == '@' ? to + 1 : from;
+        to++;
+    }
+    return (struct slice){.p = from, .n = (size_t)(to - from)};
+}
+
 static void decide_error(struct transfer *t, CURLcode code) {
     struct call *call = t->call;
     enum outcome outcome = call->sent ? OUTCOME_BROKEN : OUTCOME_UNREACHABLE;
@@ -181,7 +194,11 @@ static void decide_error(struct transfer *t, CURLcode code) {
     } else if (t->too_long) {
         call_decide(call, outcome, "the answer is longer than %zu bytes", call->reply.max);
     } else {
-        call_decide(call, outcome, "%s (%s)", outcome_of(outcome)->sentence, curl_easy_strerror(code));
+        const char *url = NULL;
+        curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
+        struct slice host = host_of(slice_of(url != NULL ? url : ""));
+        call_decide(call, outcome, "%s (%.*s: %s)", outcome_of(outcome)->sentence, SLICE_FMT(host),
+                    curl_easy_strerror(code));
     }
 }
 
