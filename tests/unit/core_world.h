@@ -440,4 +440,44 @@ static inline size_t count_text(const struct buf *text, const char *needle) {
     return n;
 }
 
+// world_start_with opens a world with one worker of `credit` calls and the producer p1.
+static inline struct world *world_start_with(uint32_t n_partitions, const char *options, uint64_t credit) {
+    struct world *w = world_new(n_partitions, options);
+    world_start(w);
+    if (credit > 0) {
+        world_hello(w, "w1", 1, credit);
+    }
+    world_open(w, "p1");
+    return w;
+}
+
+static inline const struct message_dispatch *world_dispatch(struct world *w, size_t *at) {
+    struct message *m = world_find(w, at, NULL, MESSAGE_DISPATCH);
+    return m != NULL ? &m->dispatch : NULL;
+}
+
+static inline void world_collect(struct world *w, struct buf *out) {
+    buf_init(out, 1 << 24);
+    world_results(w, out);
+}
+
+static inline const struct message_refused *world_refused(struct world *w, const char *route) {
+    size_t at = 0;
+    struct message *m = world_find(w, &at, route, MESSAGE_REFUSED);
+    return m != NULL ? &m->refused : NULL;
+}
+
+static inline void world_subscribe(struct world *w, const char *route, uint64_t credit) {
+    world_message(w, route, (struct message){.kind = MESSAGE_SUBSCRIBE,
+                                             .subscribe = {.consumer = SLICE_LIT("c"), .credit = credit}});
+}
+
+static inline void world_answer_all(struct world *w) {
+    size_t at = 0;
+    for (const struct message_dispatch *d; (d = world_dispatch(w, &at)) != NULL;) {
+        world_report(w, "w1", d, OUTCOME_OK, d->count, 0);
+        world_settle(w);
+    }
+}
+
 #endif

@@ -1,0 +1,306 @@
+// Answers to slots, and what becomes of records without one.
+// Against a store and peers that are a few arrays (core_world.h).
+#include "core_world.h"
+
+static void test_whole_answer_is_committed_then_taken(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4'", 8);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    assert_int_equal(d->count, 4);
+    world_report(w, "w1", d, OUTCOME_OK, 4, 0);
+    world_turn(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1);
+    assert_int_equal(w->partitions[0].n_batches, 0);
+    assert_int_equal(w->partitions[0].oseq, 4);
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"error\":null"), 4);
+    assert_non_null(strstr(out.p, "\"seq\":3,\"sentiment\":\"row 3\""));
+    buf_free(&out);
+    assert_int_equal(w->status.results_ok, 4);
+    assert_int_equal(w->core->n_records, 0);
+    assert_int_equal(w->core->n_bytes, 0);
+    world_free(w);
+}
+
+static void test_only_missing_records_are_asked_again(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4'", 8);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_OK, 3, 0);
+    world_settle(w);
+    const struct message_dispatch *again = world_dispatch(w, &at);
+    assert_int_equal(again->count, 1);
+    struct slice rest = again->records, values;
+    uint64_t slot;
+    assert_int_equal(record_next(&rest, &slot, &values), 1);
+    assert_int_equal(slot, 3);
+    assert_int_equal(w->partitions[0].oseq, 3); // the good ones are out already
+    world_report(w, "w1", again, OUTCOME_OK, 1, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].oseq, 4);
+    assert_int_equal(w->status.calls_partial, 1);
+    assert_int_equal(w->status.retries, 1);
+    world_free(w);
+}
+
+static void test_useless_answers_are_halved_to_the_guilty_record(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='8', 'max.retries'='0'", 64);
+    world_append(w, "p1", 1, 8);
+    world_settle(w);
+    size_t at = 0;
+    size_t n_calls = 0;
+    for (const struct message_dispatch *d; (d = world_dispatch(w, &at)) != NULL; n_calls++) {
+        bool guilty = false; // record 5 spoils every answer that it is part of
+        struct slice rest = d->records, values;
+        uint64_t slot;
+        while (record_next(&rest, &slot, &values) > 0) {
+            guilty |= slot == 5;
+        }
+        world_report(w, "w1", d, guilty ? OUTCOME_UNREADABLE : OUTCOME_OK, guilty ? 0 : d->count, 0);
+        world_settle(w);
+    }
+    assert_int_equal(n_calls, 1 + 2 * 3); // at most 2 log2(8) extra
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"error\":null"), 7);
+    assert_int_equal(count_text(&out, "\"code\":\"unreadable\""), 1);
+    buf_free(&out);
+    world_free(w);
+}
+
+static void test_a_record_without_answers_ends_as_an_error(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='2'", 64);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0, n = 0;
+    for (const struct message_dispatch *d; (d = world_dispatch(w, &at)) != NULL; n++) {
+        world_report(w, "w1", d, OUTCOME_OK, 0, 0);
+        world_settle(w);
+    }
+    assert_int_equal(n, 3); // the first and two more
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"code\":\"missing\""), 1);
+    assert_int_equal(count_text(&out, "\"attempts\":3"), 1);
+    buf_free(&out);
+    world_free(w);
+}
+
+static void test_rate_limit_makes_the_pool_wait_and_costs_no_try(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='0'", 64);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    for (int i = 0; i < 5; i++) {
+        struct message_report report = {.batch = d->batch, .call = d->call,
+                                        .outcome = SLICE_LIT("rate-limited"), .http_status = 429,
+                                        .retry_after_ms = 2000, .sent = true};
+        world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT, .report = report});
+        world_settle(w);
+        size_t before = world_count(w, "w1", MESSAGE_DISPATCH);
+        world_pass(w, 1900);
+        assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), before);
+        world_pass(w, 400); // 2000 ms and up to a tenth more
+        assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), before + 1);
+        at = w->n_sent - 1;
+        while (w->sent[at].message.kind != MESSAGE_DISPATCH) {
+            at--;
+        }
+        d = &w->sent[at].message.dispatch;
+    }
+    assert_int_equal(w->status.calls_rate_limited, 5);
+    assert_int_equal(w->status.results_error, 0);
+    world_free(w);
+}
+
+static void test_refused_credentials_stop_the_pool_and_keep_the_records(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 1);
+    world_append(w, "p1", 1, 3);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_AUTH, 0, 0);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 1);
+    struct buf why;
+    buf_init(&why, 4096);
+    const char *stopped;
+    core_waiting(w->core, w->now_us, &why, &stopped);
+    assert_string_equal(stopped, "fatal-auth");
+    buf_free(&why);
+    assert_int_equal(w->core->n_records, 3);
+    core_models_changed(w->core, w->now_us);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 2);
+    world_free(w);
+}
+
+static void test_transient_failures_back_off(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='1'", 64);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_TRANSIENT, 0, 0);
+    world_settle(w);
+    assert_null(world_dispatch(w, &at)); // half of 500 ms by the test's draw
+    world_pass(w, 260);
+    at = 0;
+    (void)world_dispatch(w, &at);
+    const struct message_dispatch *second = world_dispatch(w, &at);
+    assert_non_null(second);
+    world_report(w, "w1", second, OUTCOME_TRANSIENT, 0, 0);
+    world_settle(w);
+    assert_int_equal(w->status.results_error, 1);
+    world_free(w);
+}
+
+static void test_late_answer_of_a_lost_worker_is_used(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2', 'worker.lost.ms'='5000'", 4);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    for (int i = 0; i < 12; i++) { // silent for 6 s
+        world_pass(w, 500);
+    }
+    assert_int_equal(w->status.workers_lost, 1);
+    assert_int_equal(w->status.calls_ambiguous, 1);
+    world_report(w, "w1", d, OUTCOME_OK, 2, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].oseq, 2);
+    assert_true(slice_is(world_refused(w, "w1")->code, "unknown-worker"));
+    world_hello(w, "w2", 1, 4);
+    world_settle(w);
+    at = 0;
+    assert_null(world_find(w, &at, "w2", MESSAGE_DISPATCH)); // nothing is left to be asked
+    world_free(w);
+}
+
+static void test_second_answer_is_dropped(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2', 'worker.lost.ms'='5000'", 4);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    for (int i = 0; i < 12; i++) {
+        world_pass(w, 500);
+    }
+    world_hello(w, "w2", 1, 4);
+    world_settle(w);
+    at = 0;
+    world_report(w, "w2", &world_find(w, &at, "w2", MESSAGE_DISPATCH)->dispatch, OUTCOME_OK, 2, 0);
+    world_settle(w);
+    world_report(w, "w1", d, OUTCOME_OK, 2, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].oseq, 2);
+    assert_int_equal(w->status.results_ok, 2);
+    assert_int_equal(w->status.answers_dropped, 1);
+    world_free(w);
+}
+
+static void test_cost_of_a_call_is_counted_once(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2', 'worker.lost.ms'='5000', 'cost.input'='10', "
+                               "'cost.output'='0'", 4);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    for (int i = 0; i < 12; i++) {
+        world_pass(w, 500);
+    }
+    world_report(w, "w1", d, OUTCOME_OK, 1, 0); // late: real money
+    world_report(w, "w1", d, OUTCOME_OK, 1, 0); // the same again: its TAKEN was lost
+    world_settle(w);
+    assert_int_equal(w->status.input_tokens, 100);
+    assert_true(w->status.cost > 0.00099 && w->status.cost < 0.00101);
+    world_free(w);
+}
+
+static void test_key_order_holds_over_late_batches(void **state) {
+    struct world *w = world_new(1, "'batch.size'='2'");
+    w->config.ordered = true;
+    world_start(w);
+    world_hello(w, "w1", 1, 8);
+    world_open(w, "p1");
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *first = world_dispatch(w, &at), *second = world_dispatch(w, &at);
+    world_report(w, "w1", second, OUTCOME_OK, 2, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].oseq, 0);           // waits for the first batch,
+    assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1); // durable all the same
+    world_crash(w);
+    world_start(w); // and kept over a restart
+    world_pass(w, 3100);
+    world_hello(w, "w2", 1, 8);
+    world_settle(w);
+    at = 0;
+    const struct message_dispatch *again = world_dispatch(w, &at);
+    assert_non_null(again);
+    world_report(w, "w2", again, OUTCOME_OK, 2, 0);
+    world_settle(w);
+    (void)first;
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"error\":null"), 4);
+    for (int i = 1; i < 4; i++) {
+        char one[32], two[32];
+        snprintf(one, sizeof(one), "\"row %d\"", i);
+        snprintf(two, sizeof(two), "\"row %d\"", i + 1);
+        assert_true(strstr(out.p, one) < strstr(out.p, two));
+    }
+    buf_free(&out);
+    world_free(w);
+}
+
+static void test_on_error_fail_stops_with_the_first_error(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='0', 'on.error'='fail'", 1);
+    world_append(w, "p1", 1, 3);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_BAD_REQUEST, 0, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].n_outs, 1);
+    assert_null(world_dispatch(w, &at));
+    assert_string_equal(w->core->pools->stopped, "fatal-request");
+    world_free(w);
+}
+
+static void test_dead_letters_only(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='0', 'on.error'='dead-letter'", 8);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_BAD_REQUEST, 0, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].n_dead, 1);
+    assert_int_equal(w->partitions[0].n_outs, 0);
+    assert_int_equal(w->partitions[0].n_batches, 0);
+    world_free(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole_answer_is_committed_then_taken),
+        cmocka_unit_test(test_only_missing_records_are_asked_again),
+        cmocka_unit_test(test_useless_answers_are_halved_to_the_guilty_record),
+        cmocka_unit_test(test_a_record_without_answers_ends_as_an_error),
+        cmocka_unit_test(test_rate_limit_makes_the_pool_wait_and_costs_no_try),
+        cmocka_unit_test(test_refused_credentials_stop_the_pool_and_keep_the_records),
+        cmocka_unit_test(test_transient_failures_back_off),
+        cmocka_unit_test(test_late_answer_of_a_lost_worker_is_used),
+        cmocka_unit_test(test_second_answer_is_dropped),
+        cmocka_unit_test(test_cost_of_a_call_is_counted_once),
+        cmocka_unit_test(test_key_order_holds_over_late_batches),
+        cmocka_unit_test(test_on_error_fail_stops_with_the_first_error),
+        cmocka_unit_test(test_dead_letters_only),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

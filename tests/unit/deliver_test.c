@@ -1,0 +1,110 @@
+// From the outbox to consumers.
+// Against a store and peers that are a few arrays (core_world.h).
+#include "core_world.h"
+
+static void test_consumer_gets_its_credit_and_what_it_did_not_ack_again(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2'", 64);
+    world_subscribe(w, "c1", 3);
+    world_append(w, "p1", 1, 6);
+    world_settle(w);
+    world_answer_all(w);
+    size_t at = 0, n = 0;
+    uint64_t next = 1;
+    for (struct message *m; (m = world_find(w, &at, "c1", MESSAGE_RESULTS)) != NULL;) {
+        assert_int_equal(m->results.first_oseq, next);
+        next += m->results.count;
+        n += m->results.count;
+    }
+    assert_int_equal(n, 3);
+    world_message(w, "c1", (struct message){.kind = MESSAGE_ACK, .ack = {.partition = 0, .upto = 2}});
+    world_settle(w);
+    assert_int_equal(w->partitions[0].trimmed, 2);
+    world_subscribe(w, "c2", 10); // connects again
+    world_settle(w);
+    at = 0;
+    assert_int_equal(world_find(w, &at, "c2", MESSAGE_RESULTS)->results.first_oseq, 3);
+    size_t again = 0;
+    at = 0;
+    for (struct message *m; (m = world_find(w, &at, "c2", MESSAGE_RESULTS)) != NULL;) {
+        again += m->results.count;
+    }
+    assert_int_equal(again, 4);
+    assert_true(slice_is(world_refused(w, "c1")->code, "superseded"));
+    world_free(w);
+}
+
+static void test_consumer_after_a_restart_is_served_from_the_outbox(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2'", 64);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    world_answer_all(w);
+    world_crash(w);
+    world_start(w);
+    world_subscribe(w, "c1", 10);
+    world_settle(w);
+    assert_int_equal(w->n_reads, 1);
+    struct store_entry entries[2];
+    for (size_t i = 0; i < 2; i++) {
+        const struct world_out *out = &w->partitions[0].outs[i];
+        entries[i] = (struct store_entry){.last_oseq = out->last_oseq,
+                                          .blob = {.p = out->blob, .n = out->n}};
+    }
+    core_outbox_read(w->core, 0, true, entries, 2);
+    world_settle(w);
+    size_t at = 0, n = 0;
+    for (struct message *m; (m = world_find(w, &at, "c1", MESSAGE_RESULTS)) != NULL;) {
+        n += m->results.count;
+    }
+    assert_int_equal(n, 4);
+    world_free(w);
+}
+
+static void test_full_outbox_stops_calls(void **state) {
+    struct world *w = world_new(1, "'batch.size'='1'");
+    w->config.max_results = 3;
+    world_start(w);
+    world_hello(w, "w1", 1, 1);
+    world_open(w, "p1");
+    world_subscribe(w, "c1", 100);
+    world_append(w, "p1", 1, 6);
+    world_settle(w);
+    world_answer_all(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 3);
+    world_message(w, "c1", (struct message){.kind = MESSAGE_ACK, .ack = {.partition = 0, .upto = 3}});
+    world_settle(w);
+    world_turn(w); // room was made at the end of the turn before
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 4);
+    world_free(w);
+}
+
+static void test_unacked_consumers_take_what_they_can(void **state) {
+    struct world *w = world_new(1, "'batch.size'='2'");
+    w->config.has_push = true;
+    w->push_room = 3;
+    world_start(w);
+    world_hello(w, "w1", 1, 8);
+    const char *rows = "{\"id\":\"a\",\"text\":\"1\"}\n{\"id\":\"b\",\"text\":\"2\"}\n"
+                       "{\"id\":\"c\",\"text\":\"3\"}\n{\"id\":\"d\",\"text\":\"4\"}\n";
+    core_frame(w->core, w->now_us, slice_of(rows)); // came without acks, too
+    world_settle(w);
+    world_answer_all(w);
+    assert_int_equal(w->n_pushed, 3);
+    assert_non_null(strstr(w->pushed[0], "\"id\":\"a\""));
+    assert_null(strstr(w->pushed[0], "producer"));
+    w->push_room = 5;
+    core_push_ready(w->core);
+    world_settle(w);
+    assert_int_equal(w->n_pushed, 4);
+    assert_int_equal(w->partitions[0].trimmed, 4);
+    world_free(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_consumer_gets_its_credit_and_what_it_did_not_ack_again),
+        cmocka_unit_test(test_consumer_after_a_restart_is_served_from_the_outbox),
+        cmocka_unit_test(test_full_outbox_stops_calls),
+        cmocka_unit_test(test_unacked_consumers_take_what_they_can),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

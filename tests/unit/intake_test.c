@@ -1,0 +1,83 @@
+// Rows in and acks back.
+// Against a store and peers that are a few arrays (core_world.h).
+#include "core_world.h"
+
+static void test_acks_are_contiguous_over_groups(void **state) {
+    // The second group's batch is full and written; the first row must not stay behind in memory.
+    struct world *w = world_start_with(1, "'batch.size'='2'", 64);
+    const char *rows = "{\"fields\":{\"text\":\"a\"}}\n"
+                       "{\"fields\":{\"text\":\"b\"},\"options\":{\"temperature\":\"0.5\"}}\n"
+                       "{\"fields\":{\"text\":\"c\"},\"options\":{\"temperature\":\"0.5\"}}\n";
+    world_message(w, "p1", (struct message){.kind = MESSAGE_APPEND,
+                                            .append = {.first_seq = 1, .count = 3,
+                                                       .records = slice_of(rows)}});
+    world_settle(w);
+    assert_int_equal(w->partitions[0].producers[0].seq, 3);
+    size_t at = 0;
+    assert_int_equal(world_find(w, &at, "p1", MESSAGE_ACKED)->acked.upto, 3);
+    world_free(w);
+}
+
+static void test_gaps_are_refused_and_repeats_skipped(void **state) {
+    struct world *w = world_start_with(2, "'batch.size'='1'", 64);
+    world_append(w, "p1", 1, 3);
+    world_append(w, "p1", 2, 4); // 2 and 3 again, 4 and 5 new
+    assert_int_equal(w->status.records_in, 5);
+    assert_int_equal(w->status.records_skipped, 2);
+    world_append(w, "p1", 9, 1);
+    const struct message_refused *refused = world_refused(w, "p1");
+    assert_true(slice_is(refused->code, "gap"));
+    assert_int_equal(refused->expected, 6);
+    assert_int_equal(w->status.records_in, 5);
+    world_free(w);
+}
+
+static void test_memory_bounds_what_producers_may_send(void **state) {
+    struct world *w = world_new(1, "'batch.size'='1'");
+    w->config.max_bytes = 65536;
+    world_start(w);
+    world_open(w, "p1");
+    size_t at = 0;
+    uint64_t limit = world_find(w, &at, "p1", MESSAGE_OPENED)->opened.limit;
+    assert_true(limit > 0 && limit <= 65536 / 512);
+    world_append(w, "p1", 1, limit + 1);
+    assert_true(slice_is(world_refused(w, "p1")->code, "over-limit"));
+    assert_int_equal(w->status.records_in, 0);
+    world_append(w, "p1", 1, limit);
+    world_settle(w);
+    assert_int_equal(w->status.records_in, limit);
+    world_free(w);
+}
+
+static void test_bad_rows_are_results_and_hide_nothing(void **state) {
+    struct world *w = world_start_with(2, "'batch.size'='1'", 64);
+    const char *rows = "{\"text\":\"good\"}\n{\"text\":\n{\"txet\":\"x\"}\n{\"text\":\"good too\"}\n"
+                       "{\"fields\":{\"text\":\"x\"},\"model\":\"nobody\"}\n";
+    world_message(w, "p1", (struct message){.kind = MESSAGE_APPEND,
+                                            .append = {.first_seq = 1, .count = 5,
+                                                       .records = slice_of(rows)}});
+    world_settle(w);
+    assert_int_equal(w->status.records_in, 2);
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"code\":\"bad-record\""), 2);
+    assert_int_equal(count_text(&out, "\"code\":\"no-model\""), 1);
+    buf_free(&out);
+    size_t at = 0;
+    struct message *acked = NULL;
+    for (struct message *m; (m = world_find(w, &at, "p1", MESSAGE_ACKED)) != NULL;) {
+        acked = m;
+    }
+    assert_int_equal(acked->acked.upto, 5);
+    world_free(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_acks_are_contiguous_over_groups),
+        cmocka_unit_test(test_gaps_are_refused_and_repeats_skipped),
+        cmocka_unit_test(test_memory_bounds_what_producers_may_send),
+        cmocka_unit_test(test_bad_rows_are_results_and_hide_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,73 @@
+// Workers come, go, rest and come back.
+// Against a store and peers that are a few arrays (core_world.h).
+#include "core_world.h"
+
+static void test_unsent_is_free_and_rests_the_worker(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='0'", 64);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT,
+                                            .report = {.batch = d->batch, .call = d->call,
+                                                       .outcome = SLICE_LIT("unsent")}});
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 1);
+    world_hello(w, "w2", 1, 4);
+    world_settle(w);
+    at = 0;
+    assert_non_null(world_find(w, &at, "w2", MESSAGE_DISPATCH));
+    assert_int_equal(w->status.results_error, 0);
+    world_free(w);
+}
+
+static void test_a_ping_of_a_forgotten_worker_is_refused(void **state) {
+    struct world *w = world_start_with(1, "", 4);
+    struct message ping = {.kind = MESSAGE_PING, .ping = {.worker = true}};
+    world_message(w, "w1", ping);
+    assert_int_equal(world_count(w, "w1", MESSAGE_PONG), 1);
+    for (int i = 0; i < 8; i++) {
+        world_pass(w, 500);
+    }
+    world_message(w, "w1", ping);
+    assert_true(slice_is(world_refused(w, "w1")->code, "unknown-worker"));
+    ping.ping.worker = false; // anybody else is answered
+    world_message(w, "p1", ping);
+    assert_int_equal(world_count(w, "p1", MESSAGE_PONG), 1);
+    world_free(w);
+}
+
+static void test_reconnected_worker_keeps_the_calls_it_holds(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 2);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *first = world_dispatch(w, &at);
+    unsigned char held[] = {0x91, 0x92, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, 0x01};
+    for (int i = 0; i < 8; i++) {
+        held[3 + i] = (unsigned char)(first->batch >> (56 - 8 * i));
+    }
+    world_message(w, "w1b", (struct message){.kind = MESSAGE_HELLO,
+                                             .hello = {.worker = SLICE_LIT("w1"), .incarnation = 1,
+                                                       .version = SLICE_LIT("0"), .max_inflight = 2,
+                                                       .max_bytes = 1 << 20,
+                                                       .held = {.p = (char *)held,
+                                                                .n = sizeof(held)}}});
+    world_settle(w);
+    at = 0;
+    const struct message *again = world_find(w, &at, "w1b", MESSAGE_DISPATCH);
+    assert_non_null(again); // the one that it never received
+    assert_int_not_equal(again->dispatch.batch, first->batch);
+    assert_null(world_find(w, &at, "w1b", MESSAGE_DISPATCH));
+    assert_int_equal(w->status.calls_ambiguous, 0);
+    world_free(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unsent_is_free_and_rests_the_worker),
+        cmocka_unit_test(test_a_ping_of_a_forgotten_worker_is_refused),
+        cmocka_unit_test(test_reconnected_worker_keeps_the_calls_it_holds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
