@@ -14,17 +14,17 @@ static const struct {
 #define NUMBER(name) {#name, offsetof(struct counters, name)}
     NUMBER(records_in),   NUMBER(results),      NUMBER(errors),        NUMBER(calls),
     NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
-    NUMBER(output_tokens), NUMBER(calls_unsent), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
+    NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
 #undef NUMBER
 };
 
 static void read_stopped(struct counters *counters, struct json_object *value) {
     static const char prefix[] = "stopped: ";
-    slice_copy(json_text(json_get(value, "stopped")), counters->stopped, sizeof(counters->stopped));
-    if (counters->stopped[0] == '\0' && strncmp(counters->waiting, prefix, strlen(prefix)) == 0) {
-        slice_copy(slice_of(counters->waiting + strlen(prefix)), counters->stopped,
-                   sizeof(counters->stopped));
+    struct slice stopped = json_text(json_get(value, "stopped"));
+    if (strncmp(counters->waiting, prefix, strlen(prefix)) == 0) { // the same with the reason
+        stopped = slice_of(counters->waiting + strlen(prefix));
     }
+    slice_copy(stopped, counters->stopped, sizeof(counters->stopped));
 }
 
 int counters_read(struct slice json, struct counters *counters, struct error *why) {

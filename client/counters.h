@@ -8,7 +8,6 @@
 struct counters {
     uint64_t records_in, results, errors;
     uint64_t calls, calls_ok, calls_failed, retries;
-    uint64_t calls_unsent; // came back without being made: in calls and retries, but free
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;
     bool cost_known;

@@ -273,7 +273,7 @@ static void show(struct run *run, bool force) {
         .total = total,
         .total_is_exact = run->at_end,
         .seconds = (double)(clock_us() - run->start_us) / 1e6,
-        .calls = run->counters.calls - run->counters.calls_unsent,
+        .calls = run->counters.calls,
         .errors = run->n_written - run->n_ok,
         .cost_known = run->counters.cost_known,
         .cost = run->counters.cost,
