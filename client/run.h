@@ -50,6 +50,7 @@ struct run {
     uv_poll_t input_wait;           // rows_fd is readable
     bool is_waiting_input, has_input_wait;
     bool is_created;                // the model is at the coordinator
+    bool is_create_due;         // the coordinator was starting: say CREATE again at the next poll
     bool at_end;                    // of the input
     bool is_ending;                 // no row moves any more
     bool is_last_asked;             // the last STATUS was asked for

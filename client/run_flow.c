@@ -25,6 +25,7 @@
 #define FEED_ROWS 2000                 // read in one turn
 #define POLL_MS 250                    // STATUS_GET
 #define CREATE_AGAIN_POLLS 4           // polls until CREATE is said again
+#define STARTING_MS 10                 // the same when the coordinator says that it is starting
 #define LAST_MS 1000                   // wait for the last STATUS
 #define GRACE_MS 10000                 // workers may finish their calls when a run is interrupted
 #define LINE_MAX_BYTES (64 * 1024 * 1024)
@@ -389,8 +390,10 @@ static void on_control(void *arg, const struct message *message) {
         on_status(run, message->status.json);
         break;
     case MESSAGE_REFUSED:
-        if (!run->is_created && !slice_is(message->refused.code, "starting") &&
-            !slice_is(message->refused.code, "stopping")) {
+        if (!run->is_created && slice_is(message->refused.code, "starting")) {
+            loop_timer_start(run->poll, STARTING_MS, POLL_MS); // it will be ready in a moment
+            run->is_create_due = true;
+        } else if (!run->is_created && !slice_is(message->refused.code, "stopping")) {
             run_stop(run, EXIT_BAD_USE, "the coordinator refused the model: %.*s",
                      SLICE_FMT(message->refused.message));
         }
@@ -405,7 +408,8 @@ static void on_poll(void *arg) {
     static unsigned n_polls;
     if (run->control != NULL) {
         if (!run->is_created) {
-            if (++n_polls % CREATE_AGAIN_POLLS == 0) {
+            if (run->is_create_due || ++n_polls % CREATE_AGAIN_POLLS == 0) {
+                run->is_create_due = false;
                 say_create(run);
             }
         } else {

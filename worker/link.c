@@ -14,6 +14,7 @@
 #include <string.h>
 #include <zmq.h>
 
+#define STARTING_MS 50           // greet again this soon when the coordinator says that it is starting
 #define FIRST_HEARTBEAT_MS 1000  // until WELCOME says how often
 #define MISSED_HEARTBEATS 3      // silence after which the socket is given up
 #define MESSAGES_PER_TURN 64
@@ -92,6 +93,9 @@ static void on_refused(struct link *link, const struct message *m) {
     } else if (slice_is(m->refused.code, "unknown-worker") && link->welcome) {
         link->welcome = false; // several refusals of one cause: greet once
         greet(link);
+    } else if (slice_is(m->refused.code, "starting")) {
+        link->welcome = false;
+        loop_timer_start(link->tick, STARTING_MS, link->heartbeat_ms);
     }
 }
 
