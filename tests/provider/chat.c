@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define TEXT_MAX       (64u << 20)
+#define INDEX_MAX      1000000 // larger numbers stand in texts, not before slots
 #define MESSAGE_TOKENS 4 // what each message costs besides its text
 
 // --- messages ------------------------------------------------------------------------------------
@@ -52,6 +53,9 @@ static int read_messages(struct chat *chat, struct error *why) {
 // --- slots ---------------------------------------------------------------------------------------
 
 static struct chat_slot *slot_begin(struct chat *chat, int64_t index) {
+    if (index > INDEX_MAX || index < -INDEX_MAX) {
+        return NULL;
+    }
     if (chat->n_slots > 0 && chat->slots[chat->n_slots - 1].index >= index) {
         chat->n_slots = 0;
     }
@@ -354,7 +358,7 @@ static void add_choices(struct chat_field *field, struct slice text) {
     if (text.n >= 2 && text.p[0] == '<') {
         text = slice_sub(text, 1, text.n - 2);
     }
-    while (field->n_choices == 0 && memchr(text.n > 0 ? text.p : "", '|', text.n) != NULL) {
+    if (field->n_choices == 0 && memchr(text.n > 0 ? text.p : "", '|', text.n) != NULL) {
         for (size_t at = 0, from = 0; at <= text.n; at++) {
             if (at == text.n || text.p[at] == '|') {
                 add_choice(field, slice_trim(slice_sub(text, from, at - from)));
