@@ -148,6 +148,22 @@ static struct group *group_of(struct frame *f, const struct row *row, int *statu
     return g;
 }
 
+// lacks_column says whether a row has no value in a column that its producer named.
+static bool lacks_column(const struct producer *p, const struct row *row, struct error *why) {
+    if (p == NULL || row->outcome != OUTCOME_OK) {
+        return false;
+    }
+    const char *column = p->id_column[0] != '\0' && row->id.n == 0     ? p->id_column
+                         : p->key_column[0] != '\0' && row->key.n == 0 ? p->key_column
+                                                                       : NULL;
+    if (column == NULL) {
+        return false;
+    }
+    error_set(why, 0, "column '%s': got nothing, want the record's %s", column,
+              column == p->id_column ? "id" : "key");
+    return true;
+}
+
 // take_row puts one row into a batch, or makes its error result.
 static void take_row(struct frame *f, const struct row *row, struct slice id, uint64_t seq) {
     struct core *core = f->core;
@@ -156,7 +172,10 @@ static void take_row(struct frame *f, const struct row *row, struct slice id, ui
     struct group *group = NULL;
     struct buf *values = &core->scratch2;
     buf_clear(values);
-    if (outcome == OUTCOME_OK) {
+    if (lacks_column(f->producer, row, &why)) {
+        outcome = OUTCOME_BAD_RECORD;
+        group = f->group;
+    } else if (outcome == OUTCOME_OK) {
         int status = 0;
         group = group_of(f, row, &status, &why);
         if (group == NULL) {

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,6 +225,48 @@ static void read_single(struct chat *chat, struct slice alone) {
     slot_add(chat, slot, gap != NULL ? slice_sub(all, (size_t)(gap + 2 - all.p), all.n) : all);
 }
 
+// numbered says whether a line is "1: text", "1. text", "Article 1: text" with this number, and where
+// its text begins.
+static bool is_numbered(struct slice line, int64_t number, size_t *text_at) {
+    size_t at = 0;
+    while (at < line.n && at < 32 && line.p[at] != '\0' && strchr("0123456789", line.p[at]) == NULL) {
+        at++; // a word, a bracket, a dash
+    }
+    char want[24];
+    int n = snprintf(want, sizeof(want), "%lld", (long long)number);
+    if (!slice_starts(slice_sub(line, at, line.n), want)) {
+        return false;
+    }
+    at += (size_t)n;
+    if (at >= line.n || line.p[at] == '\0' || strchr(":.)]-", line.p[at]) == NULL) {
+        return false;
+    }
+    *text_at = at + 1;
+    return true;
+}
+
+// read_numbered takes lines that count 1, 2, 3, ... as the slots of a template of its own. Returns
+// where the first begins.
+static size_t read_numbered(struct chat *chat, struct slice all) {
+    size_t first = all.n, text_at = 0;
+    for (size_t at = 0; at < all.n;) {
+        struct slice rest = slice_sub(all, at, all.n);
+        const char *eol = memchr(rest.p, '\n', rest.n);
+        struct slice line = {.p = rest.p, .n = eol != NULL ? (size_t)(eol - rest.p) : rest.n};
+        if (is_numbered(line, (int64_t)chat->n_slots + 1, &text_at)) {
+            first = chat->n_slots == 0 ? at : first;
+            struct chat_slot *slot = slot_begin(chat, (int64_t)chat->n_slots + 1);
+            if (slot == NULL) {
+                break;
+            }
+            slot_add(chat, slot, slice_trim(slice_sub(line, text_at, line.n)));
+            chat->batched = true;
+        }
+        at += line.n + 1;
+    }
+    return first;
+}
+
 // read_slots returns where the first slot begins: before it stands the template.
 static size_t read_slots(struct chat *chat) {
     struct slice all = buf_slice(&chat->prompt), alone = SLICE_NONE;
@@ -252,6 +295,9 @@ static size_t read_slots(struct chat *chat) {
             chat->batched |= line.p[0] != '<';
         }
         at += used > line.n ? used : line.n + 1;
+    }
+    if (chat->n_slots == 0) {
+        first = read_numbered(chat, all);
     }
     if (chat->n_slots == 0) {
         first = alone.n > 0 ? (size_t)(alone.p - all.p) : all.n;
@@ -381,7 +427,8 @@ static void read_pattern(struct chat *chat, struct slice s, size_t at, bool know
         at++;
         skip_space(s, &at);
         struct slice value = SLICE_NONE;
-        if (at < s.n && s.p[at] == '"') {
+        bool quoted = at < s.n && s.p[at] == '"';
+        if (quoted) {
             value = read_string(s, &at);
         } else {
             size_t from = at;
@@ -392,7 +439,10 @@ static void read_pattern(struct chat *chat, struct slice s, size_t at, bool know
         }
         size_t before = chat->n_fields;
         struct chat_field *field = slice_is(name, chat->index_field) ? NULL : add_field(chat, name);
-        if (field != NULL) {
+        if (field != NULL && !quoted && !slice_has_nocase(value, "string")) {
+            bool is_bool = slice_has_nocase(value, "true") || slice_has_nocase(value, "bool");
+            field->type = is_bool ? 'b' : 'i'; // an example without quotes: <n>, <INT>, <true|false>
+        } else if (field != NULL) {
             add_choices(field, value);
         }
         chat->n_fields = known ? before : chat->n_fields; // a schema says which fields there are

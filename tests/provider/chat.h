@@ -51,6 +51,7 @@ struct chat {
 // The records are found at the beginnings of lines of the user messages:
 //   {"index":N,"COLUMN":VALUE,...}      <record index="N"><COLUMN>text</COLUMN>...</record>
 //   [N] "text"                          [N] COLUMN: "text", COLUMN: VALUE
+// or, if there are none, lines that count 1, 2, 3, ...: `1: text`, `2. text`, `Article 3: text`;
 // or, for one record alone, the same without number: an object's line, <record>...</record>, or
 // what stands after the first empty line. A number that does not rise starts over: what stood
 // before was an example. The text of a record is its values, joined by a line feed.

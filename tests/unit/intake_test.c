@@ -72,12 +72,32 @@ static void test_bad_rows_are_results_and_hide_nothing(void **state) {
     world_free(w);
 }
 
+static void test_a_named_id_column_must_be_there(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 4);
+    world_message(w, "p2", (struct message){.kind = MESSAGE_OPEN,
+                                            .open = {.producer = SLICE_LIT("p2"), .model = SLICE_LIT("m"),
+                                                     .id_column = SLICE_LIT("nr")}});
+    world_message(w, "p2", (struct message){
+                               .kind = MESSAGE_APPEND,
+                               .append = {.first_seq = 1, .count = 2,
+                                          .records = SLICE_LIT("{\"nr\":7,\"text\":\"a\"}\n"
+                                                               "{\"id\":8,\"text\":\"b\"}\n")}});
+    world_settle(w);
+    assert_int_equal(w->status.records_in, 1);
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "column 'nr': got nothing, want the record's id"), 1);
+    buf_free(&out);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_are_contiguous_over_groups),
         cmocka_unit_test(test_gaps_are_refused_and_repeats_skipped),
         cmocka_unit_test(test_memory_bounds_what_producers_may_send),
         cmocka_unit_test(test_bad_rows_are_results_and_hide_nothing),
+        cmocka_unit_test(test_a_named_id_column_must_be_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
