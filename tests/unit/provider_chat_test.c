@@ -165,10 +165,30 @@ static void faults_are_drawn_at_their_rates(void **state) {
     assert_int_equal(n[FAULT_MISSING] + n[FAULT_HTTP_500] + n[FAULT_NONE], 10000);
 }
 
+// Slots of a template of its own: any lines that count 1, 2, 3.
+static void lines_that_count_are_slots(void **state) {
+    static struct chat chat;
+    struct error why = {0};
+    const char *body =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Return "
+        "{\\\"index\\\": <n>, \\\"topic\\\": \\\"<word>\\\", \\\"stars\\\": <1-5>, \\\"ok\\\": "
+        "<true|false>}\\nArticle 1: a\\nArticle 2: b 7: c\\nArticle 9: d\"}]}";
+    assert_int_equal(chat_read(slice_of(body), &chat, &why), 0);
+    assert_true(chat.batched);
+    assert_int_equal(chat.n_slots, 2); // 9 does not follow 2
+    assert_true(slice_is(chat_text(&chat, &chat.slots[1]), "b 7: c"));
+    assert_int_equal(chat.n_fields, 3);
+    assert_int_equal(chat.fields[0].type, 's');
+    assert_int_equal(chat.fields[1].type, 'i');
+    assert_int_equal(chat.fields[2].type, 'b');
+    chat_free(&chat);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_read),
         cmocka_unit_test(a_bad_request_is_refused_with_a_reason),
+        cmocka_unit_test(lines_that_count_are_slots),
         cmocka_unit_test(sentiment_knows_negation),
         cmocka_unit_test(faults_are_drawn_at_their_rates),
     };
