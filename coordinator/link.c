@@ -16,7 +16,8 @@
 #include <zmq.h>
 
 #define FRAMES_A_TURN 64
-#define PULL_HWM 1000   // frames that wait in our buffers before producers feel it
+#define PULL_HWM 64     // frames of rows, each up to megabytes, that wait before producers feel it
+#define PUSH_HWM 1000   // frames of one result each that wait for consumers
 #define HANDSHAKE_MS 3000
 #define ZMTP_HEARTBEAT_MS 5000
 
@@ -48,7 +49,7 @@ static void *open_socket(struct link *link, int type) {
         set_int(socket, ZMQ_SNDHWM, 0); // credit bounds what a peer is sent
         set_int(socket, ZMQ_RCVHWM, 0);
     } else {
-        set_int(socket, ZMQ_SNDHWM, PULL_HWM);
+        set_int(socket, ZMQ_SNDHWM, PUSH_HWM);
         set_int(socket, ZMQ_RCVHWM, PULL_HWM);
     }
     return socket;
