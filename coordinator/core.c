@@ -455,6 +455,10 @@ void core_gauges(struct core *core) {
     }
 }
 
+bool core_has_store(const struct core *core) {
+    return core->store_ready;
+}
+
 void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char **stopped) {
     int rc = 0;
     *stopped = NULL;

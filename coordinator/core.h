@@ -85,6 +85,8 @@ void core_turn_end(struct core *core, int64_t now_us);
 
 // core_is_open says whether all partitions are owned and recovered.
 bool core_is_open(const struct core *core);
+// core_has_store says whether Redis is there; see core_store_ready.
+bool core_has_store(const struct core *core);
 // core_gauges sets the gauges of status.
 void core_gauges(struct core *core);
 // core_waiting appends why nothing moves ("no worker", "the provider asked to wait 12 s"), or nothing.

@@ -378,7 +378,7 @@ static int on_health(void *arg, struct buf *out) {
     buf_init(&waiting, 4096);
     const char *stopped = NULL;
     core_waiting(c->core, clock_us(), &waiting, &stopped);
-    bool healthy = core_is_open(c->core) && stopped == NULL;
+    bool healthy = core_is_open(c->core) && core_has_store(c->core) && stopped == NULL;
     int rc = buf_addf(out, "{\"healthy\":%s,\"waiting\":", healthy ? "true" : "false");
     rc |= json_add_string(out, buf_slice(&waiting));
     rc |= buf_add_byte(out, '}');
