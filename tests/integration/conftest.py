@@ -177,7 +177,7 @@ class Redis(Child):
             "redis-server", "--port", "0", "--unixsocket", self.socket_path, "--dir", folder,
             "--appendonly", "yes", "--appendfsync", "always", "--save", "",
             "--maxmemory-policy", "noeviction"])
-        self.wait_log("Ready to accept connections")
+        self.wait_log("eady to accept connections")
         self.address = f"unix:{self.socket_path}"
 
 
@@ -236,12 +236,14 @@ class Worker(Child):
 
 
 def http_get(url):
-    """Status and text."""
+    """Status and text; status 0 when nobody listens."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+    except urllib.error.URLError as error:
+        return 0, str(error)
 
 
 def metrics(url):
