@@ -20,6 +20,7 @@
 _Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
 
 #define LATE_MAX 65536                     // calls whose report may still come
+#define RETRY_AFTER_MAX_MS 86400000        // nobody is waited for longer than a day
 #define ANSWER_MAX_BYTES (8 * 1024 * 1024) // of one record; as JSON at most six times that, in 64 MB
 
 // ---- Results out ------------------------------------------------------------------------------------
@@ -442,7 +443,9 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .new_kind = call->seen != 0 && (call->seen & 1u << outcome) == 0,
             .ambiguous = report->sent && report->http_status == 0 &&
                          (outcome == OUTCOME_TIMED_OUT || outcome == OUTCOME_BROKEN),
-            .retry_after_ms = (int64_t)report->retry_after_ms,
+            .retry_after_ms = report->retry_after_ms < RETRY_AFTER_MAX_MS
+                                  ? (int64_t)report->retry_after_ms
+                                  : RETRY_AFTER_MAX_MS,
             .draw = core->io->draw(core->io->arg),
         };
         core->status->calls_ambiguous += c.ambiguous;

@@ -89,9 +89,6 @@ void core_free(struct core *core) {
     while (core->groups != NULL) {
         group_free(core, core->groups);
     }
-    while (core->pools != NULL) {
-        pool_free(core, core->pools);
-    }
     while (core->producers != NULL) {
         producer_free(core, core->producers);
     }
@@ -431,6 +428,7 @@ void core_turn_end(struct core *core, int64_t now_us) {
     if (core_is_open(core)) {
         intake_acks(core);
         deliver_pump(core);
+        groups_sweep(core);
     }
 }
 

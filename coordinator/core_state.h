@@ -31,6 +31,7 @@ struct pool {
     struct error stopped_why;
     struct call *ready;           // calls that could go now, oldest first
     struct batch *due;            // open batches that may go as they are, oldest first
+    size_t n_groups;              // that belong to it
     UT_hash_handle hh;            // by key
 };
 
@@ -63,7 +64,7 @@ struct producer {
     struct group *group;          // of model_name and options, looked up once
     uint64_t acked;               // every sequence up to here is durable
     uint64_t accepted;            // every sequence up to here was taken in
-    uint64_t *durable;            // ring of bits for acked+1 .. acked+window
+    uint64_t *durable;            // ring of bits for acked+1 .. acked+window; NULL: nothing is open
     uint64_t window;              // bits in the ring, a power of two
     uint64_t told_acked, told_limit; // as last sent
     uint64_t *recovered;          // per partition: durable up to here when the core started

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GROUPS_KEPT 256     // groups without records are forgotten past this many
 #define ROOM_PER_RECORD 512 // least bytes that one record is taken to need when credit is given
 
 void refuse(struct core *core, struct slice route, const char *code, uint64_t expected,
@@ -58,6 +59,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->model = model;
     g->options = (struct slice){.p = slice_dup(options), .n = options.n};
     g->pool = pool_get(core, model);
+    g->pool->n_groups++;
     g->columns = mem_alloc(model->n_output * sizeof(char *));
     for (size_t i = 0; i < model->n_output; i++) {
         g->columns[i] = model->output[i].name;
@@ -100,12 +102,41 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
 
 void group_free(struct core *core, struct group *g) {
     HASH_DEL(core->groups, g);
+    if (--g->pool->n_groups == 0) {
+        pool_free(core, g->pool);
+    }
     model_free(g->model);
     free((char *)g->options.p);
     free(g->columns);
     free(g->lanes);
     free(g->key);
     free(g);
+}
+
+static bool is_idle(const struct core *core, const struct group *g) {
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        if (g->lanes[i].batches != NULL) {
+            return false;
+        }
+    }
+    for (const struct producer *p = core->producers; p != NULL; p = p->hh.next) {
+        if (p->group == g) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void groups_sweep(struct core *core) {
+    if (HASH_COUNT(core->groups) <= GROUPS_KEPT) {
+        return;
+    }
+    struct group *g, *next;
+    HASH_ITER(hh, core->groups, g, next) {
+        if (is_idle(core, g)) {
+            group_free(core, g);
+        }
+    }
 }
 
 // ---- Rows ---------------------------------------------------------------------------------------------
@@ -373,6 +404,7 @@ void intake_gone(struct core *core, struct slice route) {
     struct producer *p = find_route(core, route);
     if (p != NULL) {
         p->route.n = 0;
+        producer_idle(p);
     }
 }
 

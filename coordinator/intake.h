@@ -20,6 +20,8 @@ void intake_acks(struct core *core);
 struct group *group_get(struct core *core, struct slice model, uint32_t revision, struct slice options,
                         int *status, struct error *why);
 void group_free(struct core *core, struct group *group);
+// groups_sweep forgets groups that nothing uses, when there are many: overrides may differ in every row.
+void groups_sweep(struct core *core);
 
 // refuse answers a message with REFUSED.
 void refuse(struct core *core, struct slice route, const char *code, uint64_t expected,

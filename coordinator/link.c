@@ -174,7 +174,10 @@ static void on_push_writable(void *arg) {
 int link_send(struct link *link, struct slice route, const struct message *message) {
     buf_clear(&link->out);
     int rc = message_pack(message, &link->out);
-    assert(rc == 0); // out holds more than the largest message
+    if (rc != 0) { // the core bounds what grows with input; a list of very many models can be too long
+        log_error("link.too_large", "kind=%s", message_name(message->kind));
+        return -EMSGSIZE;
+    }
     if (zmq_send(link->router, route.p, route.n, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         return -EHOSTUNREACH;
     }

@@ -31,7 +31,8 @@ struct link *link_new(struct loop *loop, const struct link_config *config,
                       const struct link_handlers *handlers, struct status *status, struct error *why);
 void link_free(struct link *link);
 
-// link_send packs and sends. 0, or -EHOSTUNREACH: the peer is gone.
+// link_send packs and sends. 0; -EHOSTUNREACH: the peer is gone; -EMSGSIZE: past a bound of
+// messages.def.
 MUST_CHECK int link_send(struct link *link, struct slice route, const struct message *message);
 // link_push sends one frame to an unacked consumer. -EAGAIN: none has room.
 MUST_CHECK int link_push(struct link *link, struct slice frame);

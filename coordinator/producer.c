@@ -18,7 +18,6 @@ struct producer *producer_get(struct core *core, struct slice name) {
         p->id_column = mem_dup_str("");
         p->key_column = mem_dup_str("");
         p->window = PRODUCER_WINDOW;
-        p->durable = mem_zalloc(p->window / 8);
         p->recovered = mem_zalloc(core->config->n_partitions * sizeof(*p->recovered));
         HASH_ADD_KEYPTR(hh, core->producers, p->name, name.n, p);
     }
@@ -37,7 +36,17 @@ void producer_free(struct core *core, struct producer *p) {
     free(p);
 }
 
+void producer_idle(struct producer *p) {
+    if (p->route.n == 0 && p->acked == p->accepted) {
+        free(p->durable);
+        p->durable = NULL;
+    }
+}
+
 static uint64_t *word_of(struct producer *p, uint64_t seq, uint64_t *bit) {
+    if (p->durable == NULL) {
+        p->durable = mem_zalloc(p->window / 8);
+    }
     uint64_t i = seq & (p->window - 1);
     *bit = UINT64_C(1) << (i % 64);
     return &p->durable[i / 64];

@@ -11,6 +11,8 @@ struct producer *producer_get(struct core *core, struct slice name);
 void producer_free(struct core *core, struct producer *producer);
 // producer_durable notes that one accepted record is durable, and moves acked on.
 void producer_durable(struct producer *producer, uint64_t seq);
+// producer_idle frees what a producer needs only while something of it is not durable.
+void producer_idle(struct producer *producer);
 // producer_start sets acked and accepted from what recovery found: the hint, and the least of the
 // partitions.
 void producer_start(struct core *core, struct producer *producer);

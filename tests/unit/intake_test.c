@@ -91,6 +91,23 @@ static void test_a_named_id_column_must_be_there(void **state) {
     world_free(w);
 }
 
+static void test_groups_without_records_are_forgotten(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 64);
+    for (int i = 0; i < 600; i++) {
+        char row[128];
+        snprintf(row, sizeof(row), "{\"fields\":{\"text\":\"a\"},\"options\":{\"seed\":\"%d\"}}\n", i);
+        world_message(w, "p1", (struct message){.kind = MESSAGE_APPEND,
+                                                .append = {.first_seq = (uint64_t)i + 1, .count = 1,
+                                                           .records = slice_of(row)}});
+        world_settle(w);
+        world_answer_all(w);
+        world_forget_sent(w);
+        assert_true(HASH_COUNT(w->core->groups) <= 300);
+    }
+    assert_int_equal(w->status.results_ok, 600);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_are_contiguous_over_groups),
@@ -98,6 +115,7 @@ int main(void) {
         cmocka_unit_test(test_memory_bounds_what_producers_may_send),
         cmocka_unit_test(test_bad_rows_are_results_and_hide_nothing),
         cmocka_unit_test(test_a_named_id_column_must_be_there),
+        cmocka_unit_test(test_groups_without_records_are_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
