@@ -187,11 +187,14 @@ int deliver_ack(struct core *core, struct slice route, const struct message_ack 
         return -ERANGE;
     }
     struct cursor *cursor = &c->cursors[ack->partition];
-    if (ack->upto > cursor->sent) {
+    if (ack->upto > core->partitions[ack->partition].durable_oseq) {
         return -ERANGE;
     }
     if (ack->upto > cursor->acked) {
-        c->n_unacked -= (int64_t)(ack->upto - cursor->acked);
+        // More than was sent since SUBSCRIBE: it was sent before that, and need not be sent again.
+        uint64_t counted = ack->upto < cursor->sent ? ack->upto : cursor->sent;
+        c->n_unacked -= (int64_t)(counted - cursor->acked);
+        cursor->sent = ack->upto > cursor->sent ? ack->upto : cursor->sent;
         cursor->acked = ack->upto;
         cursor->dirty = true;
     }
