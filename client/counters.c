@@ -15,6 +15,7 @@ static const struct {
     NUMBER(records_in),   NUMBER(results),      NUMBER(errors),        NUMBER(calls),
     NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
     NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
+    NUMBER(calls_ambiguous),
 #undef NUMBER
 };
 
@@ -49,4 +50,15 @@ int counters_read(struct slice json, struct counters *counters, struct error *wh
     }
     json_object_put(value);
     return status;
+}
+
+void counters_add(struct counters *counters, const struct counters *more) {
+    counters->calls += more->calls;
+    counters->calls_ok += more->calls_ok;
+    counters->calls_failed += more->calls_failed;
+    counters->calls_ambiguous += more->calls_ambiguous;
+    counters->retries += more->retries;
+    counters->input_tokens += more->input_tokens;
+    counters->output_tokens += more->output_tokens;
+    counters->cost += more->cost;
 }

@@ -8,6 +8,7 @@
 struct counters {
     uint64_t records_in, results, errors;
     uint64_t calls, calls_ok, calls_failed, retries;
+    uint64_t calls_ambiguous; // sent and never answered: may have been billed
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;
     bool cost_known;
@@ -19,5 +20,7 @@ struct counters {
 // counters_read reads the JSON of a STATUS; a member that is missing is 0 or empty. Returns 0, or
 // -EINVAL with why when it is not a JSON object.
 MUST_CHECK int counters_read(struct slice json, struct counters *counters, struct error *why);
+// counters_add adds what `more` used; gauges and texts stay as they are.
+void counters_add(struct counters *counters, const struct counters *more);
 
 #endif

@@ -6,26 +6,23 @@
 #include "client/embedded.h"
 
 #include "common/bytes.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATH_LONGEST 512
+#define PATH_LONGEST STATE_PATH_MAX
 #define SOCKET_PATH_MAX 107 // of sockaddr_un, with room for the NUL
 #define PROBE_MS 3          // is it there yet? Redis takes about 10 ms
 #define START_MS 20000      // for all parts together
@@ -33,6 +30,13 @@
 #define LOG_TAIL_LINES 5
 #define LOG_TAIL_BYTES 600
 #define ARGS_MAX 40
+// A part that ends by itself is started again. One that cannot work says so with an exit status, and is
+// given up soon; one that is killed may fall to a record that crashes its reader, three times each.
+#define FAILED_MOST 3
+#define ENDED_MOST 40
+#define LIVED_MS 60000    // after that long a life, earlier ends are forgotten
+#define AGAIN_MS 50       // wait before it is started again, times how often it ended
+#define AGAIN_MOST_MS 1000
 
 enum phase { PHASE_REDIS, PHASE_COORDINATOR, PHASE_RUNNING, PHASE_STOPPING, PHASE_STOPPED };
 enum part_kind { PART_WORKER, PART_COORDINATOR, PART_REDIS }; // in the order of stopping
@@ -42,6 +46,11 @@ struct part {
     char name[48];   // "worker-1"; its log is state/NAME.log
     pid_t pid;       // 0: not running
     bool was_told;   // to end
+    int64_t began_us;
+    int n_ended;     // times it ended by itself without LIVED_MS of life
+    int n_failed;    // of these with an exit status of its own
+    struct loop_timer *again; // until it is started again
+    struct embedded *embedded;
 };
 
 struct embedded {
@@ -50,13 +59,12 @@ struct embedded {
     struct loop *loop;
     struct loop_timer *probe, *deadline;
     enum phase phase;
-    char state[PATH_LONGEST];
+    const char *state;          // the folder
     char sockets[PATH_LONGEST]; // where the sockets are: state, or a folder with a shorter name
     char bin[PATH_LONGEST];     // where our programs are
     char redis_server[PATH_LONGEST];
     char address[PATH_LONGEST + 32]; // of the coordinator
-    int lock;
-    bool made_state, made_sockets;
+    bool made_sockets;
     bool is_started; // Redis was started
     bool is_lost;
     int64_t grace_ms;
@@ -68,109 +76,6 @@ static struct embedded *of_signal; // SIGCHLD has no argument of its own; one em
 
 // ---- Folders and programs -----------------------------------------------------------------------
 
-static const char *tmp_folder(void) {
-    const char *tmp = getenv("TMPDIR");
-    return tmp != NULL && *tmp != '\0' ? tmp : "/tmp";
-}
-
-static int make_temp(char *path, size_t size, const char *parent, struct error *why) {
-    if (snprintf(path, size, "%s/headrace-XXXXXX", parent) >= (int)size || mkdtemp(path) == NULL) {
-        int code = -errno;
-        return error_set(why, code, "cannot make a folder in '%s': %s", parent, strerror(-code));
-    }
-    return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw) {
-    return remove(path);
-}
-
-static void remove_folder(const char *path) {
-    if (nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0) {
-        log_warn("state.left", "folder=%s", path);
-    }
-}
-
-// A state folder's marker: there while a run is unfinished.
-static void marker_path(const char *state, char *path, size_t size) {
-    snprintf(path, size, "%s/unfinished", state);
-}
-
-int embedded_check_state(const char *state, struct error *why) {
-    char path[PATH_LONGEST + 16];
-    marker_path(state, path, sizeof(path));
-    if (*state == '\0' || access(path, F_OK) != 0) {
-        return 0;
-    }
-    return error_set(why, -EEXIST,
-                     "--state: folder '%s' holds a run that did not finish; name another folder, or "
-                     "remove it to begin anew",
-                     state);
-}
-
-// mark_unfinished sets the marker, and removes what a finished run left.
-static int mark_unfinished(struct embedded *embedded, struct error *why) {
-    int status = embedded_check_state(embedded->state, why);
-    if (status < 0) {
-        return status;
-    }
-    char path[PATH_LONGEST + 16];
-    snprintf(path, sizeof(path), "%s/appendonlydir", embedded->state);
-    if (access(path, F_OK) == 0) {
-        remove_folder(path);
-    }
-    marker_path(embedded->state, path, sizeof(path));
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || fsync(fd) != 0) {
-        status = error_set(why, -EIO, "--state: cannot write in folder '%s'", embedded->state);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return status;
-}
-
-void embedded_finished(struct embedded *embedded) {
-    char path[PATH_LONGEST + 16];
-    marker_path(embedded->state, path, sizeof(path));
-    if (unlink(path) != 0) {
-        log_warn("state.marker", "cannot remove %s: %s", path, strerror(errno));
-    }
-}
-
-static int make_state(struct embedded *embedded, struct error *why) {
-    const char *wanted = embedded->config.state;
-    char path[PATH_LONGEST];
-    if (*wanted == '\0') {
-        int status = make_temp(path, sizeof(path), tmp_folder(), why);
-        if (status < 0) {
-            return status;
-        }
-        embedded->made_state = true;
-        wanted = path;
-    } else if (mkdir(wanted, 0700) != 0 && errno != EEXIST) {
-        int code = -errno;
-        return error_set(why, code, "--state: cannot make folder '%s': %s", wanted, strerror(-code));
-    }
-    char full[PATH_MAX];
-    if (realpath(wanted, full) == NULL || strlen(full) >= sizeof(embedded->state)) {
-        return error_set(why, -EINVAL, "--state: cannot use folder '%s'", wanted);
-    }
-    slice_copy(slice_of(full), embedded->state, sizeof(embedded->state));
-    char file[PATH_LONGEST + 16];
-    snprintf(file, sizeof(file), "%s/lock", embedded->state);
-    embedded->lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (embedded->lock < 0) {
-        int code = -errno;
-        return error_set(why, code, "--state: cannot write in folder '%s': %s", embedded->state,
-                         strerror(-code));
-    }
-    if (flock(embedded->lock, LOCK_EX | LOCK_NB) != 0) {
-        return error_set(why, -EBUSY, "--state: another run is using folder '%s'", embedded->state);
-    }
-    return 0;
-}
-
 // choose_sockets finds a folder whose name is short enough for Unix sockets in it.
 static int choose_sockets(struct embedded *embedded, struct error *why) {
     if (strlen(embedded->state) + strlen("/coordinator.sock") <= SOCKET_PATH_MAX) {
@@ -178,7 +83,7 @@ static int choose_sockets(struct embedded *embedded, struct error *why) {
         return 0;
     }
     embedded->made_sockets = true;
-    return make_temp(embedded->sockets, sizeof(embedded->sockets), "/tmp", why);
+    return state_temp(embedded->sockets, sizeof(embedded->sockets), "/tmp", why);
 }
 
 static bool find_in_path(const char *name, char *path, size_t size) {
@@ -237,6 +142,8 @@ static void run_child(const struct embedded *embedded, const struct part *part, 
     if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) {
         _exit(1);
     }
+    // The folder stays locked until the last of its parts is gone.
+    fcntl(embedded->config.state->lock, F_SETFD, 0);
     for (size_t i = 0; part->kind != PART_WORKER && i < embedded->config.n_secret_names; i++) {
         unsetenv(embedded->config.secret_names[i]);
     }
@@ -257,6 +164,7 @@ static int start(struct embedded *embedded, struct part *part, char *const *args
     }
     setpgid(pid, pid); // also here: whoever comes first
     part->pid = pid;
+    part->began_us = clock_us();
     return 0;
 }
 
@@ -292,15 +200,17 @@ static void start_redis(struct embedded *embedded) {
     bool is_none = strcmp(embedded->config.durability, "none") == 0;
     char *args[] = {
         embedded->redis_server, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700",
-        "--dir", embedded->state, "--appendonly", "yes", "--appendfsync",
+        "--dir", (char *)embedded->state, "--appendonly", "yes", "--appendfsync",
         is_none ? "no" : (char *)embedded->config.durability, "--save", "", "--maxmemory-policy",
-        "noeviction", "--daemonize", "no", "--loglevel", "notice", NULL,
+        "noeviction", "--aof-load-truncated", "yes", "--daemonize", "no", "--loglevel", "notice", NULL,
     };
     start_or_lose(embedded, part_of(embedded, PART_REDIS), args);
 }
 
 static void start_coordinator(struct embedded *embedded) {
     char program[PATH_LONGEST + 32], redis[PATH_LONGEST + 32], partitions[24];
+    // Only workers that outlived a coordinator have calls to claim from the next one.
+    char *grace = embedded->phase == PHASE_RUNNING ? "3s" : "0";
     unlink(embedded->address + strlen("ipc://"));
     snprintf(program, sizeof(program), "%s/headrace-coordinator", embedded->bin);
     snprintf(redis, sizeof(redis), "unix:%s/redis.sock", embedded->sockets);
@@ -308,7 +218,7 @@ static void start_coordinator(struct embedded *embedded) {
     char *args[] = {
         program, "--bind", embedded->address, "--redis", redis, "--namespace", "run",
         "--partitions", partitions, "--name", "run", "--durability",
-        (char *)embedded->config.durability, "--log-level", (char *)embedded->config.log_level, NULL,
+        (char *)embedded->config.durability, "--grace", grace, "--log-level", (char *)embedded->config.log_level, NULL,
     };
     start_or_lose(embedded, part_of(embedded, PART_COORDINATOR), args);
 }
@@ -396,19 +306,57 @@ static void log_tail(const struct embedded *embedded, const struct part *part, c
     slice_copy((struct slice){block + from, n - from}, text, size);
 }
 
+// start_again is the timer of a part that ended by itself.
+static void start_again(void *arg) {
+    struct part *part = arg;
+    struct embedded *embedded = part->embedded;
+    if (embedded->phase != PHASE_RUNNING || part->pid != 0) {
+        return;
+    }
+    switch (part->kind) {
+    case PART_REDIS:
+        start_redis(embedded);
+        break;
+    case PART_COORDINATOR:
+        start_coordinator(embedded);
+        break;
+    case PART_WORKER:
+        start_worker(embedded, part);
+        break;
+    }
+}
+
+// may_start_again counts an end, and says whether the part gets another life.
+static bool may_start_again(struct embedded *embedded, struct part *part, int status) {
+    if (clock_us() - part->began_us > (int64_t)LIVED_MS * 1000) {
+        part->n_ended = part->n_failed = 0;
+    }
+    part->n_ended++;
+    part->n_failed += !WIFSIGNALED(status);
+    return embedded->phase == PHASE_RUNNING && part->n_failed < FAILED_MOST &&
+           part->n_ended < ENDED_MOST;
+}
+
 static void part_ended(struct embedded *embedded, struct part *part, int status) {
     part->pid = 0;
     if (part->was_told || embedded->phase >= PHASE_STOPPING) {
         return;
     }
     char tail[LOG_TAIL_BYTES + 1], how[64];
-    log_tail(embedded, part, tail, sizeof(tail));
     if (WIFSIGNALED(status)) {
         snprintf(how, sizeof(how), "was killed by signal %d", WTERMSIG(status));
     } else {
         snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(status));
     }
     struct error why = {0};
+    if (may_start_again(embedded, part, status)) {
+        error_set(&why, 0, "%s %s; it is started again", part->name, how);
+        int64_t wait_ms = (int64_t)AGAIN_MS * part->n_ended;
+        loop_timer_start(part->again, wait_ms < AGAIN_MOST_MS ? wait_ms : AGAIN_MOST_MS, 0);
+        embedded->handlers.on_again(embedded->handlers.arg, part->kind == PART_COORDINATOR, &why);
+        return;
+    }
+    log_tail(embedded, part, tail, sizeof(tail));
     error_set(&why, 0, "%s %s; its log %s/%s.log ends with:\n%s", part->name, how, embedded->state,
               part->name, tail);
     lost(embedded, &why);
@@ -434,7 +382,7 @@ static size_t tell(struct embedded *embedded, enum part_kind kind, int signal) {
 static void stop_next(struct embedded *embedded) {
     for (enum part_kind kind = PART_WORKER; kind <= PART_REDIS; kind++) {
         // Nobody reads the data of a folder that is about to go: Redis need not tidy up.
-        bool at_once = kind == PART_REDIS && embedded->made_state && !embedded->config.keep;
+        bool at_once = kind == PART_REDIS && embedded->config.is_scratch;
         int64_t wait = kind == PART_WORKER ? embedded->grace_ms : STOP_MS;
         if (tell(embedded, kind, at_once || wait == 0 ? SIGKILL : SIGTERM) > 0) {
             loop_timer_start(embedded->deadline, wait > 0 ? wait : STOP_MS, 0);
@@ -509,10 +457,9 @@ struct embedded *embedded_new(struct loop *loop, const struct embedded_config *c
     embedded->config = *config;
     embedded->handlers = *handlers;
     embedded->loop = loop;
-    embedded->lock = -1;
-    if (find_programs(embedded, why) < 0 || make_state(embedded, why) < 0 ||
-        mark_unfinished(embedded, why) < 0 || choose_sockets(embedded, why) < 0) {
-        embedded_free(embedded, true);
+    embedded->state = config->state->path;
+    if (find_programs(embedded, why) < 0 || choose_sockets(embedded, why) < 0) {
+        embedded_free(embedded);
         return NULL;
     }
     snprintf(embedded->address, sizeof(embedded->address), "ipc://%s/coordinator.sock",
@@ -524,6 +471,10 @@ struct embedded *embedded_new(struct loop *loop, const struct embedded_config *c
         snprintf(name, sizeof(name), "worker-%lld", (long long)i + 1);
         add_part(embedded, PART_WORKER, name);
     }
+    for (size_t i = 0; i < embedded->n_parts; i++) {
+        embedded->parts[i].embedded = embedded;
+        embedded->parts[i].again = loop_add_timer(loop, start_again, &embedded->parts[i]);
+    }
     embedded->probe = loop_add_timer(loop, on_probe, embedded);
     embedded->deadline = loop_add_timer(loop, on_deadline, embedded);
     of_signal = embedded;
@@ -533,34 +484,23 @@ struct embedded *embedded_new(struct loop *loop, const struct embedded_config *c
     return embedded;
 }
 
-void embedded_free(struct embedded *embedded, bool clean) {
+void embedded_free(struct embedded *embedded) {
     if (embedded == NULL) {
         return;
     }
     of_signal = NULL;
     for (size_t i = 0; i < embedded->n_parts; i++) {
+        if (embedded->parts[i].again != NULL) {
+            loop_timer_stop(embedded->parts[i].again);
+        }
         if (embedded->parts[i].pid > 0) {
             kill(embedded->parts[i].pid, SIGKILL);
             waitpid(embedded->parts[i].pid, NULL, 0);
         }
     }
     if (embedded->made_sockets && *embedded->sockets != '\0') {
-        remove_folder(embedded->sockets);
-    }
-    if (embedded->made_state && clean && !embedded->config.keep) {
-        remove_folder(embedded->state);
-    }
-    if (embedded->lock >= 0) {
-        close(embedded->lock);
+        state_remove_folder(embedded->sockets);
     }
     free(embedded->parts);
     free(embedded);
-}
-
-const char *embedded_state(const struct embedded *embedded) {
-    return embedded->state;
-}
-
-bool embedded_is_temporary(const struct embedded *embedded) {
-    return embedded->made_state;
 }

@@ -3,17 +3,19 @@
 //            embedded_new      Redis answers             coordinator listens: on_ready
 //   (none) ─────────────▶ REDIS ─────────────▶ COORDINATOR ─────────────▶ RUNNING
 //              embedded_stop, from any of them: workers, then coordinator, then Redis end
+//   In RUNNING a part that ends by itself is started again, a few times: on_again.
 //   STOPPING ───────────────────────────────────────────────────────▶ STOPPED: on_stopped
 // No child outlives this process, however it ends. Called by run.c.
 #ifndef HEADRACE_CLIENT_EMBEDDED_H
 #define HEADRACE_CLIENT_EMBEDDED_H
 
+#include "client/state.h"
 #include "common/error.h"
 #include "common/loop.h"
 
 struct embedded_config {
-    const char *state;      // folder, made if need be; "": a new one under $TMPDIR
-    bool keep;              // do not remove a folder that was made here
+    const struct state *state; // locked; borrowed
+    bool is_scratch;        // nobody will look at the folder again
     int64_t workers, max_inflight, partitions;
     const char *durability; // "always", "everysec", "none"
     const char *secrets;    // file, or ""
@@ -24,7 +26,9 @@ struct embedded_config {
 
 struct embedded_handlers {
     void (*on_ready)(void *arg, const char *address); // of the coordinator
-    // on_lost: a part ended that was not told to; why says which, and the end of its log. Once.
+    // on_again: a part ended that was not told to, and is started again; why says which and how.
+    void (*on_again)(void *arg, bool is_coordinator, const struct error *why);
+    // on_lost: a part ended too often, or before all were ready; why says which, and the end of its log. Once.
     void (*on_lost)(void *arg, const struct error *why);
     void (*on_stopped)(void *arg); // every child is gone
     void *arg;
@@ -32,13 +36,8 @@ struct embedded_handlers {
 
 struct embedded;
 
-// embedded_check_state refuses a state folder (a path, or "") that holds a run which did not finish:
-// its accepted rows belong to that run. Returns 0, or -EEXIST with why.
-MUST_CHECK int embedded_check_state(const char *state, struct error *why);
-
-// embedded_new makes and locks the state folder and begins to start the parts.
-// Returns NULL with why: redis-server or a program of ours is not there, the folder cannot be made or
-// is in use.
+// embedded_new begins to start the parts, which go on with what the state folder holds.
+// Returns NULL with why: redis-server or a program of ours is not there.
 struct embedded *embedded_new(struct loop *loop, const struct embedded_config *config,
                               const struct embedded_handlers *handlers, struct error *why);
 // embedded_start_workers starts the workers: once the coordinator takes messages, since one that is
@@ -48,15 +47,7 @@ void embedded_start_workers(struct embedded *embedded);
 //   grace_ms  how long workers may finish their calls before they are killed
 // A second call with a smaller grace hurries.
 void embedded_stop(struct embedded *embedded, int64_t grace_ms);
-// embedded_free kills what still runs, and removes the folder if it was made here, is not to be kept
-// and `clean` is set. embedded may be NULL.
-void embedded_free(struct embedded *embedded, bool clean);
-
-// embedded_finished notes in the state folder that every row came out: its data are not needed any
-// more, and another run may use the folder.
-void embedded_finished(struct embedded *embedded);
-
-const char *embedded_state(const struct embedded *embedded); // the folder's absolute path
-bool embedded_is_temporary(const struct embedded *embedded);
+// embedded_free kills what still runs. embedded may be NULL.
+void embedded_free(struct embedded *embedded);
 
 #endif

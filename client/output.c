@@ -56,6 +56,25 @@ int output_open(struct output *output, const char *file, bool append, struct err
     return append && output->is_regular ? cut_torn(output, why) : 0;
 }
 
+int output_open_at(struct output *output, const char *file, int64_t offset, struct error *why) {
+    *output = (struct output){.fd = -1, .name = file};
+    buf_init(&output->lines, LINES_MAX);
+    output->fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    struct stat st;
+    int status = output->fd < 0 || fstat(output->fd, &st) != 0 ? -errno : 0;
+    output->is_regular = status == 0 && S_ISREG(st.st_mode);
+    if (status == 0 && (!output->is_regular || st.st_size < offset)) {
+        status = -EIO;
+    }
+    if (status == 0 && (ftruncate(output->fd, offset) != 0 || lseek(output->fd, offset, SEEK_SET) < 0)) {
+        status = -errno;
+    }
+    output->offset = offset;
+    return status == 0 ? 0
+                       : error_set(why, status, "cannot go on in output '%s': %s", file,
+                                   strerror(-status));
+}
+
 int output_add(struct output *output, struct slice line) {
     return buf_add_slice(&output->lines, line);
 }

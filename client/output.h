@@ -14,8 +14,11 @@ struct output {
 };
 
 // output_open opens a file anew, or behind what it holds when append is set (a torn last line is cut
-// off). "-" is standard output. Returns 0 or a negative errno with why.
+// off). output_open_at opens one that an earlier process has written, and cuts it back to `offset`.
+// "-" is standard output. Returns 0 or a negative errno with why.
 MUST_CHECK int output_open(struct output *output, const char *file, bool append, struct error *why);
+MUST_CHECK int output_open_at(struct output *output, const char *file, int64_t offset,
+                              struct error *why);
 // output_add takes a line, its line break included. Returns 0 or -EMSGSIZE when far too much waits.
 MUST_CHECK int output_add(struct output *output, struct slice line);
 // output_flush writes what was added. After a failure a regular file ends with its last whole line.

@@ -217,7 +217,18 @@ static int add_calls(const struct progress_summary *s, struct buf *out) {
                         : buf_addf(out, "; %s failed, %s tried again",
                                    progress_number(s->calls_failed, b), progress_number(s->retries, c));
     }
-    return status ? status : buf_add_byte(out, '\n');
+    status = status ? status : buf_add_byte(out, '\n');
+    if (s->ambiguous > 0) {
+        status = status ? status
+                        : buf_addf(out, "  ambiguous %s calls may have been billed without an answer\n",
+                                   progress_number(s->ambiguous, a));
+    }
+    if (s->again > 0) {
+        status = status ? status
+                        : buf_addf(out, "  restarts  %s parts that ended were started again\n",
+                                   progress_number(s->again, a));
+    }
+    return status;
 }
 
 static int add_cost(const struct progress_summary *s, struct buf *out) {
@@ -238,11 +249,17 @@ static int add_cost(const struct progress_summary *s, struct buf *out) {
 
 int progress_summary_text(const struct progress_summary *s, struct buf *out) {
     char a[32], b[32];
-    double rate = s->seconds > 0 ? (double)s->rows / s->seconds : 0;
+    double rate = s->seconds > 0 ? (double)(s->rows - s->resumed) / s->seconds : 0;
     int status = buf_addf(out, "headrace: %s: %s\n", s->model, s->ended);
     status = status ? status
-                    : buf_addf(out, "  records   %s, %s with a value\n", progress_number(s->rows, a),
+                    : buf_addf(out, "  records   %s, %s with a value", progress_number(s->rows, a),
                                progress_number(s->ok, b));
+    if (s->resumed > 0) {
+        status = status ? status
+                        : buf_addf(out, "; %s written by earlier starts",
+                                   progress_number(s->resumed, a));
+    }
+    status = status ? status : buf_add_byte(out, '\n');
     status = status ? status : add_errors(s, out);
     status = status ? status : add_calls(s, out);
     status = status ? status

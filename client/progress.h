@@ -47,8 +47,11 @@ struct progress_summary {
     uint64_t rows, ok;              // written, and of these with a value
     const struct progress_code *codes; // n_codes error codes
     size_t n_codes;
+    uint64_t resumed;               // rows that earlier starts of the run wrote
     uint64_t asked;                 // records that went into calls
     uint64_t calls, calls_failed, retries;
+    uint64_t ambiguous;             // calls that may have been billed without an answer
+    uint64_t again;                 // parts that were started again
     uint64_t input_tokens, output_tokens;
     bool cost_known;
     double cost;                    // USD

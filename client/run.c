@@ -4,6 +4,7 @@
 #include "client/run.h"
 
 #include "client/commands.h"
+#include "client/run_resume.h"
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -13,6 +14,7 @@
 #include "proto/record.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,16 +164,68 @@ static int choose_output(struct run *run, struct error *why) {
     return 0;
 }
 
-static int open_output(struct run *run, struct error *why) {
-    for (size_t i = 0; i < run->options.input.n; i++) {
-        if (strcmp(run->options.input.items[i], run->options.output) == 0 &&
-            strcmp(run->options.output, "-") != 0) {
-            return error_set(why, -EINVAL, "'%s' is input and output", run->options.output);
+static int check_output_name(const struct run_options *o, struct error *why) {
+    for (size_t i = 0; i < o->input.n; i++) {
+        if (strcmp(o->input.items[i], o->output) == 0 && strcmp(o->output, "-") != 0) {
+            return error_set(why, -EINVAL, "'%s' is input and output", o->output);
         }
     }
-    int status = output_open(&run->output, run->options.output, false, why);
-    status = status ? status : merge_header(&run->merge, &run->output.lines);
+    return 0;
+}
+
+static int open_output(struct run *run, struct error *why) {
+    int64_t offset = run->journal != NULL ? journal_last(run->journal)->offset : 0;
+    int status = run->journal != NULL && !run->is_stuck
+                     ? output_open_at(&run->output, run->options.output, offset, why)
+                     : output_open(&run->output, run->options.output, false, why);
+    if (status == 0 && offset == 0) {
+        status = merge_header(&run->merge, &run->output.lines);
+    }
     return status;
+}
+
+// sync_folder_of makes the name of a new output file survive a power cut.
+static int sync_folder_of(const char *file, struct error *why) {
+    char *copy = mem_dup_str(file);
+    int status = state_sync(dirname(copy), why);
+    free(copy);
+    return status;
+}
+
+// take_last goes on with the counts of the earlier starts.
+static void take_last(struct run *run) {
+    const struct journal_step *last = journal_last(run->journal);
+    run->n_resumed = run->n_written = run->n_safe = last->rows;
+    run->n_ok = last->ok;
+    for (size_t i = 0; i < last->n_codes; i++) {
+        memcpy(run->codes[i].code, last->codes[i].code, sizeof(run->codes[i].code));
+        run->codes[i].n = last->codes[i].n;
+    }
+    run->n_codes = last->n_codes;
+    run->before = (struct counters){
+        .calls = (uint64_t)last->used[RUN_USED_CALLS],
+        .calls_failed = (uint64_t)last->used[RUN_USED_FAILED],
+        .retries = (uint64_t)last->used[RUN_USED_RETRIES],
+        .calls_ambiguous = (uint64_t)last->used[RUN_USED_AMBIGUOUS],
+        .input_tokens = (uint64_t)last->used[RUN_USED_INPUT],
+        .output_tokens = (uint64_t)last->used[RUN_USED_OUTPUT],
+        .cost = last->used[RUN_USED_COST],
+    };
+    run->counters.cost_known = last->used[RUN_USED_PRICED] != 0;
+}
+
+// prepare_state locks the state folder, and looks whether there is something to go on with.
+// Returns an enum resume_kind or a negative errno with why.
+static int prepare_state(struct run *run, struct error *why) {
+    int kind = state_open(&run->state, run->options.state, why);
+    if (kind < 0 || run->state.is_temporary) {
+        return kind < 0 ? kind : (int)RESUME_ANEW;
+    }
+    kind = run_resume_decide(run, &program, why);
+    if (kind == RESUME_ON || kind == RESUME_DONE) {
+        take_last(run);
+    }
+    return kind;
 }
 
 static int check_choices(const struct run_options *o, struct error *why) {
@@ -222,7 +276,9 @@ static void tell(const struct run *run) {
             asked -= run->codes[i].n;
         }
     }
-    const struct counters *c = &run->counters;
+    struct counters total = run->before;
+    counters_add(&total, &run->counters);
+    const struct counters *c = &total;
     struct progress_summary summary = {
         .ended = ended_text(run),
         .model = model,
@@ -231,12 +287,15 @@ static void tell(const struct run *run) {
         .codes = run->codes,
         .n_codes = run->n_codes,
         .asked = asked,
+        .resumed = run->n_resumed,
         .calls = c->calls,
         .calls_failed = c->calls_failed,
         .retries = c->retries,
+        .ambiguous = c->calls_ambiguous,
+        .again = run->n_again,
         .input_tokens = c->input_tokens,
         .output_tokens = c->output_tokens,
-        .cost_known = c->cost_known && price != NULL,
+        .cost_known = run->counters.cost_known && price != NULL,
         .cost = c->cost,
         .price = price != NULL ? price_text : NULL,
         .seconds = (double)(clock_us() - run->start_us) / 1e6,
@@ -259,6 +318,8 @@ static void run_free(struct run *run) {
     output_close(&run->output);
     buf_free(&run->create);
     buf_free(&run->overrides);
+    free(run->journal_path);
+    journal_close(run->journal);
     model_free(run->model);
     statements_free(&run->statements);
     options_free(&program, &run->options);
@@ -281,26 +342,68 @@ static int move(struct run *run, struct error *why) {
         tell(run);
     }
     bool is_left = code == EXIT_PART_LOST || code == EXIT_NO_START || run->options.keep_state;
-    if (is_left || (*run->options.state != '\0' && code > EXIT_ROW_ERRORS)) {
-        client_say(code, "the state folder is %s", embedded_state(run->embedded));
+    if (run->journal != NULL && !run->is_stuck && code > EXIT_ROW_ERRORS) {
+        client_say(code, "to go on: headrace run --resume --state %s", run->state.path);
+    } else if (is_left || (run->journal != NULL && code > EXIT_ROW_ERRORS)) {
+        client_say(code, "the state folder is %s", run->state.path);
     }
     run_flow_free(run);
     return code;
 }
 
+// say_done tells of a run that had finished already.
+static int say_done(struct run *run) {
+    run->exit_code = run->n_ok == run->n_written ? EXIT_ALL_OK : EXIT_ROW_ERRORS;
+    client_say(0, "this run has finished already, nothing is asked again; to ask anew remove folder %s, "
+                  "or name another", run->state.path);
+    if (!run->options.quiet) {
+        run->start_us = clock_us();
+        run->output.name = run->options.output;
+        tell(run);
+    }
+    return run->exit_code;
+}
+
+// start does what follows once the words of the command are known to be right.
+static int start(struct run *run, struct error *why) {
+    int kind = check_output_name(&run->options, why);
+    kind = kind < 0 ? kind : prepare_state(run, why);
+    int code;
+    if (kind == RESUME_DONE) {
+        code = say_done(run);
+    } else if (kind < 0 || open_output(run, why) < 0 ||
+               (run->journal != NULL && sync_folder_of(run->options.output, why) < 0)) {
+        code = client_say(EXIT_NO_START, "%s", why->text);
+    } else {
+        code = move(run, why);
+    }
+    if (kind == RESUME_ANEW && !run->is_created && run->journal != NULL) {
+        run_resume_forget(run); // no row was sent
+    }
+    // What went wrong, or was interrupted with answers paid for, stays to be looked at.
+    bool is_kept = code == EXIT_PART_LOST || (code == EXIT_NO_START && run->embedded_began) ||
+                   run->options.keep_state;
+    state_close(&run->state, !is_kept);
+    return code;
+}
+
 int run_main(int argc, char **argv) {
-    struct run run = {.output.fd = -1};
+    struct run run = {.output.fd = -1, .state.lock = -1};
     struct error why = {0};
     log_setup("run", LOG_WARN);
     int code = EXIT_BAD_USE;
-    if (options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
-        check_choices(&run.options, &why) < 0 || load_model(&run, &why) < 0 ||
-        open_input(&run, &why) < 0 || choose_output(&run, &why) < 0) {
+    if (run_resume_args(&program, &argc, &argv, &why) < 0 ||
+        options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
+        check_choices(&run.options, &why) < 0 || load_model(&run, &why) < 0) {
         client_say(code, "%s", why.text);
-    } else if (embedded_check_state(run.options.state, &why) < 0 || open_output(&run, &why) < 0) {
-        code = client_say(EXIT_NO_START, "%s", why.text);
+        run_free(&run);
+        return code;
+    }
+    run_resume_order(&run);
+    if (open_input(&run, &why) < 0 || choose_output(&run, &why) < 0) {
+        client_say(code, "%s", why.text);
     } else {
-        code = move(&run, &why);
+        code = start(&run, &why);
     }
     run_free(&run);
     return code;

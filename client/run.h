@@ -5,6 +5,7 @@
 
 #include "client/counters.h"
 #include "client/embedded.h"
+#include "client/journal.h"
 #include "client/merge.h"
 #include "client/output.h"
 #include "client/progress.h"
@@ -12,9 +13,22 @@
 #include "client/run_order.h"
 #include "client/sender.h"
 #include "client/setup.h"
+#include "client/state.h"
 #include "client/taker.h"
 
-#define RUN_CODES_MAX 32 // different error codes that are counted apart
+#define RUN_CODES_MAX JOURNAL_CODES_MAX // different error codes that are counted apart
+
+// What a journal's step says of what was used.
+enum run_used {
+    RUN_USED_CALLS, // that were made
+    RUN_USED_FAILED,
+    RUN_USED_RETRIES,
+    RUN_USED_AMBIGUOUS,
+    RUN_USED_INPUT, // tokens
+    RUN_USED_OUTPUT,
+    RUN_USED_COST,
+    RUN_USED_PRICED, // the cost is known
+};
 
 struct run_options {
 #define OPTION OPTION_FIELD
@@ -34,7 +48,12 @@ struct run {
     struct rows *rows;
     struct merge merge;
     struct output output;
-    uint64_t n_resumed;             // rows that an earlier run has written: read, and not held
+    struct state state;             // its folder
+    struct journal *journal;        // NULL: the folder is temporary
+    char *journal_path;
+    bool is_stuck;                  // what it reads or writes allows no going on: no steps are kept
+    uint64_t n_resumed;             // rows that earlier starts have written: read, and not held
+    struct counters before;         // what earlier starts, and earlier coordinators, have used
     // The moving parts.
     struct loop *loop;
     void *zmq;
@@ -47,6 +66,10 @@ struct run {
     struct progress *progress;
     struct loop_timer *poll;        // STATUS_GET
     struct loop_timer *last;        // the last STATUS is waited for
+    struct loop_timer *step;        // lines wait to be made durable
+    int64_t stepped_us;             // when that was last done
+    uint64_t n_safe;                // rows whose lines are written, as durably as they will be
+    uint64_t n_again;               // parts that were started again
     uv_poll_t input_wait;           // rows_fd is readable
     bool is_waiting_input, has_input_wait;
     bool is_created;                // the model is at the coordinator
@@ -54,6 +77,7 @@ struct run {
     bool at_end;                    // of the input
     bool is_ending;                 // no row moves any more
     bool is_last_asked;             // the last STATUS was asked for
+    bool embedded_began;            // parts were started
     int exit_code;                  // of EXIT_...; EXIT_ALL_OK while nothing went wrong
     struct error why;               // what a person should know about exit_code
     // Counts.

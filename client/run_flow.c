@@ -3,8 +3,10 @@
 //   rows ─▶ order (holds each row) ─▶ sender ─▶ coordinator ─▶ taker ─▶ merge ─▶ order ─▶ output
 //
 // Invariant: a row is in the order from the moment it is read until its line is written; a result is
-// acked only after the line it became was written. The window bounds what is held, and it is the
-// taker's credit too, so that results of later rows can never keep that of the first one out.
+// acked only after the line it became was written, durably if the run can go on after a crash. The
+// window bounds how far rows are read ahead of the last one that is safe. A result that is not acked
+// holds back the acks of those that came after it, which are at most a window ahead of its row: two
+// windows are the taker's credit, so that they can never keep the result of the first row out.
 #include "client/run.h"
 
 #include "common/clock.h"
@@ -29,6 +31,9 @@
 #define LAST_MS 1000                   // wait for the last STATUS
 #define GRACE_MS 10000                 // workers may finish their calls when a run is interrupted
 #define LINE_MAX_BYTES (64 * 1024 * 1024)
+#define STEP_MS 100                    // lines become durable at most this often,
+#define STEP_BYTES (4 * 1024 * 1024)   // or when so many wait
+#define CREDIT_ROWS (2 * (WINDOW_ROWS + FEED_ROWS))
 #define PRODUCER "run"                 // the same at every start, so that a state folder knows it
 
 static void stop_parts(struct run *run, int64_t grace_ms) {
@@ -43,10 +48,77 @@ static void end_flow(struct run *run) {
     run->is_ending = true;
     loop_timer_stop(run->poll);
     loop_timer_stop(run->last);
+    loop_timer_stop(run->step);
     if (run->is_waiting_input) {
         uv_poll_stop(&run->input_wait);
         run->is_waiting_input = false;
     }
+}
+
+// ---- Steps: what is written becomes durable -----------------------------------------------------
+
+static void fill_step(const struct run *run, struct journal_step *step) {
+    struct counters used = run->before;
+    counters_add(&used, &run->counters);
+    *step = (struct journal_step){
+        .offset = run->output.offset,
+        .rows = run->n_written,
+        .ok = run->n_ok,
+        .n_codes = run->n_codes,
+        .used = {
+            [RUN_USED_CALLS] = (double)used.calls,
+            [RUN_USED_FAILED] = (double)used.calls_failed,
+            [RUN_USED_RETRIES] = (double)used.retries,
+            [RUN_USED_AMBIGUOUS] = (double)used.calls_ambiguous,
+            [RUN_USED_INPUT] = (double)used.input_tokens,
+            [RUN_USED_OUTPUT] = (double)used.output_tokens,
+            [RUN_USED_COST] = used.cost,
+            [RUN_USED_PRICED] = run->counters.cost_known,
+        },
+    };
+    for (size_t i = 0; i < run->n_codes; i++) {
+        memcpy(step->codes[i].code, run->codes[i].code, sizeof(step->codes[i].code));
+        step->codes[i].n = run->codes[i].n;
+    }
+}
+
+static bool has_steps(const struct run *run) {
+    return run->journal != NULL && !run->is_stuck;
+}
+
+// make_step writes the lines that wait. Where the run can go on after a crash they are synced, and then
+// the journal says so; only after that may their results be acked.
+// The loop stands still meanwhile: a few ms on a disk, ten times a second at most.
+static int make_step(struct run *run, bool is_end, struct error *why) {
+    struct journal_step step;
+    int status = output_flush(&run->output, why);
+    if (status == 0 && has_steps(run)) {
+        status = output_sync(&run->output, why);
+    }
+    if (status == 0 && (has_steps(run) || (is_end && run->journal != NULL))) {
+        fill_step(run, &step);
+        step.is_end = is_end;
+        status = journal_add(run->journal, &step, why);
+    }
+    run->stepped_us = clock_us();
+    run->n_safe = status == 0 ? run->n_written : run->n_safe;
+    return status;
+}
+
+// make_step_in_time makes a step when it is time to.
+static int make_step_in_time(struct run *run, struct error *why) {
+    int64_t since_ms = (clock_us() - run->stepped_us) / 1000;
+    bool is_all = run->at_end && run_order_held(run->order) == 0;
+    if (!has_steps(run) || is_all || since_ms >= STEP_MS || run->output.lines.n >= STEP_BYTES) {
+        loop_timer_stop(run->step);
+        return make_step(run, false, why);
+    }
+    loop_timer_start(run->step, STEP_MS - since_ms, 0);
+    return 0;
+}
+
+static void on_step(void *arg) {
+    // The end of this turn makes it.
 }
 
 void run_stop(struct run *run, int exit_code, const char *format, ...) {
@@ -59,15 +131,15 @@ void run_stop(struct run *run, int exit_code, const char *format, ...) {
     va_end(args);
     run->exit_code = exit_code;
     // Answers behind a gap: with a state folder they come again, otherwise this is their last chance.
-    if (embedded_is_temporary(run->embedded) || run->options.unordered) {
+    if (!has_steps(run)) {
         run_order_flush(run->order);
     }
     struct error why = {0};
-    if (exit_code != EXIT_NO_START && output_flush(&run->output, &why) < 0) {
+    if (exit_code != EXIT_NO_START && make_step(run, false, &why) < 0) {
         log_error("output.failed", "why=\"%s\"", why.text);
     }
     end_flow(run);
-    bool may_finish = exit_code == EXIT_INTERRUPTED && !embedded_is_temporary(run->embedded);
+    bool may_finish = exit_code == EXIT_INTERRUPTED && has_steps(run);
     stop_parts(run, may_finish ? GRACE_MS : 0);
 }
 
@@ -76,6 +148,9 @@ void run_stop(struct run *run, int exit_code, const char *format, ...) {
 static void on_write(void *arg, const struct held *held) {
     struct run *run = arg;
     run->n_written++;
+    if (has_steps(run) && run->options.unordered) {
+        journal_note(run->journal, held->row);
+    }
     if (held->code < 0) {
         run->n_ok++;
     } else {
@@ -137,23 +212,36 @@ static void finish_row(struct run *run, struct held *held, struct json_object *r
     take_line(run, held);
 }
 
+// read_result parses a result; NULL: it was none, and the run stops.
+static struct json_object *read_result(struct run *run, struct slice json) {
+    struct json_object *result = NULL;
+    struct error why = {0};
+    if (json_parse(json, &result, &why) < 0) {
+        run_stop(run, EXIT_PART_LOST, "the coordinator sent a result that is not JSON: %s", why.text);
+        return NULL;
+    }
+    return result;
+}
+
 static void on_result(void *arg, uint32_t partition, uint64_t oseq, struct slice json) {
     struct run *run = arg;
     if (run->is_ending) {
         return;
     }
-    struct json_object *result = NULL;
-    struct error why = {0};
-    if (json_parse(json, &result, &why) < 0) {
-        run_stop(run, EXIT_PART_LOST, "the coordinator sent a result that is not JSON: %s", why.text);
+    struct json_object *result = read_result(run, json);
+    if (result == NULL) {
         return;
     }
     run->n_results++;
-    struct json_object *seq = json_get(result, "seq");
     bool is_ours = slice_is(json_text(json_get(result, "producer")), PRODUCER);
-    struct held *held =
-        is_ours && seq != NULL ? run_order_find(run->order, (uint64_t)json_object_get_int64(seq))
-                               : NULL;
+    struct json_object *member = is_ours ? json_get(result, "seq") : NULL;
+    uint64_t seq = member != NULL ? (uint64_t)json_object_get_int64(member) : 0;
+    if (seq > sender_added(run->sender)) { // answered to an earlier start
+        run_order_keep(run->order, seq, json, partition, oseq);
+        json_object_put(result);
+        return;
+    }
+    struct held *held = run_order_find(run->order, seq);
     if (held != NULL) {
         finish_row(run, held, result);
     }
@@ -169,8 +257,42 @@ static void on_taker_refused(void *arg, struct slice code, struct slice message)
 
 // ---- In: rows are read, held and sent -----------------------------------------------------------
 
+static bool is_written(const struct run *run) {
+    if (run->n_resumed > 0 && run->options.unordered) {
+        return journal_is_done(run->journal, run->n_read);
+    }
+    return run->n_read <= run->n_resumed;
+}
+
+// use_kept finishes a row whose result was there before it.
+static void use_kept(struct run *run, struct held *held, struct kept *kept) {
+    struct json_object *result = held != NULL ? read_result(run, kept_json(kept)) : NULL;
+    if (held != NULL && result == NULL) {
+        return;
+    }
+    if (held != NULL) {
+        finish_row(run, held, result);
+    }
+    run_order_done_kept(run->order, held, &kept);
+    json_object_put(result);
+}
+
+// skip takes a row whose line is in the output already.
+static void skip(struct run *run, const struct rows_row *row) {
+    uint64_t seq = row->outcome == OUTCOME_OK ? sender_add(run->sender, row->json) : 0;
+    struct kept *kept = seq > 0 ? run_order_kept(run->order, seq) : NULL;
+    if (kept != NULL) {
+        use_kept(run, NULL, kept);
+    }
+}
+
 static void hold(struct run *run, const struct rows_row *row) {
+    if (is_written(run)) {
+        skip(run, row);
+        return;
+    }
     struct held *held = mem_zalloc(sizeof(*held));
+    held->row = run->n_read;
     held->file = row->file;
     held->line = row->line;
     if (row->outcome == OUTCOME_OK) {
@@ -186,13 +308,12 @@ static void hold(struct run *run, const struct rows_row *row) {
         }
         take_line(run, held);
     }
-    if (run->n_read <= run->n_resumed) { // its line is in the output already
-        free(held->text);
-        free(held->out);
-        free(held);
-        return;
-    }
+    uint64_t seq = held->seq;
     run_order_add(run->order, &held);
+    struct kept *kept = seq > 0 ? run_order_kept(run->order, seq) : NULL;
+    if (kept != NULL) {
+        use_kept(run, run_order_find(run->order, seq), kept);
+    }
 }
 
 static void on_input(uv_poll_t *poll, int status, int events) {
@@ -219,7 +340,7 @@ static void wait_input(struct run *run) {
 }
 
 static bool has_window(const struct run *run) {
-    return run_order_held(run->order) < WINDOW_ROWS &&
+    return run->n_read < run->n_safe + WINDOW_ROWS && run_order_held(run->order) < WINDOW_ROWS &&
            run_order_held_bytes(run->order) < WINDOW_BYTES;
 }
 
@@ -274,10 +395,10 @@ static void show(struct run *run, bool force) {
         .total = total,
         .total_is_exact = run->at_end,
         .seconds = (double)(clock_us() - run->start_us) / 1e6,
-        .calls = run->counters.calls,
+        .calls = run->before.calls + run->counters.calls,
         .errors = run->n_written - run->n_ok,
         .cost_known = run->counters.cost_known,
-        .cost = run->counters.cost,
+        .cost = run->before.cost + run->counters.cost,
         .waiting = run->counters.waiting,
     };
     progress_show(run->progress, &view, force);
@@ -320,7 +441,7 @@ static void start_dialogues(struct run *run) {
     struct taker_config taker = {
         .address = address,
         .name = PRODUCER,
-        .credit = WINDOW_ROWS + FEED_ROWS,
+        .credit = CREDIT_ROWS,
         .meta = run->options.meta,
     };
     struct taker_handlers on_taker = {
@@ -342,9 +463,16 @@ static void on_created(struct run *run) {
 }
 
 static void finish(struct run *run) {
+    struct error why = {0};
+    if (run->is_ending) {
+        return;
+    }
+    if (make_step(run, true, &why) < 0) {
+        run_stop(run, EXIT_NO_START, "%s", why.text);
+        return;
+    }
     end_flow(run);
     run->exit_code = run->n_ok == run->n_written ? EXIT_ALL_OK : EXIT_ROW_ERRORS;
-    embedded_finished(run->embedded);
     stop_parts(run, GRACE_MS);
 }
 
@@ -434,14 +562,15 @@ static void on_turn_end(void *arg) {
     if (run->sender != NULL) {
         sender_push(run->sender);
     }
-    if (run->output.lines.n > 0 && output_flush(&run->output, &why) < 0) {
+    if (run->output.lines.n > 0 && make_step_in_time(run, &why) < 0) {
         run_stop(run, EXIT_NO_START, "%s", why.text);
         return;
     }
-    if (run->taker != NULL) {
+    if (run->taker != NULL && run->output.lines.n == 0) {
         taker_push(run->taker);
     }
-    if (run->at_end && run_order_held(run->order) == 0 && !run->is_last_asked) {
+    if (run->at_end && run_order_held(run->order) == 0 && run->output.lines.n == 0 &&
+        !run->is_last_asked) {
         run->is_last_asked = true;
         ask_status(run);
         loop_timer_start(run->last, LAST_MS, 0);
@@ -467,6 +596,18 @@ static void on_lost(void *arg, const struct error *why) {
     run_stop(run, run->is_created ? EXIT_PART_LOST : EXIT_NO_START, "%s", why->text);
 }
 
+static void on_again(void *arg, bool is_coordinator, const struct error *why) {
+    struct run *run = arg;
+    run->n_again++;
+    if (is_coordinator) { // the next one counts from nothing
+        counters_add(&run->before, &run->counters);
+        bool cost_known = run->counters.cost_known;
+        run->counters = (struct counters){.cost_known = cost_known};
+    }
+    progress_clear(run->progress);
+    client_say(0, "%s", why->text);
+}
+
 static void on_stopped(void *arg) {
     struct run *run = arg;
     loop_stop(run->loop);
@@ -485,8 +626,8 @@ static void on_interrupt(void *arg) {
 int run_flow_start(struct run *run, struct error *why) {
     const struct run_options *o = &run->options;
     struct embedded_config config = {
-        .state = o->state,
-        .keep = o->keep_state != 0,
+        .state = &run->state,
+        .is_scratch = run->state.is_temporary && !o->keep_state,
         .workers = o->workers,
         .max_inflight = o->max_inflight,
         .partitions = o->partitions,
@@ -497,7 +638,12 @@ int run_flow_start(struct run *run, struct error *why) {
         .n_secret_names = run->n_secret_names,
     };
     struct embedded_handlers on_embedded = {
-        .on_ready = on_ready, .on_lost = on_lost, .on_stopped = on_stopped, .arg = run};
+        .on_ready = on_ready,
+        .on_again = on_again,
+        .on_lost = on_lost,
+        .on_stopped = on_stopped,
+        .arg = run,
+    };
     struct run_order_handlers on_order = {.write = on_write, .ack = on_ack, .arg = run};
     buf_init(&run->line, LINE_MAX_BYTES);
     run->start_us = clock_us();
@@ -507,13 +653,15 @@ int run_flow_start(struct run *run, struct error *why) {
     run->progress = progress_new(stderr, o->quiet != 0);
     run->poll = loop_add_timer(run->loop, on_poll, run);
     run->last = loop_add_timer(run->loop, on_last, run);
+    run->step = loop_add_timer(run->loop, on_step, run);
     loop_on_signal(run->loop, SIGINT, on_interrupt, run);
     loop_on_signal(run->loop, SIGTERM, on_interrupt, run);
     loop_on_signal(run->loop, SIGHUP, on_interrupt, run);
     loop_at_turn_end(run->loop, on_turn_end, run);
     loop_timer_start(run->poll, POLL_MS, POLL_MS);
     run->embedded = embedded_new(run->loop, &config, &on_embedded, why);
-    return run->embedded != NULL ? 0 : -ENOENT;
+    run->embedded_began = run->embedded != NULL;
+    return run->embedded_began ? 0 : -ENOENT;
 }
 
 void run_flow_free(struct run *run) {
@@ -522,11 +670,7 @@ void run_flow_free(struct run *run) {
     taker_free(run->taker);
     dialogue_free(run->control);
     run_order_free(run->order);
-    if (run->embedded != NULL && !run->is_created) {
-        embedded_finished(run->embedded); // no row was accepted
-    }
-    // What went wrong, or was interrupted with answers paid for, stays to be looked at.
-    embedded_free(run->embedded, run->exit_code != EXIT_PART_LOST && run->exit_code != EXIT_NO_START);
+    embedded_free(run->embedded);
     if (run->loop != NULL) {
         loop_free(run->loop);
         zmq_ctx_term(run->zmq);

@@ -17,11 +17,19 @@ struct ack_entry {
     struct ack_entry *prev, *next;
 };
 
+struct kept {
+    uint64_t seq;
+    struct ack_entry *entry;
+    struct slice json; // owned
+    UT_hash_handle hh; // by seq
+};
+
 struct run_order {
     bool ordered;
     struct run_order_handlers handlers;
     struct held *list;   // input order
     struct held *by_seq; // those that are not done
+    struct kept *kept;   // results whose rows were not read yet
     struct ack_entry **partitions;
     size_t n_partitions;
     size_t n_held, n_bytes;
@@ -40,11 +48,21 @@ static void held_free(struct held *held) {
     free(held);
 }
 
+static void kept_free(struct kept *kept) {
+    free((char *)kept->json.p);
+    free(kept);
+}
+
 void run_order_free(struct run_order *order) {
     if (order == NULL) {
         return;
     }
     HASH_CLEAR(hh, order->by_seq);
+    struct kept *kept, *kept_next;
+    HASH_ITER(hh, order->kept, kept, kept_next) {
+        HASH_DEL(order->kept, kept);
+        kept_free(kept);
+    }
     struct held *held, *next;
     DL_FOREACH_SAFE(order->list, held, next) {
         held_free(held);
@@ -130,11 +148,10 @@ static struct ack_entry *add_entry(struct run_order *order, uint32_t partition, 
     return entry;
 }
 
-void run_order_done(struct run_order *order, struct held *held, uint32_t partition, uint64_t oseq) {
-    struct ack_entry *entry = add_entry(order, partition, oseq);
+static void done(struct run_order *order, struct held *held, struct ack_entry *entry) {
     if (held == NULL) {
         entry->is_written = true;
-        ack_written(order, partition);
+        ack_written(order, entry->partition);
         return;
     }
     assert(held->out != NULL && held->ack == NULL);
@@ -150,6 +167,37 @@ void run_order_done(struct run_order *order, struct held *held, uint32_t partiti
     } else {
         write_ready(order);
     }
+}
+
+void run_order_done(struct run_order *order, struct held *held, uint32_t partition, uint64_t oseq) {
+    done(order, held, add_entry(order, partition, oseq));
+}
+
+void run_order_keep(struct run_order *order, uint64_t seq, struct slice json, uint32_t partition,
+                    uint64_t oseq) {
+    struct kept *kept = mem_zalloc(sizeof(*kept));
+    kept->seq = seq;
+    kept->entry = add_entry(order, partition, oseq);
+    kept->json = (struct slice){.p = slice_dup(json), .n = json.n};
+    HASH_ADD(hh, order->kept, seq, sizeof(kept->seq), kept);
+}
+
+struct kept *run_order_kept(struct run_order *order, uint64_t seq) {
+    struct kept *kept = NULL;
+    HASH_FIND(hh, order->kept, &seq, sizeof(seq), kept);
+    return kept;
+}
+
+struct slice kept_json(const struct kept *kept) {
+    return kept->json;
+}
+
+void run_order_done_kept(struct run_order *order, struct held *held, struct kept **taken) {
+    struct kept *kept = *taken;
+    *taken = NULL;
+    HASH_DEL(order->kept, kept);
+    done(order, held, kept->entry);
+    kept_free(kept);
 }
 
 void run_order_flush(struct run_order *order) {

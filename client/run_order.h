@@ -9,6 +9,7 @@
 
 // A row on its way.
 struct held {
+    uint64_t row;        // its place in the input, from 1; the owner's
     uint64_t seq;        // of the producer, from 1; 0: a row that was never sent
     const char *file;    // where it stood; borrowed
     uint64_t line;
@@ -45,6 +46,16 @@ struct held *run_order_find(struct run_order *order, uint64_t seq);
 // Results of a partition come in the order of oseq. held may be NULL: a result that nobody waits
 // for is only acked in its turn.
 void run_order_done(struct run_order *order, struct held *held, uint32_t partition, uint64_t oseq);
+// run_order_keep keeps the result of a row that was not read yet: after a restart, results of an
+// earlier life may be there first. json is copied.
+void run_order_keep(struct run_order *order, uint64_t seq, struct slice json, uint32_t partition,
+                    uint64_t oseq);
+// run_order_kept returns the kept result of a sequence (free with run_order_done_kept), or NULL.
+struct kept;
+struct kept *run_order_kept(struct run_order *order, uint64_t seq);
+struct slice kept_json(const struct kept *kept);
+// run_order_done_kept does what run_order_done does, for a result that was kept. Takes kept.
+void run_order_done_kept(struct run_order *order, struct held *held, struct kept **kept);
 // run_order_flush writes every row that is done, past those that are not: for a run that ends early.
 void run_order_flush(struct run_order *order);
 

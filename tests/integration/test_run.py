@@ -206,7 +206,8 @@ def test_an_interrupted_run_is_kept_in_its_state_folder(box, reviews):
     running.process.send_signal(2)
     assert running.wait(30) == 130
     before = out.read_bytes()
-    again = run(box, models, "-i", "in.jsonl", "-o", "out.jsonl", "--state", "state")
+    assert before.endswith(b"\n")
+    again = run(box, models, "-i", "in.jsonl", "-o", "else.jsonl", "--state", "state")
     assert again.returncode == 3
     assert b"did not finish" in again.stderr and b"state" in again.stderr
     assert out.read_bytes() == before

@@ -115,12 +115,47 @@ static void test_flush_skips_what_is_not_done(void **state) {
     run_order_free(order); // rows and entries that are left are freed
 }
 
+static void test_a_result_that_comes_before_its_row_is_kept(void **state) {
+    struct seen seen = {0};
+    struct run_order *order = make(true, &seen);
+    run_order_keep(order, 2, SLICE_LIT("{\"seq\":2}"), 0, 1);
+    run_order_keep(order, 9, SLICE_LIT("{\"seq\":9}"), 0, 2); // of a row that is never read
+    assert_null(run_order_kept(order, 1));
+    add(order, 1);
+    add(order, 2);
+    struct kept *kept = run_order_kept(order, 2);
+    assert_non_null(kept);
+    assert_true(slice_is(kept_json(kept), "{\"seq\":2}"));
+    struct held *held = run_order_find(order, 2);
+    held->out = mem_dup("2;", 2);
+    held->n_out = 2;
+    run_order_done_kept(order, held, &kept);
+    assert_null(kept);
+    assert_null(run_order_kept(order, 2));
+    assert_int_equal(run_order_held(order), 2);
+    done(order, 1, 0, 3);
+    assert_int_equal(run_order_held(order), 0);
+    run_order_free(order);
+}
+
+static void test_a_kept_result_of_a_written_row_is_only_acked(void **state) {
+    struct seen seen = {0};
+    struct run_order *order = make(false, &seen);
+    run_order_keep(order, 4, SLICE_LIT("{}"), 0, 1);
+    struct kept *kept = run_order_kept(order, 4);
+    run_order_done_kept(order, NULL, &kept);
+    assert_int_equal(run_order_held(order), 0);
+    run_order_free(order);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ordered),
         cmocka_unit_test(test_unordered),
         cmocka_unit_test(test_unknown_results_are_acked_in_turn),
         cmocka_unit_test(test_flush_skips_what_is_not_done),
+        cmocka_unit_test(test_a_result_that_comes_before_its_row_is_kept),
+        cmocka_unit_test(test_a_kept_result_of_a_written_row_is_only_acked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
