@@ -143,12 +143,13 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     struct partition *p = &core->partitions[partition];
     p->next_batch = (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
-    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
-    DL_APPEND2(g->lanes[partition].batches, batch, lane_prev, lane_next);
     if (batch_unpack(batch, blob, on_batch_producer, core) != 0) {
         log_error("batch.damaged", "batch=%016" PRIx64 " (it stays in Redis)", id);
-        batch->state = BATCH_SEALED;
+        batch_free(batch);
+        return;
     }
+    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
+    DL_APPEND2(g->lanes[partition].batches, batch, lane_prev, lane_next);
     core->n_bytes += (int64_t)batch_bytes(batch);
     core->n_records += (int64_t)batch->n_unanswered;
 }
@@ -158,6 +159,9 @@ void core_producer(struct core *core, uint32_t partition, struct slice producer,
 }
 
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq) {
+    if (slice_is(consumer, DELIVER_PUSH_NAME) && !core->config->has_push) {
+        return; // of an earlier start with a PUSH socket: it must not hold back trimming
+    }
     struct cursor *cursor = &deliver_get(core, consumer)->cursors[partition];
     cursor->acked = cursor->sent = oseq;
     cursor->known = true;
@@ -206,6 +210,7 @@ void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
 
 void core_fenced(struct core *core, uint32_t partition, const struct error *why) {
     struct partition *p = &core->partitions[partition];
+    core->halted = true;
     if (p->state == PARTITION_OWNED) {
         core->n_owned--;
         core->n_results -= (int64_t)(p->oseq - (p->first_oseq - 1));
@@ -231,7 +236,7 @@ void core_outbox_read(struct core *core, uint32_t partition, bool ok, const stru
 }
 
 bool core_is_open(const struct core *core) {
-    return core->n_owned == core->config->n_partitions;
+    return core->n_owned == core->config->n_partitions && !core->halted;
 }
 
 // ---- Messages -------------------------------------------------------------------------------------------
@@ -315,6 +320,10 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
         return true;
     default:
         break;
+    }
+    if (core->halted) {
+        refuse(core, route, "stopped", 0, "the coordinator has lost its partitions: see its log");
+        return true;
     }
     if (!core_is_open(core)) {
         refuse(core, route, "starting", 0, "the coordinator is not ready yet: try again in a moment");
@@ -419,7 +428,7 @@ void core_turn_end(struct core *core, int64_t now_us) {
     core->now_us = now_us;
     core->stalled = core->n_results >= core->config->max_results;
     roster_flush(core); // before new calls: it is TAKEN that makes room at the worker
-    if (core->store_ready) {
+    if (core->store_ready && !core->halted) {
         dispatch_pump(core);
         for (uint32_t i = 0; i < core->config->n_partitions; i++) {
             partition_flush(core, &core->partitions[i]);

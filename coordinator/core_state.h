@@ -184,6 +184,7 @@ struct cursor {
     uint64_t acked, sent; // results up to here
     bool known;           // it stands in Redis or is connected: holds back trimming
     bool reading;         // a read of the outbox is under way for it
+    struct cached *behind; // what was read of the outbox for it, oldest first
     bool dirty;           // acked has moved since it was last stored
 };
 
@@ -213,6 +214,7 @@ struct core {
     const struct core_io *io;
     struct status *status;
     bool store_ready, push_ready;
+    bool halted;                 // a partition was lost
     struct partition *partitions;
     uint32_t n_owned;
     struct pool *pools;

@@ -5,6 +5,7 @@
 #include "coordinator/deliver.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "coordinator/intake.h"
 #include "coordinator/store.h"
 #include "proto/record.h"
 
@@ -40,12 +41,12 @@ static void cache_add(struct core *core, struct partition *p, uint64_t last_oseq
     }
 }
 
-// cache_find returns the blob that holds a result, or NULL.
-static struct cached *cache_find(struct partition *p, uint64_t oseq) {
-    if (p->cached == NULL) {
+// cache_find returns the blob of a list that holds a result, or NULL. Looks at the newest first.
+static struct cached *cache_find(struct cached *list, uint64_t oseq) {
+    if (list == NULL) {
         return NULL;
     }
-    struct cached *c = p->cached->prev; // utlist: the head's prev is the tail
+    struct cached *c = list->prev; // utlist: the head's prev is the tail
     for (;; c = c->prev) {
         if (oseq > c->last_oseq) {
             return NULL;
@@ -53,7 +54,7 @@ static struct cached *cache_find(struct partition *p, uint64_t oseq) {
         if (oseq > c->last_oseq - c->n) {
             return c;
         }
-        if (c == p->cached) {
+        if (c == list) {
             return NULL;
         }
     }
@@ -65,38 +66,34 @@ void deliver_durable(struct core *core, struct partition *p, uint64_t last_oseq,
     cache_add(core, p, last_oseq, n, blob);
 }
 
+static void drop_behind(struct cursor *cursor) {
+    struct cached *c, *next;
+    DL_FOREACH_SAFE(cursor->behind, c, next) {
+        DL_DELETE(cursor->behind, c);
+        free((char *)c->blob.p);
+        free(c);
+    }
+}
+
 void deliver_read(struct core *core, struct partition *p, bool ok, const struct store_entry *entries,
                   size_t n) {
-    for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {
-        c->cursors[p->index].reading = false;
-    }
-    if (!ok) {
-        return;
-    }
-    // What was read is older than what memory holds: it goes to the front, newest last, and only as
-    // much as leaves no hole between the two.
-    uint64_t before = p->cached != NULL ? p->cached->last_oseq - p->cached->n : p->durable_oseq;
-    if (n > 0 && p->cached != NULL && entries[n - 1].last_oseq < before) {
-        while (p->cached != NULL) { // not yet caught up: memory holds what is read, not the newest
-            drop_oldest(core, p);
-        }
-    }
-    struct cached *after = p->cached;
-    for (size_t i = 0; i < n; i++) {
-        long count = result_blob_count(entries[i].blob);
-        if (count <= 0 || entries[i].last_oseq > p->durable_oseq ||
-            (after != NULL && entries[i].last_oseq > before)) {
+    for (struct consumer *consumer = core->consumers; consumer != NULL; consumer = consumer->hh.next) {
+        struct cursor *cursor = &consumer->cursors[p->index];
+        if (!cursor->reading) {
             continue;
         }
-        struct cached *c = mem_zalloc(sizeof(*c));
-        c->last_oseq = entries[i].last_oseq;
-        c->n = (size_t)count;
-        c->blob = (struct slice){.p = slice_dup(entries[i].blob), .n = entries[i].blob.n};
-        core->cached_bytes += (int64_t)c->blob.n;
-        if (after != NULL) {
-            DL_PREPEND_ELEM(p->cached, after, c);
-        } else {
-            DL_APPEND(p->cached, c);
+        cursor->reading = false;
+        drop_behind(cursor);
+        for (size_t i = 0; ok && i < n; i++) {
+            long count = result_blob_count(entries[i].blob);
+            if (count <= 0 || entries[i].last_oseq > p->durable_oseq) {
+                break;
+            }
+            struct cached *c = mem_zalloc(sizeof(*c));
+            c->last_oseq = entries[i].last_oseq;
+            c->n = (size_t)count;
+            c->blob = (struct slice){.p = slice_dup(entries[i].blob), .n = entries[i].blob.n};
+            DL_APPEND(cursor->behind, c);
         }
     }
 }
@@ -127,6 +124,9 @@ struct consumer *deliver_get(struct core *core, struct slice name) {
 
 void deliver_free(struct core *core, struct consumer *consumer) {
     HASH_DEL(core->consumers, consumer);
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        drop_behind(&consumer->cursors[i]);
+    }
     free(consumer->name);
     free(consumer->cursors);
     free(consumer);
@@ -151,7 +151,16 @@ static void refuse_former(struct core *core, struct consumer *c) {
 }
 
 void deliver_subscribe(struct core *core, struct slice route, const struct message_subscribe *subscribe) {
+    if (slice_starts(subscribe->consumer, "#")) {
+        refuse(core, route, "bad-name", 0, "SUBSCRIBE: got consumer '%.*s', want a name without '#'",
+               SLICE_FMT(subscribe->consumer));
+        return;
+    }
+    struct consumer *other = find_route(core, route);
     struct consumer *c = deliver_get(core, subscribe->consumer);
+    if (other != NULL && other != c) {
+        other->route.n = 0; // a connection speaks for one consumer: the newest
+    }
     if (c->route.n > 0 && !route_is(&c->route, route)) {
         refuse_former(core, c);
     }
@@ -263,7 +272,8 @@ static bool send_some(struct core *core, struct consumer *c, struct partition *p
     if (p->state != PARTITION_OWNED || cursor->sent >= p->durable_oseq || cursor->reading) {
         return false;
     }
-    struct cached *blob = cache_find(p, cursor->sent + 1);
+    struct cached *blob = cache_find(p->cached, cursor->sent + 1);
+    blob = blob != NULL ? blob : cache_find(cursor->behind, cursor->sent + 1);
     if (blob == NULL) {
         cursor->reading = true;
         core->io->read(core->io->arg, p->index, cursor->sent + 1, READ_ENTRIES);

@@ -4,7 +4,7 @@
 
 #include "coordinator/core_state.h"
 
-#define DELIVER_PUSH_NAME "push" // position of the unacked consumers behind the PUSH socket
+#define DELIVER_PUSH_NAME "#push" // position of the unacked consumers behind the PUSH socket
 
 // deliver_durable: these results are durable now. Takes blob.
 void deliver_durable(struct core *core, struct partition *p, uint64_t last_oseq, size_t n,

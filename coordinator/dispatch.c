@@ -294,16 +294,44 @@ static void call_to_worker(struct core *core, struct call *call, struct worker *
     call_enter(core, call, CALL_SENT, false);
 }
 
-void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, struct worker *worker) {
-    struct call *call = dispatch_find(batch, number);
-    if (call == NULL) { // of before a restart: whichever of its calls still waits to be made again
-        for (call = batch->calls; call != NULL && call->state != CALL_WAITING; call = call->next) {
+// take_slots takes slots off the calls of a batch that were not sent; a call with none left goes.
+static void take_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n_slots) {
+    struct call *call, *next;
+    DL_FOREACH_SAFE(batch->calls, call, next) {
+        size_t n = 0;
+        for (size_t i = 0; call->state != CALL_SENT && i < call->n_slots; i++) {
+            bool claimed = false;
+            for (size_t j = 0; j < n_slots; j++) {
+                claimed |= slots[j] == call->slots[i];
+            }
+            if (!claimed) {
+                call->slots[n++] = call->slots[i];
+            }
+        }
+        if (call->state != CALL_SENT) {
+            call->n_slots = n;
+            if (n == 0) {
+                call_free(core, call);
+            }
         }
     }
-    if (call != NULL && call->worker != worker) {
+}
+
+void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
+                    size_t n_slots, struct worker *worker) {
+    if (n_slots == 0) {
+        return;
+    }
+    struct call *call = dispatch_find(batch, number);
+    if (call == NULL) { // of before a restart, or given up meanwhile
+        call = call_new(batch, slots, n_slots);
+        call_enter(core, call, CALL_READY, false);
         call->number = number;
         batch->last_call = number > batch->last_call ? number : batch->last_call;
         call_to_worker(core, call, worker, 0);
+        take_slots(core, batch, slots, n_slots);
+    } else if (call->worker != worker) {
+        call_to_worker(core, call, worker, call->n_bytes);
     }
 }
 
@@ -359,17 +387,30 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
     return 0;
 }
 
-// next_call finds the pool's next call: what is ready, or else an open batch that is due, sealed now.
-static struct call *next_call(struct core *core, struct pool *pool) {
-    while (pool->ready == NULL && pool->due != NULL) {
-        seal_batch(core, pool->due); // its call is ready now, or once its last records are durable
+// room_of says how many more calls the pool and the workers have room for now.
+static int64_t room_of(const struct core *core, const struct pool *pool) {
+    int64_t room = 0;
+    for (const struct worker *w = core->free_workers; w != NULL; w = w->free_next) {
+        room += w->max_inflight - w->n_inflight - w->n_untaken;
     }
-    return pool->ready;
+    int64_t permitted = pool->limit_inflight - pool->n_inflight;
+    return room < permitted ? room : permitted;
+}
+
+// seal_due seals open batches that are due, as many as there is room for when nothing else is ready:
+// their calls are ready now, or once their last records are durable.
+static void seal_due(struct core *core, struct pool *pool) {
+    for (int64_t room = room_of(core, pool); room > 0 && pool->due != NULL; room--) {
+        seal_batch(core, pool->due);
+    }
 }
 
 static void pump_pool(struct core *core, struct pool *pool) {
     while (pool_may_send(pool, core->now_us) && core->free_workers != NULL) {
-        struct call *call = next_call(core, pool);
+        if (pool->ready == NULL && pool->due != NULL) {
+            seal_due(core, pool);
+        }
+        struct call *call = pool->ready;
         if (call == NULL) {
             return;
         }

@@ -16,8 +16,10 @@ void dispatch_batch(struct core *core, struct batch *batch);
 // dispatch_recovered makes the call of a batch that was found after a restart; it waits until
 // not_before_us, so that a worker that still holds a call for it can say so.
 void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us);
-// dispatch_claim: a worker says that it holds call `number` of this batch.
-void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, struct worker *worker);
+// dispatch_claim: a worker says that it holds call `number` of this batch, which asks for these slots.
+// They are taken off all calls that were not sent.
+void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
+                    size_t n_slots, struct worker *worker);
 // dispatch_forget_batch frees a batch and its calls.
 void dispatch_forget_batch(struct core *core, struct batch *batch);
 

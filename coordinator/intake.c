@@ -318,6 +318,11 @@ void intake_open(struct core *core, struct slice route, const struct message_ope
         refuse(core, route_slice(&p->route), "superseded", 0,
                "another producer of the same name has connected");
     }
+    struct producer *other = find_route(core, route);
+    if (other != NULL && other != p) { // a connection speaks for one producer: the newest
+        other->route.n = 0;
+        producer_idle(other);
+    }
     route_set(&p->route, route);
     set_text(&p->model_name, open->model);
     set_text(&p->id_column, open->id_column);
@@ -409,7 +414,8 @@ void intake_gone(struct core *core, struct slice route) {
 }
 
 bool intake_has_room(const struct core *core) {
-    return core->store_ready && core->n_bytes < core->config->max_bytes;
+    return core->store_ready && core->n_bytes < core->config->max_bytes &&
+           core->n_results < core->config->max_results; // rows that are no records become results at once
 }
 
 void intake_acks(struct core *core) {

@@ -26,6 +26,7 @@
 
 #define EXIT_USAGE 2
 #define EXIT_CANNOT_START 3
+#define EXIT_FENCED 5
 #define MODELS_MAX_BYTES (1024 * 1024)
 
 struct coordinator_options {
@@ -153,10 +154,15 @@ static void on_written(void *arg, uint32_t partition, uint64_t cseq) {
     core_written(c->core, clock_us(), partition, cseq);
 }
 
-static void on_fenced(void *arg, uint32_t partition, const struct error *why) {
+static void on_fenced(void *arg, uint32_t partition, bool rolled_back, const struct error *why) {
     struct coordinator *c = arg;
     log_error("partition.fenced", "partition=%u why=\"%s\"", partition, why->text);
     core_fenced(c->core, partition, why);
+    // Another owner goes on with the work. A Redis that lost writes needs a person: we stay, unhealthy,
+    // so that nothing starts us again on what is left.
+    if (!rolled_back) {
+        stop(c, EXIT_FENCED);
+    }
 }
 
 static void on_hint(void *arg, struct slice producer, uint64_t seq) {

@@ -71,5 +71,4 @@ void pool_stop(struct pool *pool, const char *outcome, struct slice detail) {
 
 void pool_resume(struct pool *pool) {
     pool->stopped = NULL;
-    pool->blocked_until_us = 0;
 }

@@ -17,6 +17,6 @@ void pool_wait(struct pool *pool, int64_t now_us, int64_t retry_after_ms, double
 void pool_answered(struct pool *pool);
 // pool_stop stops a pool until pool_resume: no call can go well as things are.
 void pool_stop(struct pool *pool, const char *outcome, struct slice detail);
-void pool_resume(struct pool *pool);
+void pool_resume(struct pool *pool); // one that waits goes on waiting
 
 #endif

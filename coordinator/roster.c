@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #define HEARTBEATS_TO_LOSE 3
-#define TAKEN_MAX_BYTES (1024 * 1024) // bound of the field in messages.def
+#define TAKEN_MAX_BYTES (1024 * 1024 - 5) // bound of the field in messages.def, less its head
 
 static void update_free(struct core *core, struct worker *w) {
     bool has_credit = !w->lost && !w->resting && w->n_inflight + w->n_untaken < w->max_inflight &&
@@ -88,6 +88,32 @@ void roster_free(struct core *core, struct worker *worker) {
     free(worker);
 }
 
+// claim_call takes over one call: [batch, call, slots]. What is not of that form is passed over: its
+// batch is then asked for again when the grace is over.
+static void claim_call(struct core *core, struct worker *worker, const msgpack_object *o) {
+    const msgpack_object *f = o->via.array.ptr;
+    if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size != 3 ||
+        f[0].type != MSGPACK_OBJECT_POSITIVE_INTEGER || f[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+        f[2].type != MSGPACK_OBJECT_ARRAY) {
+        return;
+    }
+    struct batch *batch;
+    HASH_FIND(hh, core->batches, &f[0].via.u64, sizeof(f[0].via.u64), batch);
+    if (batch == NULL) {
+        roster_taken(core, route_slice(&worker->route), f[0].via.u64, f[1].via.u64);
+        return;
+    }
+    uint16_t slots[MODEL_BATCH_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < f[2].via.array.size && n < MODEL_BATCH_MAX; i++) {
+        const msgpack_object *slot = &f[2].via.array.ptr[i];
+        if (slot->type == MSGPACK_OBJECT_POSITIVE_INTEGER && slot->via.u64 < batch->n) {
+            slots[n++] = (uint16_t)slot->via.u64;
+        }
+    }
+    dispatch_claim(core, batch, (uint32_t)f[1].via.u64, slots, n, worker);
+}
+
 // claim_held takes over the calls that a worker says it holds; what nobody waits for is TAKEN.
 static void claim_held(struct core *core, struct worker *worker, struct slice held) {
     msgpack_unpacked unpacked;
@@ -96,20 +122,7 @@ static void claim_held(struct core *core, struct worker *worker, struct slice he
         unpacked.data.type == MSGPACK_OBJECT_ARRAY) {
         const msgpack_object_array *list = &unpacked.data.via.array;
         for (size_t i = 0; i < list->size; i++) {
-            const msgpack_object_array *pair = &list->ptr[i].via.array;
-            if (list->ptr[i].type != MSGPACK_OBJECT_ARRAY || pair->size != 2 ||
-                pair->ptr[0].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
-                pair->ptr[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER) {
-                continue;
-            }
-            uint64_t id = pair->ptr[0].via.u64;
-            struct batch *batch;
-            HASH_FIND(hh, core->batches, &id, sizeof(id), batch);
-            if (batch != NULL) {
-                dispatch_claim(core, batch, (uint32_t)pair->ptr[1].via.u64, worker);
-            } else {
-                roster_taken(core, route_slice(&worker->route), id, pair->ptr[1].via.u64);
-            }
+            claim_call(core, worker, &list->ptr[i]);
         }
     }
     msgpack_unpacked_destroy(&unpacked);
@@ -184,6 +197,22 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
     update_free(core, w);
 }
 
+static void send_taken(struct core *core, struct worker *w) {
+    struct buf *calls = &core->scratch;
+    buf_clear(calls);
+    unsigned char head[5] = {0xDD, (unsigned char)(w->n_taken >> 24), (unsigned char)(w->n_taken >> 16),
+                             (unsigned char)(w->n_taken >> 8), (unsigned char)w->n_taken};
+    int rc = buf_add(calls, head, sizeof(head));
+    rc |= buf_add_slice(calls, buf_slice(&w->taken));
+    assert(rc == 0);
+    struct message message = {.kind = MESSAGE_TAKEN, .taken = {.calls = buf_slice(calls)}};
+    buf_clear(&w->taken);
+    w->n_taken = 0;
+    if (core->io->send(core->io->arg, route_slice(&w->route), &message) != 0) {
+        roster_lose(core, w, "unreachable");
+    }
+}
+
 void roster_reported(struct core *core, struct slice route) {
     struct worker *w = roster_find(core, route);
     if (w != NULL) {
@@ -208,25 +237,12 @@ void roster_taken(struct core *core, struct slice route, uint64_t batch, uint64_
             pair[n++] = (unsigned char)(numbers[i] >> shift);
         }
     }
-    if (buf_add(&w->taken, pair, n) == 0) {
-        w->n_taken++;
+    if (buf_add(&w->taken, pair, n) != 0) {
+        send_taken(core, w);
+        int rc = buf_add(&w->taken, pair, n);
+        assert(rc == 0);
     }
-}
-
-static void send_taken(struct core *core, struct worker *w) {
-    struct buf *calls = &core->scratch;
-    buf_clear(calls);
-    unsigned char head[5] = {0xDD, (unsigned char)(w->n_taken >> 24), (unsigned char)(w->n_taken >> 16),
-                             (unsigned char)(w->n_taken >> 8), (unsigned char)w->n_taken};
-    int rc = buf_add(calls, head, sizeof(head));
-    rc |= buf_add_slice(calls, buf_slice(&w->taken));
-    assert(rc == 0);
-    struct message message = {.kind = MESSAGE_TAKEN, .taken = {.calls = buf_slice(calls)}};
-    buf_clear(&w->taken);
-    w->n_taken = 0;
-    if (core->io->send(core->io->arg, route_slice(&w->route), &message) != 0) {
-        roster_lose(core, w, "unreachable");
-    }
+    w->n_taken++;
 }
 
 void roster_flush(struct core *core) {

@@ -60,9 +60,9 @@ struct store_handlers {
     void (*on_recovered)(void *arg, uint32_t partition);
     // on_written: this write and all before it are durable. Called once a write, in order.
     void (*on_written)(void *arg, uint32_t partition, uint64_t cseq);
-    // on_fenced: somebody else owns the partition now, or Redis went back in time (why says which).
+    // on_fenced: somebody else owns the partition now, or Redis went back in time (rolled_back).
     // Nothing written from here on counts; the partition must stop.
-    void (*on_fenced)(void *arg, uint32_t partition, const struct error *why);
+    void (*on_fenced)(void *arg, uint32_t partition, bool rolled_back, const struct error *why);
     void *arg;
 };
 

@@ -52,7 +52,8 @@ void part_fence(struct part *part, const char *what) {
     }
     loop_timer_stop(part->timer);
     part_drop_writes(part);
-    store->handlers.on_fenced(store->handlers.arg, part->id, &why);
+    bool rolled_back = slice_starts(slice_of(what), "ROLLBACK");
+    store->handlers.on_fenced(store->handlers.arg, part->id, rolled_back, &why);
 }
 
 // on_odd_reply meets a refusal that is neither FENCED nor ROLLBACK: the same again a little later.

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <zmq.h>
 
+#define HELD_MAX_BYTES (64 * 1024 * 1024) // bound of the field in messages.def
 #define STARTING_MS 50           // greet again this soon when the coordinator says that it is starting
 #define FIRST_HEARTBEAT_MS 1000  // until WELCOME says how often
 #define MISSED_HEARTBEATS 3      // silence after which the socket is given up
@@ -226,7 +227,7 @@ struct link *link_new(struct loop *loop, const struct link_config *config,
     link->incarnation = (uint64_t)clock_unix_ms();
     link->heartbeat_ms = FIRST_HEARTBEAT_MS;
     buf_init(&link->out, FRAME_MAX_BYTES);
-    buf_init(&link->held, 1024 * 1024);
+    buf_init(&link->held, HELD_MAX_BYTES);
     link->context = zmq_ctx_new();
     if (socket_open(link, why) != 0) {
         link_free(link);

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "worker/value.h"
+#include "proto/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -173,6 +174,20 @@ static int write_buf(void *arg, const char *p, size_t n) {
     return buf_add(arg, p, n);
 }
 
+// pack_slots names the records of a call. Returns 0 or what msgpack returned.
+static int pack_slots(msgpack_packer *packer, const struct call *call) {
+    struct slice rest = call->records, values;
+    uint64_t slot;
+    int rc = msgpack_pack_array(packer, call->count);
+    for (size_t n = 0; n < call->count; n++) {
+        if (record_next(&rest, &slot, &values) <= 0) {
+            return -EPROTO; // the DISPATCH was checked when it came
+        }
+        rc |= msgpack_pack_uint64(packer, slot);
+    }
+    return rc;
+}
+
 static int on_held(void *arg, struct buf *out) {
     struct receive *receive = arg;
     const struct call *call;
@@ -181,9 +196,10 @@ static int on_held(void *arg, struct buf *out) {
     int rc = msgpack_pack_array(&packer, calls_count(receive->calls));
     for (int state = CALL_WAITING; state <= CALL_REPORTED; state++) {
         DL_FOREACH(receive->calls->in_state[state], call) {
-            rc |= msgpack_pack_array(&packer, 2);
+            rc |= msgpack_pack_array(&packer, 3);
             rc |= msgpack_pack_uint64(&packer, call->id.batch);
             rc |= msgpack_pack_uint64(&packer, call->id.call);
+            rc |= pack_slots(&packer, call);
         }
     }
     return rc == 0 ? 0 : -EMSGSIZE;

@@ -60,7 +60,21 @@ static void test_fenced_partition_stops(void **state) {
     world_hello(w, "w1", 1, 8);
     world_turn(w);
     assert_int_equal(world_count(w, NULL, MESSAGE_DISPATCH), 0);
-    assert_true(slice_is(world_refused(w, "w1")->code, "starting"));
+    assert_true(slice_is(world_refused(w, "w1")->code, "stopped"));
+    world_free(w);
+}
+
+static void test_damaged_batch_stays_where_it_is(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2'", 0);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    w->partitions[0].batches[0].n -= 3;
+    world_crash(w);
+    world_start(w);
+    world_hello(w, "w1", 1, 4);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].n_batches, 1);
+    assert_int_equal(w->core->n_records, 0);
     world_free(w);
 }
 
@@ -69,6 +83,7 @@ int main(void) {
         cmocka_unit_test(test_restart_goes_on_where_it_stopped),
         cmocka_unit_test(test_redis_away_makes_no_calls),
         cmocka_unit_test(test_fenced_partition_stops),
+        cmocka_unit_test(test_damaged_batch_stays_where_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

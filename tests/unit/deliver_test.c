@@ -99,10 +99,57 @@ static void test_unacked_consumers_take_what_they_can(void **state) {
     world_free(w);
 }
 
+// answer_reads answers each question for outbox entries with at most n of them.
+static void answer_reads(struct world *w, size_t n) {
+    while (w->n_reads > 0) {
+        uint32_t partition = w->reads[0].partition;
+        uint64_t from = w->reads[0].from;
+        memmove(&w->reads[0], &w->reads[1], --w->n_reads * sizeof(w->reads[0]));
+        struct store_entry entries[64];
+        size_t n_entries = 0;
+        const struct world_partition *p = &w->partitions[partition];
+        for (size_t i = 0; i < p->n_outs && n_entries < n; i++) {
+            if (p->outs[i].last_oseq >= from) {
+                entries[n_entries++] = (struct store_entry){
+                    .last_oseq = p->outs[i].last_oseq,
+                    .blob = {.p = p->outs[i].blob, .n = p->outs[i].n}};
+            }
+        }
+        core_outbox_read(w->core, partition, true, entries, n_entries);
+        world_settle(w);
+    }
+}
+
+static void test_consumer_far_behind_catches_up(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 64);
+    world_append(w, "p1", 1, 50);
+    world_settle(w);
+    world_answer_all(w);
+    world_crash(w);
+    world_start(w);
+    world_hello(w, "w1", 1, 64);
+    world_open(w, "p1");
+    world_append(w, "p1", 51, 10); // new results come while it is behind
+    world_settle(w);
+    world_answer_all(w);
+    world_subscribe(w, "c1", 1000);
+    world_settle(w);
+    answer_reads(w, 7);
+    size_t at = 0;
+    uint64_t next = 1;
+    for (struct message *m; (m = world_find(w, &at, "c1", MESSAGE_RESULTS)) != NULL;) {
+        assert_int_equal(m->results.first_oseq, next);
+        next += m->results.count;
+    }
+    assert_int_equal(next, 61);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_consumer_gets_its_credit_and_what_it_did_not_ack_again),
         cmocka_unit_test(test_consumer_after_a_restart_is_served_from_the_outbox),
+        cmocka_unit_test(test_consumer_far_behind_catches_up),
         cmocka_unit_test(test_full_outbox_stops_calls),
         cmocka_unit_test(test_unacked_consumers_take_what_they_can),
     };

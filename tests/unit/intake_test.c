@@ -108,12 +108,28 @@ static void test_groups_without_records_are_forgotten(void **state) {
     world_free(w);
 }
 
+static void test_a_connection_speaks_for_its_newest_producer(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 4);
+    world_message(w, "p1", (struct message){.kind = MESSAGE_OPEN,
+                                            .open = {.producer = SLICE_LIT("other"),
+                                                     .model = SLICE_LIT("m")}});
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(w->partitions[0].n_producers, 1);
+    assert_string_equal(w->partitions[0].producers[0].name, "other");
+    buf_free(&out);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_are_contiguous_over_groups),
         cmocka_unit_test(test_gaps_are_refused_and_repeats_skipped),
         cmocka_unit_test(test_memory_bounds_what_producers_may_send),
         cmocka_unit_test(test_bad_rows_are_results_and_hide_nothing),
+        cmocka_unit_test(test_a_connection_speaks_for_its_newest_producer),
         cmocka_unit_test(test_a_named_id_column_must_be_there),
         cmocka_unit_test(test_groups_without_records_are_forgotten),
     };

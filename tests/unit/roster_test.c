@@ -43,7 +43,7 @@ static void test_reconnected_worker_keeps_the_calls_it_holds(void **state) {
     world_settle(w);
     size_t at = 0;
     const struct message_dispatch *first = world_dispatch(w, &at);
-    unsigned char held[] = {0x91, 0x92, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, 0x01};
+    unsigned char held[] = {0x91, 0x93, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x91, 0x00};
     for (int i = 0; i < 8; i++) {
         held[3 + i] = (unsigned char)(first->batch >> (56 - 8 * i));
     }
@@ -63,10 +63,63 @@ static void test_reconnected_worker_keeps_the_calls_it_holds(void **state) {
     world_free(w);
 }
 
+static void test_two_held_calls_of_one_batch_are_not_made_again(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4'", 4);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *whole = world_dispatch(w, &at);
+    world_report(w, "w1", whole, OUTCOME_UNREADABLE, 0, 0); // halved: calls 2 and 3
+    world_settle(w);
+    struct message_dispatch halves[2] = {*world_dispatch(w, &at), *world_dispatch(w, &at)};
+    uint64_t batch = halves[0].batch;
+    assert_int_equal(halves[0].count, 2);
+    world_crash(w);
+    world_start(w);
+    struct buf held;
+    buf_init(&held, 4096);
+    unsigned char head[] = {0x92};
+    assert_int_equal(buf_add(&held, head, 1), 0);
+    for (int call = 0; call < 2; call++) {
+        unsigned char one[] = {0x93, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, (unsigned char)(call + 2), 0x92,
+                               (unsigned char)(2 * call), (unsigned char)(2 * call + 1)};
+        for (int i = 0; i < 8; i++) {
+            one[2 + i] = (unsigned char)(batch >> (56 - 8 * i));
+        }
+        assert_int_equal(buf_add(&held, one, sizeof(one)), 0);
+    }
+    world_message(w, "w1", (struct message){.kind = MESSAGE_HELLO,
+                                            .hello = {.worker = SLICE_LIT("w1"), .incarnation = 1,
+                                                      .version = SLICE_LIT("0"), .max_inflight = 4,
+                                                      .max_bytes = 1 << 20, .held = buf_slice(&held)}});
+    buf_free(&held);
+    world_settle(w);
+    // Both answers come, one after the other: nothing is asked again in between.
+    for (int call = 0; call < 2; call++) {
+        struct buf records;
+        buf_init(&records, 4096);
+        for (uint64_t slot = 0; slot < 2; slot++) {
+            assert_int_equal(record_pack(&records, 2 * (uint64_t)call + slot, SLICE_LIT("\x91\xA1x")), 0);
+        }
+        struct message_dispatch d = {.batch = batch, .call = (uint64_t)call + 2, .count = 2,
+                                     .records = buf_slice(&records)};
+        world_report(w, "w1", &d, OUTCOME_OK, 2, 0);
+        buf_free(&records);
+        world_settle(w);
+        world_pass(w, 1600); // past the grace in the end
+        world_message(w, "w1", (struct message){.kind = MESSAGE_PING, .ping = {.worker = true}});
+        world_settle(w);
+    }
+    assert_int_equal(w->partitions[0].oseq, 4);
+    assert_int_equal(world_count(w, NULL, MESSAGE_DISPATCH), 0);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unsent_is_free_and_rests_the_worker),
         cmocka_unit_test(test_a_ping_of_a_forgotten_worker_is_refused),
+        cmocka_unit_test(test_two_held_calls_of_one_batch_are_not_made_again),
         cmocka_unit_test(test_reconnected_worker_keeps_the_calls_it_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,7 +79,7 @@ static void on_written(void *arg, uint32_t partition, uint64_t cseq) {
     s->written = cseq;
     s->n_written++;
 }
-static void on_fenced(void *arg, uint32_t partition, const struct error *why) {
+static void on_fenced(void *arg, uint32_t partition, bool rolled_back, const struct error *why) {
     struct seen *s = arg;
     s->n_fenced++;
     snprintf(s->why, sizeof(s->why), "%s", why->text);
