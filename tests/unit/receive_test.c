@@ -274,7 +274,7 @@ static void a_report_is_kept_until_taken(void **state) {
     refused.refused.message = SLICE_LIT("who are you?");
     say(&f, &refused);
     expect(&f, MESSAGE_HELLO);
-    assert_true(slice_eq(f.m.hello.held, SLICE_LIT("\x91\x93\x01\x01\x91\x00")));
+    assert_true(slice_eq(f.m.hello.held, SLICE_LIT("\x91\x93\x01\x01\x91\x03")));
     say_welcome(&f, 60000);
     expect_report(&f, 1, OUTCOME_TIMED_OUT);
     assert_int_equal(f.n_caught, 1);
