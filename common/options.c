@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define KEY_FIRST 0x1000             // argp keys of options without a letter: KEY_FIRST + row
 #define KEY_CONFIG 0xfff
@@ -63,7 +64,7 @@ struct number_type {
 
 static const struct number_type number_types[] = {
     [OPTION_COUNT] = {count_units, "a whole number, or one ending in k, M or G", ""},
-    [OPTION_MS] = {ms_units, "a time: a whole number of ms, or one ending in ms, s, m or h", " ms"},
+    [OPTION_MS] = {ms_units, "a time: a whole number with its unit, ms, s, m or h", " ms"},
     [OPTION_BYTES] = {byte_units, "a size: a whole number of bytes, or one ending in k, M or G", " bytes"},
 };
 
@@ -77,6 +78,14 @@ static int flag_parse(const char *what, const char *text, int64_t *value, struct
         }
     }
     return error_set(why, -EINVAL, "%s: got '%s', want on or off", what, text);
+}
+
+// names_ms says whether an option's name ends in "ms", as --latency-ms and 'batch.timeout.ms' do: then a
+// plain number can only mean milliseconds. Of others people think that it means seconds.
+static bool names_ms(const char *what) {
+    size_t n = strlen(what);
+    n -= n > 0 && what[n - 1] == '\'';
+    return n >= 2 && strncasecmp(what + n - 2, "ms", 2) == 0;
 }
 
 int option_value_parse(const char *what, enum option_type type, const char *text, int64_t least,
@@ -95,6 +104,10 @@ int option_value_parse(const char *what, enum option_type type, const char *text
     }
     if (!isdigit((unsigned char)digits[0]) || unit->name == NULL) {
         return error_set(why, -EINVAL, "%s: got '%s', want %s", what, text, t->want);
+    }
+    if (type == OPTION_MS && *end == '\0' && n != 0 && !names_ms(what)) {
+        return error_set(why, -EINVAL, "%s: got '%s', want a time with its unit: %sms, %ss, %sm or %sh", what,
+                         text, text, text, text, text);
     }
     int64_t scaled = 0;
     bool fits = errno == 0 && !__builtin_mul_overflow((int64_t)n, unit->times, &scaled);

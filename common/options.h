@@ -20,7 +20,8 @@ enum option_type {
     OPTION_TEXT,  // const char *; "" when not given. least/most: length in bytes, most 0: any
     OPTION_FLAG,  // int64_t 0 or 1; no argument on the command line, on/off elsewhere
     OPTION_COUNT, // int64_t; may end in k, M, G (powers of 1000)
-    OPTION_MS,    // int64_t milliseconds; may end in ms, s, m, h; plain numbers are milliseconds
+    OPTION_MS,    // int64_t milliseconds; ends in ms, s, m or h; a plain number is refused unless it is 0
+                  // or the option's name ends in ms
     OPTION_BYTES, // int64_t bytes; may end in k, M, G (powers of 1024), with or without B
     OPTION_LIST,  // struct option_list; given many times on the command line and in the file, split
                   // at commas in the default and the environment. least/most: items, most 0: any

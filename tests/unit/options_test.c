@@ -176,8 +176,8 @@ static const struct number {
     {OPTION_COUNT, "0", 0},       {OPTION_COUNT, "12", 12},      {OPTION_COUNT, "3M", 3000000},
     {OPTION_COUNT, "", -1},       {OPTION_COUNT, " 1", -1},      {OPTION_COUNT, "+1", -1},
     {OPTION_COUNT, "1.5", -1},    {OPTION_COUNT, "0x10", -1},    {OPTION_COUNT, "k", -1},
-    {OPTION_COUNT, "-1", -1},     {OPTION_COUNT, "1kk", -1},     {OPTION_MS, "250", 250},
-    {OPTION_MS, "250ms", 250},    {OPTION_MS, "2h", 7200000},    {OPTION_MS, "2H", -1},
+    {OPTION_COUNT, "-1", -1},     {OPTION_COUNT, "1kk", -1},     {OPTION_MS, "250", -1},
+    {OPTION_MS, "250ms", 250},    {OPTION_MS, "2h", 7200000},    {OPTION_MS, "2H", -1},     {OPTION_MS, "0", 0},
     {OPTION_BYTES, "16k", 16384}, {OPTION_BYTES, "16kB", 16384}, {OPTION_BYTES, "2GB", 2147483648},
     {OPTION_BYTES, "7B", 7},      {OPTION_FLAG, "on", 1},        {OPTION_FLAG, "no", 0},
     {OPTION_FLAG, "", -1},
@@ -195,6 +195,17 @@ static void numbers_and_units(void **state) {
     }
 }
 
+static void a_plain_number_is_a_time_only_where_the_name_says_ms(void **state) {
+    int64_t value = -1;
+    struct error why;
+    assert_int_equal(option_value_parse("--latency-ms", OPTION_MS, "250", 0, 1000, &value, &why), 0);
+    assert_int_equal(value, 250);
+    assert_int_equal(
+        option_value_parse("option 'batch.timeout.ms'", OPTION_MS, "300", 0, 1000, &value, &why), 0);
+    assert_int_equal(option_value_parse("--idle-exit", OPTION_MS, "2", 0, 1000, &value, &why), -22);
+    assert_string_equal(why.text, "--idle-exit: got '2', want a time with its unit: 2ms, 2s, 2m or 2h");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_pass_the_same_parser),
@@ -202,6 +213,7 @@ int main(void) {
         cmocka_unit_test(later_sources_win),
         cmocka_unit_test(what_is_refused_is_named),
         cmocka_unit_test(numbers_and_units),
+        cmocka_unit_test(a_plain_number_is_a_time_only_where_the_name_says_ms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
