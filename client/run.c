@@ -106,6 +106,11 @@ static int load_model(struct run *run, struct error *why) {
             error_prefix(why, "--set: ");
         }
     }
+    if (status == 0 && run->model->options.on_error == ON_ERROR_DEAD_LETTER) {
+        status = error_set(why, -EINVAL,
+                           "option 'on.error': got 'dead-letter', want 'error-row' or 'fail': every row of a "
+                           "run comes out (say --set on.error=error-row)");
+    }
     buf_init(&run->overrides, 64 * 1024);
     status = status ? status : setup_pack_overrides(overrides, o->set.n, &run->overrides, why);
     status = status ? status : make_create(run, model, why);

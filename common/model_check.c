@@ -441,9 +441,22 @@ static int check_fields(struct model *model, int *line, struct error *why) {
     return 0;
 }
 
+// check_columns: a row's results stand beside its input.
+static int check_columns(const struct model *model, struct error *why) {
+    for (size_t i = 0; i < model->n_output; i++) {
+        if (model_input_index(model, slice_of(model->output[i].name)) >= 0) {
+            return error_set(why, -EINVAL,
+                             "OUTPUT: column '%s' is an INPUT column too, want another name: a row holds both",
+                             model->output[i].name);
+        }
+    }
+    return 0;
+}
+
 int model_check(struct model *model, int *line, struct error *why) {
     *line = 0;
-    int rc = read_options(model, line, why);
+    int rc = check_columns(model, why);
+    rc = rc != 0 ? rc : read_options(model, line, why);
     rc = rc != 0 ? rc : check_required(model, line, why);
     rc = rc != 0 ? rc : check_endpoint(model, line, why);
     rc = rc != 0 ? rc : check_api_key(model, line, why);

@@ -5,7 +5,7 @@
 // ADDRESS is the coordinator's --bind. CONSUMER is a name that stays the same when this is started
 // again. An output line is "PARTITION OSEQ RESULT". So the output itself tells what is there already: a
 // result that comes twice has a number that is not above its partition's last one. A result is acked
-// after it is on the disk. Stops when OUTPUT has COUNT lines. See docs/protocol.md.
+// after it is on the disk. Stops when OUTPUT has at least COUNT lines. See docs/protocol.md.
 #include <inttypes.h>
 #include <msgpack.h>
 #include <stdio.h>
