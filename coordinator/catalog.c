@@ -40,6 +40,7 @@ struct change {
 struct create {
     struct catalog *catalog;
     struct slice sql; // owned bytes
+    bool replace;     // as if OR REPLACE stood in each statement
     catalog_done *done;
     void *arg;
     struct change *changes;  // utlist LL
@@ -379,7 +380,7 @@ static int plan(struct create *create, struct statement *s) {
         revision_free(r);
         return 0;
     }
-    if (head > 0 && !s->or_replace) {
+    if (head > 0 && !s->or_replace && !create->replace) {
         int rc = error_set(&create->why, -EEXIST,
                            "line %d: model '%s' is there already and differs, want CREATE OR REPLACE "
                            "MODEL to change it", s->line, r->model->name);
@@ -432,9 +433,10 @@ static void create_run(struct catalog *catalog) {
     }
 }
 
-void catalog_create(struct catalog *catalog, struct slice sql, catalog_done *done, void *arg) {
+void catalog_create(struct catalog *catalog, struct slice sql, bool replace, catalog_done *done,
+                    void *arg) {
     struct create *create = mem_zalloc(sizeof(*create));
-    *create = (struct create){.catalog = catalog, .done = done, .arg = arg};
+    *create = (struct create){.catalog = catalog, .replace = replace, .done = done, .arg = arg};
     create->sql = (struct slice){.p = slice_dup(sql), .n = sql.n};
     bool is_first = catalog->creates == NULL;
     DL_APPEND(catalog->creates, create);

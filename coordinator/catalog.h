@@ -25,8 +25,9 @@ void catalog_load(struct catalog *catalog, catalog_done *done, void *arg);
 
 // catalog_create carries out CREATE MODEL statements, all checked before the first is written.
 // A model equal to the newest revision changes nothing; otherwise OR REPLACE makes a new revision,
-// IF NOT EXISTS leaves what is there, and neither is -EEXIST. done is called when all is durable.
-void catalog_create(struct catalog *catalog, struct slice sql, catalog_done *done, void *arg);
+// IF NOT EXISTS leaves what is there, and neither is -EEXIST. replace: as if OR REPLACE stood in each
+// statement. done is called when all is durable.
+void catalog_create(struct catalog *catalog, struct slice sql, bool replace, catalog_done *done, void *arg);
 
 // catalog_find borrows the newest revision, catalog_revision a given one; NULL when there is none.
 // They live as long as the catalog.

@@ -179,7 +179,7 @@ static void on_hints(void *arg) {
 
 static void on_models_created(void *arg, int status, size_t n_changed, const struct error *why) {
     struct coordinator *c = arg;
-    if (status != 0 && status != -EEXIST) {
+    if (status != 0) {
         log_error("models.refused", "why=\"%s\"", why->text);
         stop(c, EXIT_USAGE);
         return;
@@ -205,7 +205,7 @@ static int create_models(struct coordinator *c, struct error *why) {
             fclose(f);
         }
         if (rc == 0 && sql.n > 0) {
-            catalog_create(c->catalog, buf_slice(&sql), on_models_created, c);
+            catalog_create(c->catalog, buf_slice(&sql), true, on_models_created, c);
         }
         buf_free(&sql);
         if (rc != 0) {
@@ -281,7 +281,7 @@ static void on_create(struct coordinator *c, struct slice route, const struct me
     creating->c = c;
     creating->route = slice_dup(route);
     creating->n_route = route.n;
-    catalog_create(c->catalog, create->sql, on_created, creating);
+    catalog_create(c->catalog, create->sql, false, on_created, creating);
 }
 
 static void add_model(void *arg, const struct model *model) {

@@ -72,7 +72,7 @@ static void end(struct world *w) {
 
 static void create(struct world *w, const char *sql) {
     int before = w->n_done;
-    catalog_create(w->catalog, slice_of(sql), on_done, w);
+    catalog_create(w->catalog, slice_of(sql), false, on_done, w);
     redis_server_until(w->loop, w->n_done == before + 1);
 }
 
@@ -150,9 +150,9 @@ static void statements_make_revisions(void **state) {
 static void creates_wait_for_each_other(void **state) {
     struct world w = {0};
     begin(&w);
-    catalog_create(w.catalog, slice_of(MODEL("OR REPLACE MODEL", "m", "1")), on_done, &w);
-    catalog_create(w.catalog, slice_of(MODEL("OR REPLACE MODEL", "m", "2")), on_done, &w);
-    catalog_create(w.catalog, slice_of(MODEL("OR REPLACE MODEL", "m", "3")), on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("OR REPLACE MODEL", "m", "1")), false, on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("OR REPLACE MODEL", "m", "2")), false, on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("OR REPLACE MODEL", "m", "3")), false, on_done, &w);
     redis_server_until(w.loop, w.n_done == 3);
     assert_int_equal(w.status, 0);
     assert_string_equal(names(&w), "m=3 ");
@@ -163,7 +163,7 @@ static void a_lost_redis_fails_what_was_asked_and_it_can_be_asked_again(void **s
     struct world w = {0};
     begin(&w);
     redis_server_kill(&w.server);
-    catalog_create(w.catalog, slice_of(MODEL("MODEL", "m", "1")), on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("MODEL", "m", "1")), false, on_done, &w);
     redis_server_until(w.loop, w.n_done == 1);
     assert_int_equal(w.status, -EAGAIN);
     assert_null(catalog_find(w.catalog, SLICE_LIT("m")));
@@ -211,8 +211,8 @@ static void a_catalog_can_be_freed_while_it_waits(void **state) {
     struct world w = {0};
     begin(&w);
     catalog_load(w.catalog, on_done, &w);
-    catalog_create(w.catalog, slice_of(MODEL("MODEL", "m", "1")), on_done, &w);
-    catalog_create(w.catalog, slice_of(MODEL("MODEL", "n", "1")), on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("MODEL", "m", "1")), false, on_done, &w);
+    catalog_create(w.catalog, slice_of(MODEL("MODEL", "n", "1")), false, on_done, &w);
     catalog_free(w.catalog);
     w.catalog = NULL;
     end(&w); // the store goes after it
