@@ -27,8 +27,8 @@ static const struct option_spec rows_of_options[] = {
 
 static const struct option_program program = {
     .name = "headrace models",
-    .args = "list | show NAME | create",
-    .text = "Lists a coordinator's models, shows one as CREATE MODEL, or creates those of --file.",
+    .args = "list | show NAME | create FILE",
+    .text = "Lists a coordinator's models, shows one as CREATE MODEL, or creates those of a file.",
     .after = "Exit status: 0 done; 2 wrong options, no such model, or statements that were refused; 5 "
              "no answer.",
     .rows = rows_of_options,
@@ -84,18 +84,19 @@ static int show(const struct models_options *options, const char *name) {
     return code >= 0 ? code : client_say(EXIT_BAD_USE, "got no model '%s'; headrace models list", name);
 }
 
-static int create(const struct models_options *options) {
+static int create(const struct models_options *options, const char *file) {
     struct error why = {0};
     struct statements statements = {0};
-    if (*options->file == '\0') {
-        return client_say(EXIT_BAD_USE, "--file is missing: want CREATE MODEL statements");
+    if (file == NULL || *file == '\0') {
+        return client_say(EXIT_BAD_USE, "models create: got no file of CREATE MODEL statements, want "
+                                        "models create FILE");
     }
-    if (setup_load_models(options->file, &statements, &why) < 0) {
+    if (setup_load_models(file, &statements, &why) < 0) {
         return client_say(EXIT_BAD_USE, "%s", why.text);
     }
     statements_free(&statements);
     uint64_t n = 0;
-    int status = ask_create(options->coordinator, options->file, options->timeout, &n, &why);
+    int status = ask_create(options->coordinator, file, options->timeout, &n, &why);
     if (status < 0) {
         return client_say(status == -EPERM ? EXIT_BAD_USE : EXIT_PART_LOST, "%s", why.text);
     }
@@ -116,10 +117,11 @@ int models_main(int argc, char **argv) {
         code = list(&options);
     } else if (n == 2 && strcmp(args[0], "show") == 0) {
         code = show(&options, args[1]);
-    } else if (n == 1 && strcmp(args[0], "create") == 0) {
-        code = create(&options);
+    } else if (n >= 1 && strcmp(args[0], "create") == 0 && (n == 1 || *options.file == '\0')) {
+        code = create(&options, n == 2 ? args[1] : options.file);
     } else {
-        client_say(code, "models: got '%s', want list, show NAME or create", n > 0 ? args[0] : "");
+        client_say(code, "models: got '%s%s%s', want: headrace models list | show NAME | create FILE",
+                   n > 0 ? args[0] : "", n > 1 ? " " : "", n > 1 ? args[1] : "");
     }
     options_free(&program, &options);
     return code;

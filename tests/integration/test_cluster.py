@@ -178,7 +178,7 @@ def test_a_consumer_that_is_killed_goes_on_where_it_was(box, cluster, reviews, l
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_worker_that_goes_takes_nothing_with_it(box, cluster, reviews, how):
     """kill: kill -9 with calls in flight; stop: SIGTERM, which lets it finish them."""
-    c = cluster("--heartbeat", "200", simulator=("--latency-ms", "150"), more=", 'worker.lost.ms' = '1000'",
+    c = cluster("--heartbeat", "200ms", simulator=("--latency-ms", "150"), more=", 'worker.lost.ms' = '1000'",
                 worker=("--max-inflight", "4"))
     given = distinct(reviews, 2000)
     collector = c.collect("collector", "--count", "2000")
@@ -242,7 +242,7 @@ def test_redis_that_comes_again_has_everything(box, cluster, reviews):
 
 def test_a_stopped_worker_is_lost_and_its_answers_are_used(box, cluster, reviews):
     """SIGSTOP: it falls silent with calls in flight, and wakes up after they were given to others."""
-    c = cluster("--heartbeat", "200", n_workers=2, simulator=("--latency-ms", "100"),
+    c = cluster("--heartbeat", "200ms", n_workers=2, simulator=("--latency-ms", "100"),
                 worker=("--max-inflight", "2"))
     given = distinct(reviews, 600)
     collector = c.collect("collector", "--count", "600")
@@ -257,6 +257,21 @@ def test_a_stopped_worker_is_lost_and_its_answers_are_used(box, cluster, reviews
     assert collector.wait() == 0, collector.log
     check_results(box, c.results(), given)
     wait_for("it is back", lambda: c.value("headrace_workers") == 2)
+
+
+def test_models_are_created_listed_and_shown(box, coordinator):
+    def models(*words):
+        return box.run("headrace", "models", *words, "-c", coordinator.address)
+
+    (box.path / "more.sql").write_text((box.path / "llm_sentiment.sql").read_text()
+                                       .replace("llm_sentiment", "another"))
+    done = models("create", "more.sql")
+    assert done.returncode == 0 and done.stdout == b"1 model created or changed\n", done.stderr.decode()
+    assert models("list").stdout.decode().splitlines() == ["another\trevision 1", "llm_sentiment\trevision 1"]
+    assert b"CREATE MODEL `another`" in models("show", "another").stdout
+    for words in (["create"], ["show"], ["nothing"], []):
+        done = models(*words)
+        assert done.returncode == 2 and b"create FILE" in done.stderr, words
 
 
 # ---- Options and limits ---------------------------------------------------------------------------
