@@ -338,6 +338,7 @@ static void count_outcome(struct status *s, const struct message_report *report,
         s->calls_unsent++;
         break;
     case ACTION_RETRY:
+    case ACTION_LOST:
         s->calls_failed++;
         break;
     case ACTION_STOP:
@@ -373,7 +374,8 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *left
     struct call like = *call;
     like.tries = d.tries;
     like.reasked = d.reasked;
-    like.n_ambiguous += c->ambiguous;
+    like.n_lost += c->outcome == OUTCOME_WORKER_LOST;
+    like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
     size_t half = n_left / 2;
     switch (d.action) {
@@ -439,6 +441,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .n_left = n_left,
             .tries = call->tries,
             .n_ambiguous = call->n_ambiguous,
+            .n_lost = call->n_lost,
             .reasked = call->reasked,
             .new_kind = call->seen != 0 && (call->seen & 1u << outcome) == 0,
             .ambiguous = report->sent && report->http_status == 0 &&
@@ -524,6 +527,7 @@ void collect_lost(struct core *core, struct call *call) {
             .n_left = n_left,
             .tries = call->tries,
             .n_ambiguous = call->n_ambiguous,
+            .n_lost = call->n_lost,
             .reasked = call->reasked,
             .ambiguous = true,
             .draw = core->io->draw(core->io->arg),

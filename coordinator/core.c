@@ -471,7 +471,7 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
     *stopped = NULL;
     const struct pool *blocked = NULL;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        if (pool->stopped != NULL && (pool->ready != NULL || pool->due != NULL)) {
+        if (pool->stopped != NULL && (pool->ready != NULL || pool->suspects != NULL || pool->due != NULL)) {
             *stopped = pool->stopped;
             rc = buf_addf(out, "stopped: %s: %s", pool->stopped, pool->stopped_why.text);
             break;

@@ -30,6 +30,7 @@ struct pool {
     const char *stopped;          // text of the outcome that stopped it, or NULL
     struct error stopped_why;
     struct call *ready;           // calls that could go now, oldest first
+    struct call *suspects;        // of these, those that lost workers and go to one of their own
     struct batch *due;            // open batches that may go as they are, oldest first
     size_t n_groups;              // that belong to it
     UT_hash_handle hh;            // by key
@@ -81,6 +82,7 @@ struct worker {
     int64_t n_untaken;            // reported, and still kept by it until it hears TAKEN
     int64_t seen_us;              // when it last said anything
     bool lost;                    // silent for three heartbeats, or gone
+    bool reserved;                // for a suspect: gets nothing else
     bool resting;                 // gave a call back unsent: gets nothing until its next PING
     struct call *calls;           // sent to it, not yet reported
     struct buf taken;             // calls to be named in the next TAKEN
@@ -108,6 +110,7 @@ struct call {
     size_t n_slots;
     int tries;                   // of max.retries used
     int n_ambiguous;             // sent and never answered
+    int n_lost;                  // workers that were lost with it, or with what it is a part of
     bool reasked;                // its records were missing from an answer before
     uint32_t seen;               // of a record alone: outcomes that its calls had, a bit each
     bool is_retry;               // its records were part of an earlier call
@@ -228,6 +231,7 @@ struct core {
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers
+    size_t n_reserved;           // workers that are
     bool stalled;                // outbox full: no new calls
     int64_t n_bytes;             // memory of batches
     int64_t n_records;           // not yet answered

@@ -1,12 +1,13 @@
 // Fills batches, and gives their calls to workers that have credit, within what the pool permits.
-// Invariant: a call is in exactly one place: its pool's ready list (READY), the heap (WAITING), or its
-// worker's list (SENT); and no call is made of records that are not durable.
+// Invariant: a call is in exactly one place: its pool's ready list or, when it is a suspect, its list of
+// those (READY), the heap (WAITING), or its worker's list (SENT); and no call is made of records that are not durable.
 // Called by intake (add), partition (batch), collect (again, done) and core (wake, pump).
 #include "coordinator/dispatch.h"
 #include "common/mem.h"
 #include "coordinator/collect.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
+#include "coordinator/retry.h"
 #include "coordinator/roster.h"
 #include "proto/record.h"
 
@@ -82,11 +83,20 @@ static struct call *call_new(struct batch *batch, const uint16_t *slots, size_t 
     return call;
 }
 
+static bool is_suspect(const struct call *call) {
+    return call->n_lost >= RETRY_LOST_SUSPECT;
+}
+
+static struct call **ready_list(const struct call *call) {
+    struct pool *pool = pool_of(call->batch);
+    return is_suspect(call) ? &pool->suspects : &pool->ready;
+}
+
 // call_leave takes a call out of the place that its state stands for.
 static void call_leave(struct core *core, struct call *call) {
     switch (call->state) {
     case CALL_READY:
-        DL_DELETE2(pool_of(call->batch)->ready, call, ready_prev, ready_next);
+        DL_DELETE2(*ready_list(call), call, ready_prev, ready_next);
         break;
     case CALL_WAITING:
         heap_remove(core, call);
@@ -105,9 +115,9 @@ static void call_enter(struct core *core, struct call *call, enum call_state sta
     switch (state) {
     case CALL_READY:
         if (in_front) {
-            DL_PREPEND2(pool->ready, call, ready_prev, ready_next);
+            DL_PREPEND2(*ready_list(call), call, ready_prev, ready_next);
         } else {
-            DL_APPEND2(pool->ready, call, ready_prev, ready_next);
+            DL_APPEND2(*ready_list(call), call, ready_prev, ready_next);
         }
         break;
     case CALL_WAITING:
@@ -152,6 +162,7 @@ void dispatch_again(struct core *core, const struct call *like, const uint16_t *
     struct call *call = call_new(like->batch, slots, n_slots);
     call->tries = like->tries;
     call->n_ambiguous = like->n_ambiguous;
+    call->n_lost = like->n_lost;
     call->reasked = like->reasked;
     call->seen = like->seen;
     call->is_retry = true;
@@ -425,6 +436,54 @@ static void pump_pool(struct core *core, struct pool *pool) {
     }
 }
 
+// next_suspect finds a suspect that may go now, or NULL.
+static struct call *next_suspect(struct core *core) {
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        while (pool->suspects != NULL && pool_may_send(pool, core->now_us)) {
+            if (drop_answered(pool->suspects)) {
+                return pool->suspects;
+            }
+            call_free(core, pool->suspects);
+        }
+    }
+    return NULL;
+}
+
+// spare_worker finds the worker with the fewest calls that could be reserved, or NULL.
+static struct worker *spare_worker(const struct core *core) {
+    struct worker *best = NULL;
+    for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        if (!w->lost && !w->resting && !w->reserved && w->n_untaken < w->max_inflight &&
+            (best == NULL || w->n_inflight < best->n_inflight)) {
+            best = w;
+        }
+    }
+    return best;
+}
+
+// pump_suspects sends suspects, each to a worker that has nothing else to do; at most half of the
+// workers serve them, but one always does.
+static void pump_suspects(struct core *core) {
+    size_t n_workers = 0;
+    for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        struct call *call = w->reserved && w->n_inflight == 0 ? next_suspect(core) : NULL;
+        n_workers += !w->lost;
+        if (w->reserved && (w->lost || (w->n_inflight == 0 && call == NULL))) {
+            roster_reserve(core, w, false);
+        } else if (call != NULL && !w->resting && send_call(core, call, w) != 0) {
+            roster_lose(core, w, "unreachable");
+        }
+    }
+    struct worker *spare;
+    while (core->n_reserved < (n_workers > 2 ? n_workers / 2 : 1) && next_suspect(core) != NULL &&
+           (spare = spare_worker(core)) != NULL) {
+        roster_reserve(core, spare, true);
+        if (spare->n_inflight == 0 && send_call(core, next_suspect(core), spare) != 0) {
+            roster_lose(core, spare, "unreachable");
+        }
+    }
+}
+
 void dispatch_wake(struct core *core) {
     while (core->n_waiting > 0 && core->waiting[0]->not_before_us <= core->now_us) {
         struct call *call = core->waiting[0];
@@ -446,6 +505,13 @@ int64_t dispatch_next_us(const struct core *core) {
 void dispatch_pump(struct core *core) {
     if (!core->store_ready || core->stalled) {
         return;
+    }
+    bool has_suspects = core->n_reserved > 0;
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        has_suspects = has_suspects || pool->suspects != NULL;
+    }
+    if (has_suspects) {
+        pump_suspects(core);
     }
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         pump_pool(core, pool);

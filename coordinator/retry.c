@@ -1,6 +1,7 @@
 // What becomes of records that a call did not answer: one function a kind of outcome, chosen by the
-// action column of outcome.def. Invariant: every path uses a try, makes the calls smaller, re-asks for
-// fewer records than before, or waits for the provider, so no record is asked for ever.
+// action column of outcome.def. Invariant: every path uses a try, counts a lost worker, makes the calls
+// smaller, re-asks for fewer records than before, or waits for the provider, so no record is asked for
+// ever.
 // Called by collect.c, and by the simulator's checker.
 #include "coordinator/retry.h"
 
@@ -92,6 +93,21 @@ static struct retry_decision retry(const struct model_options *o, const struct r
     return c->n_left > 1 && one_may_be_guilty ? halve(c) : give_up(c);
 }
 
+// A worker was lost with the call in flight. That may be chance, or a record that crashes whoever reads
+// its answer: at the second loss the call is halved, and so on down to the record that is to blame.
+static struct retry_decision lost(const struct model_options *o, const struct retry_case *c) {
+    int n_lost = c->n_lost + 1;
+    if (o->ambiguous_retries == 0 || (c->n_left == 1 && n_lost >= RETRY_LOST_MOST)) {
+        return give_up(c);
+    }
+    if (c->n_left > 1 && n_lost >= RETRY_LOST_SUSPECT) {
+        return halve(c);
+    }
+    return (struct retry_decision){
+        .action = RETRY_SAME, .delay_ms = backoff_ms(n_lost, c->draw), .tries = c->tries,
+        .reasked = c->reasked};
+}
+
 struct retry_decision retry_decide(const struct model_options *options, const struct retry_case *c) {
     assert(c->n_left >= 1 && c->n_left <= c->n_asked);
     switch (outcome_of(c->outcome)->action) {
@@ -104,6 +120,8 @@ struct retry_decision retry_decide(const struct model_options *options, const st
         return split(options, c);
     case ACTION_ISOLATE:
         return isolate(c);
+    case ACTION_LOST:
+        return lost(options, c);
     case ACTION_RETRY:
         return retry(options, c);
     case ACTION_WAIT:

@@ -20,7 +20,9 @@ struct retry_case {
     size_t n_asked;          // records that the call asked for, at least 1
     size_t n_left;           // of these without a result, 1..n_asked
     int tries;               // of max_retries used so far
-    int n_ambiguous;         // earlier calls for these records that were sent and never answered
+    int n_ambiguous;         // earlier calls for these records that were sent and never answered,
+                             // those of lost workers not counted
+    int n_lost;              // workers that were lost with earlier calls for these records
     bool reasked;            // they were missing from an answer before
     bool new_kind;           // a record alone: it failed before, and never with this outcome
     bool ambiguous;          // this call was sent and never answered
@@ -34,6 +36,11 @@ struct retry_decision {
     int tries;               // used after this
     bool reasked;            // for the new call
 };
+
+// A call that two workers were lost with is a suspect: something in it may have killed them. It goes
+// alone to a worker that does nothing else meanwhile, so that the next loss is its own doing.
+#define RETRY_LOST_SUSPECT 2
+#define RETRY_LOST_MOST 3 // a record alone that lost so many workers ends
 
 #define RETRY_BASE_MS 500 // first back-off at most; doubled each time
 #define RETRY_CAP_MS 30000

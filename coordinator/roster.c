@@ -10,12 +10,13 @@
 #include <assert.h>
 #include <msgpack.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define HEARTBEATS_TO_LOSE 3
 #define TAKEN_MAX_BYTES (1024 * 1024 - 5) // bound of the field in messages.def, less its head
 
 static void update_free(struct core *core, struct worker *w) {
-    bool has_credit = !w->lost && !w->resting && w->n_inflight + w->n_untaken < w->max_inflight &&
+    bool has_credit = !w->lost && !w->resting && !w->reserved && w->n_inflight + w->n_untaken < w->max_inflight &&
                       (w->n_bytes < w->max_bytes || w->n_inflight == 0);
     if (has_credit && !w->has_credit) {
         DL_APPEND2(core->free_workers, w, free_prev, free_next);
@@ -42,6 +43,13 @@ void roster_rest(struct core *core, struct worker *worker) {
 
 void roster_go_on(struct core *core, struct worker *worker) {
     worker->resting = false;
+    update_free(core, worker);
+}
+
+void roster_reserve(struct core *core, struct worker *worker, bool reserved) {
+    core->n_reserved += reserved && !worker->reserved;
+    core->n_reserved -= !reserved && worker->reserved;
+    worker->reserved = reserved;
     update_free(core, worker);
 }
 
@@ -79,6 +87,7 @@ void roster_lose(struct core *core, struct worker *worker, const char *reason) {
 
 void roster_free(struct core *core, struct worker *worker) {
     assert(worker->calls == NULL);
+    roster_reserve(core, worker, false);
     if (worker->has_credit) {
         DL_DELETE2(core->free_workers, worker, free_prev, free_next);
     }
@@ -253,10 +262,22 @@ void roster_flush(struct core *core) {
     }
 }
 
+// is_replaced says whether a process that was started later goes by the worker's name.
+static bool is_replaced(const struct core *core, const struct worker *worker) {
+    for (const struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        if (w != worker && w->incarnation > worker->incarnation && strcmp(w->name, worker->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void give_up_calls(struct core *core, struct worker *w) {
     struct call *call, *next;
+    bool replaced = w->calls != NULL && is_replaced(core, w);
     DL_FOREACH_SAFE2(w->calls, call, next, worker_next) {
-        int64_t lost_us = call->batch->lane->group->model->options.worker_lost_ms * 1000;
+        int64_t lost_us =
+            replaced ? 0 : call->batch->lane->group->model->options.worker_lost_ms * 1000;
         int64_t since_us = call->sent_us > w->seen_us ? call->sent_us : w->seen_us;
         if (core->now_us - since_us >= lost_us) {
             collect_lost(core, call);

@@ -13,6 +13,8 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
 // roster_find returns the worker behind a route, or NULL; roster_seen notes that it said something.
 struct worker *roster_find(struct core *core, struct slice route);
 void roster_seen(struct core *core, struct worker *worker);
+// roster_reserve keeps a worker for a suspect, or gives it back to all.
+void roster_reserve(struct core *core, struct worker *worker, bool reserved);
 // roster_rest: it gave a call back unsent; it gets nothing until its next PING (roster_go_on).
 void roster_rest(struct core *core, struct worker *worker);
 void roster_go_on(struct core *core, struct worker *worker);

@@ -18,6 +18,7 @@ enum outcome_action {
     ACTION_SPLIT,
     ACTION_ISOLATE,
     ACTION_RETRY,
+    ACTION_LOST,
     ACTION_WAIT,
     ACTION_AGAIN,
     ACTION_FAIL,

@@ -274,3 +274,22 @@ def test_a_torn_end_of_the_state_is_cut_off(box, reviews):
     done = run(box, models, "-i", source, "-o", "out.jsonl", "--state", "state")
     assert done.returncode == 0, done.stderr.decode()
     assert [row["id"] for row in read_jsonl(out)] == [row["id"] for row in given]
+
+
+@pytest.mark.parametrize("size", [2, 20])
+def test_a_record_that_kills_workers_ends_alone(box, reviews, size):
+    """A worker that reads the answer to this record dies, each time."""
+    simulator = Simulator(box, "--latency-ms", "20")
+    models = make_tags(box, simulator.url)
+    given = distinct(reviews, 200)
+    given[77]["text"] = "this one is DEADLY to whoever reads it"
+    env = {**box.env, "OPENAI_API_KEY": KEY, "HEADRACE_TEST_ABORT_ON": "DEADLY"}
+    done = box.run("headrace", "run", "-f", models, "-m", "tag", "-o", "out.jsonl", "-w", 2, "--set",
+                   f"batch.size={size}", "-i", write_jsonl(box.path / "in.jsonl", given), env=env)
+    if "restarts" not in done.stderr.decode() and done.returncode == 0:
+        pytest.skip("the worker was built without test hooks")
+    assert done.returncode == 1, done.stderr.decode()
+    rows = read_jsonl(box.path / "out.jsonl")
+    assert [row["id"] for row in rows] == [row["id"] for row in given]
+    assert [(i, row["error"]["code"]) for i, row in enumerate(rows) if row["error"]] == [(77, "worker-lost")]
+    assert "may have been billed" in done.stderr.decode()

@@ -204,6 +204,42 @@ static void test_second_answer_is_dropped(void **state) {
     world_free(w);
 }
 
+static void silence(struct world *w) {
+    for (int i = 0; i < 12; i++) { // 6 s
+        world_pass(w, 500);
+    }
+}
+
+static void test_a_suspect_goes_alone_and_ends_after_three_workers(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 4);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 2);
+    silence(w);
+    world_hello(w, "w2", 1, 4);
+    world_settle(w);
+    world_pass(w, 600); // the back-off
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 2);
+    silence(w);
+    world_hello(w, "w3", 1, 4);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w3", MESSAGE_DISPATCH), 1); // either may be guilty
+    size_t at = 0;
+    world_report(w, "w3", &world_find(w, &at, "w3", MESSAGE_DISPATCH)->dispatch, OUTCOME_OK, 1, 0);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w3", MESSAGE_DISPATCH), 2);
+    world_append(w, "p1", 3, 1); // nothing else goes there meanwhile
+    world_settle(w);
+    assert_int_equal(world_count(w, "w3", MESSAGE_DISPATCH), 2);
+    silence(w);
+    assert_int_equal(w->status.results_ok, 1);
+    assert_int_equal(w->status.results_error, 1);
+    world_hello(w, "w4", 1, 4);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w4", MESSAGE_DISPATCH), 1);
+    world_free(w);
+}
+
 static void test_cost_of_a_call_is_counted_once(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='2', 'worker.lost.ms'='5000', 'cost.input'='10', "
                                "'cost.output'='0'", 4);
@@ -297,6 +333,7 @@ int main(void) {
         cmocka_unit_test(test_transient_failures_back_off),
         cmocka_unit_test(test_late_answer_of_a_lost_worker_is_used),
         cmocka_unit_test(test_second_answer_is_dropped),
+        cmocka_unit_test(test_a_suspect_goes_alone_and_ends_after_three_workers),
         cmocka_unit_test(test_cost_of_a_call_is_counted_once),
         cmocka_unit_test(test_key_order_holds_over_late_batches),
         cmocka_unit_test(test_on_error_fail_stops_with_the_first_error),

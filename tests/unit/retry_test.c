@@ -50,8 +50,18 @@ static const struct row rows[] = {
     {"unsent: again, no try", CASE(UNSENT, 8, 8, .tries = 3), 0, RETRY_SAME, 3},
     {"401: the pool stops", CASE(AUTH, 8, 8), 0, RETRY_STOP, 0},
     {"worker lost: once more", CASE(WORKER_LOST, 8, 8, .ambiguous = true), 0, RETRY_SAME, 0},
-    {"worker lost twice: given up", CASE(WORKER_LOST, 8, 8, .ambiguous = true, .n_ambiguous = 1), 0,
-     RETRY_GIVE_UP, 0},
+    {"worker lost, and an earlier call timed out: once more all the same",
+     CASE(WORKER_LOST, 8, 8, .ambiguous = true, .n_ambiguous = 1), 0, RETRY_SAME, 0},
+    {"worker lost twice: halves, a record may crash its reader",
+     CASE(WORKER_LOST, 8, 8, .ambiguous = true, .n_lost = 1), 0, RETRY_HALVES, 0},
+    {"a half loses a third worker: halved again",
+     CASE(WORKER_LOST, 4, 4, .ambiguous = true, .n_lost = 2), 0, RETRY_HALVES, 0},
+    {"a record alone lost two workers: once more", CASE(WORKER_LOST, 1, 1, .ambiguous = true, .n_lost = 1),
+     0, RETRY_SAME, 0},
+    {"a record alone lost three workers: given up",
+     CASE(WORKER_LOST, 1, 1, .ambiguous = true, .n_lost = 2), 0, RETRY_GIVE_UP, 0},
+    {"timed out after a lost worker: once more",
+     CASE(TIMED_OUT, 8, 8, .ambiguous = true, .n_lost = 1), 0, RETRY_SAME, 1},
 };
 
 static void test_rows(void **state) {
