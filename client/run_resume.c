@@ -191,7 +191,7 @@ static struct json_object *words_of(const struct option_program *program,
         if (is_own) {
             continue;
         }
-        char number[24];
+        char number[32];
         if (row->type == OPTION_TEXT) {
             add_word(words, row, *(const char *const *)at);
         } else if (row->type == OPTION_LIST) {
@@ -200,7 +200,8 @@ static struct json_object *words_of(const struct option_program *program,
                 add_word(words, row, list->items[j]);
             }
         } else if (row->type != OPTION_FLAG) {
-            snprintf(number, sizeof(number), "%" PRId64, *(const int64_t *)at);
+            const char *unit = row->type == OPTION_MS ? "ms" : "";
+            snprintf(number, sizeof(number), "%" PRId64 "%s", *(const int64_t *)at, unit);
             add_word(words, row, number);
         } else if (*(const int64_t *)at != 0) {
             add_word(words, row, NULL);
