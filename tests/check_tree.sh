@@ -29,6 +29,7 @@ includes coordinator coordinator proto common
 includes worker worker proto common
 includes client client proto common
 includes tests/provider tests/provider common
+includes tests/proxy tests/proxy common
 if [ -z "$(ls common/*.c proto/*.c coordinator/*.c worker/*.c client/*.c 2>/dev/null)" ]; then
     fault "no sources: this is not the source tree"
 fi
