@@ -4,6 +4,7 @@ lost        a record that was sent to the end and is not in the consumer's log
 doubled     a record that is there twice, behind the filter by result number
 gaps        a result number that was left out
 wrong       another record's answer, or an error (no fault here may cost a value)
+uncounted   calls whose answers were bought again, above the coordinator's count of ambiguous calls
 paid again  a paid answer of the ledger that was followed by another paid answer for the same record,
             though it could have been taken: see Excuses
 """
@@ -174,17 +175,16 @@ def check_bill(cluster, verdict):
     for numbers in again.values():
         numbers.sort(key=lambda n: calls[n]["ms"])
         pairs.update(zip(numbers, numbers[1:]))
-    causes, extra = {}, set()
+    causes = {}
     for (first, second), n in pairs.items():
         cause = excuses.find(calls[first], calls[second]["ms"])
-        extra.add(second)
         if cause is None:
             verdict["paid_again"] += n
             verdict["examples"].append(f"paid again: {calls[first]} then {calls[second]}")
         else:
             causes.setdefault(cause, set()).add(first)
     verdict["bought_twice"] = sum(len(numbers) - 1 for numbers in again.values())
-    verdict["extra_calls"] = len(extra)
+    verdict["extra_calls"] = len({first for first, _ in pairs})
     verdict["causes"] = {cause: len(firsts) for cause, firsts in sorted(causes.items())}
 
 
@@ -199,15 +199,17 @@ def check_redis(cluster, told, verdict):
 def check(cluster):
     """The verdict, as a dict; verdict["ok"] says whether all holds. The cluster still runs."""
     told = cluster.told()
-    verdict = Counter()
     verdict = {**{name: 0 for name in (
         "records", "lost", "doubled", "gaps", "wrong", "redelivered", "calls", "paid_calls", "bought_twice",
-        "extra_calls", "paid_again", "dead", "left_in_redis")}, "causes": {}, "examples": []}
+        "extra_calls", "paid_again", "dead", "left_in_redis",
+        "uncounted")}, "causes": {}, "examples": []}
     check_redis(cluster, told, verdict)
     check_results(cluster, told, verdict)
     check_bill(cluster, verdict)
     verdict["ambiguous"] = cluster.counted("headrace_calls_ambiguous_total")
+    if cluster.parts["coordinator"].kills == 0:  # else some were counted by one that is dead
+        verdict["uncounted"] = max(0, verdict["extra_calls"] - verdict["ambiguous"])
     verdict["faults_found"] = cluster.faults_found
-    bad = ("lost", "doubled", "gaps", "wrong", "paid_again", "dead", "left_in_redis")
+    bad = ("lost", "doubled", "gaps", "wrong", "paid_again", "dead", "left_in_redis", "uncounted")
     verdict["ok"] = not any(verdict[name] for name in bad) and not cluster.faults_found
     return verdict

@@ -172,7 +172,8 @@ class Cluster:
 
     def start_services(self, latency, faults, timeout_ms, fsync, redis):
         self.synced_file = self.path / "synced"
-        shim = next(self.bin.parent.rglob("libsynced.so"), None)
+        shim = self.bin.parent / "libsynced.so"
+        shim = shim if shim.exists() else None
         self.has_power_cut = shim is not None
         shimmed = {"LD_PRELOAD": str(shim), "HEADRACE_SYNCED_FILE": str(self.synced_file)} if shim else {}
         self.add("redis", ["redis-server", "--port", self.redis_port, "--bind", "127.0.0.1", "--dir",

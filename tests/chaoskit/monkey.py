@@ -34,7 +34,7 @@ class Monkey:
             if now >= next_fault:
                 self.do_one()
                 next_fault = time.monotonic() + self.chance.expovariate(1 / MEAN_S)
-            wake = min([next_fault, end, now + 0.2] + [self.later[0][0]] * bool(self.later))
+            wake = min(next_fault, end, now + 0.2, *[entry[0] for entry in self.later[:1]])
             time.sleep(max(0, wake - time.monotonic()))  # until something is due
         while self.later:
             heapq.heappop(self.later)[2]()
