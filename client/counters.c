@@ -15,7 +15,7 @@ static const struct {
     NUMBER(records_in),   NUMBER(results),      NUMBER(errors),        NUMBER(calls),
     NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
     NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
-    NUMBER(calls_ambiguous),
+    NUMBER(calls_ambiguous), NUMBER(calls_unpriced),
 #undef NUMBER
 };
 
@@ -43,7 +43,6 @@ int counters_read(struct slice json, struct counters *counters, struct error *wh
     if (status == 0) {
         struct json_object *cost = json_get(value, "cost");
         counters->cost = cost != NULL ? json_object_get_double(cost) : 0;
-        counters->cost_known = json_object_get_boolean(json_get(value, "cost_known"));
         slice_copy(json_text(json_get(value, "waiting")), counters->waiting,
                    sizeof(counters->waiting));
         read_stopped(counters, value);
@@ -57,6 +56,7 @@ void counters_add(struct counters *counters, const struct counters *more) {
     counters->calls_ok += more->calls_ok;
     counters->calls_failed += more->calls_failed;
     counters->calls_ambiguous += more->calls_ambiguous;
+    counters->calls_unpriced += more->calls_unpriced;
     counters->retries += more->retries;
     counters->input_tokens += more->input_tokens;
     counters->output_tokens += more->output_tokens;

@@ -9,10 +9,10 @@ struct counters {
     uint64_t records_in, results, errors;
     uint64_t calls, calls_ok, calls_failed, retries;
     uint64_t calls_ambiguous; // sent and never answered: may have been billed
+    uint64_t calls_unpriced;  // their price or usage is not known
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;
-    bool cost_known;
-    double cost;        // USD
+    double cost;        // USD, of the other calls
     char waiting[512];  // why nothing moves; "" when it does
     char stopped[512];  // why a pool was stopped; "" when none is
 };

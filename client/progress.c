@@ -191,26 +191,25 @@ void progress_clear(struct progress *progress) {
     }
 }
 
-static int add_errors(const struct progress_summary *s, struct buf *out) {
+int progress_errors(const struct progress_summary *s, struct buf *out) {
     char a[32];
-    uint64_t n = s->rows - s->ok;
-    int status = buf_addf(out, "  errors    %s", progress_number(n, a));
+    int status = buf_add_str(out, progress_number(s->rows - s->ok, a));
     for (size_t i = 0; status == 0 && i < s->n_codes; i++) {
         status = buf_addf(out, "%s%s %s", i == 0 ? " (" : ", ", progress_number(s->codes[i].n, a),
                           s->codes[i].code);
     }
-    return status ? status : buf_add_str(out, s->n_codes > 0 ? ")\n" : "\n");
+    return status ? status : buf_add_str(out, s->n_codes > 0 ? ")" : "");
 }
 
 static int add_calls(const struct progress_summary *s, struct buf *out) {
     char a[32], b[32], c[32];
     int status = buf_addf(out, "  calls     %s", progress_number(s->calls, a));
-    if (s->asked > s->calls && s->calls > 0) {
-        uint64_t saved = s->asked - s->calls;
+    if (s->ok > s->calls && s->calls > 0) { // one call a record is what an answer costs otherwise
+        uint64_t saved = s->ok - s->calls;
         status = status ? status
                         : buf_addf(out, " for %s records: %s saved (%.1f %%)",
-                                   progress_number(s->asked, b), progress_number(saved, c),
-                                   100.0 * (double)saved / (double)s->asked);
+                                   progress_number(s->ok, b), progress_number(saved, c),
+                                   100.0 * (double)saved / (double)s->ok);
     }
     if (s->calls_failed > 0 || s->retries > 0) {
         status = status ? status
@@ -218,7 +217,7 @@ static int add_calls(const struct progress_summary *s, struct buf *out) {
                                    progress_number(s->calls_failed, b), progress_number(s->retries, c));
     }
     status = status ? status : buf_add_byte(out, '\n');
-    if (s->ambiguous > 0) {
+    if (s->ambiguous > s->unpriced || (s->ambiguous > 0 && s->price == NULL)) { // else: add_cost
         status = status ? status
                         : buf_addf(out, "  ambiguous %s calls may have been billed without an answer\n",
                                    progress_number(s->ambiguous, a));
@@ -232,7 +231,8 @@ static int add_calls(const struct progress_summary *s, struct buf *out) {
 }
 
 static int add_cost(const struct progress_summary *s, struct buf *out) {
-    if (!s->cost_known) {
+    char a[32];
+    if (s->price == NULL) {
         return buf_add_str(out, "  cost      unknown (no price of this model is known)\n");
     }
     int status = buf_addf(out, "  cost      $%.4f", s->cost);
@@ -241,8 +241,12 @@ static int add_cost(const struct progress_summary *s, struct buf *out) {
                         : buf_addf(out, ", $%.4f per 1,000 records",
                                    s->cost * 1000 / (double)s->asked);
     }
-    if (s->price != NULL) {
-        status = status ? status : buf_addf(out, " (%s)", s->price);
+    status = status ? status : buf_addf(out, " (%s)", s->price);
+    if (s->unpriced > 0) {
+        status = status ? status
+                        : buf_addf(out, ", and %s call%s of unknown cost (may have been billed without "
+                                   "an answer)", progress_number(s->unpriced, a),
+                                   s->unpriced == 1 ? "" : "s");
     }
     return status ? status : buf_add_byte(out, '\n');
 }
@@ -260,7 +264,15 @@ int progress_summary_text(const struct progress_summary *s, struct buf *out) {
                                    progress_number(s->resumed, a));
     }
     status = status ? status : buf_add_byte(out, '\n');
-    status = status ? status : add_errors(s, out);
+    status = status ? status : buf_add_str(out, "  errors    ");
+    status = status ? status : progress_errors(s, out);
+    status = status ? status : buf_add_byte(out, '\n');
+    if (s->missing > 0) {
+        status = status ? status
+                        : buf_addf(out, "  missing   %s row%s read and not in the output%s\n",
+                                   progress_number(s->missing, a), s->missing == 1 ? "" : "s",
+                                   s->has_more ? "; the input goes on behind them" : "");
+    }
     status = status ? status : add_calls(s, out);
     status = status ? status
                     : buf_addf(out, "  tokens    %s in, %s out\n",

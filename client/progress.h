@@ -48,17 +48,23 @@ struct progress_summary {
     const struct progress_code *codes; // n_codes error codes
     size_t n_codes;
     uint64_t resumed;               // rows that earlier starts of the run wrote
+    uint64_t missing;               // rows that were read and are not in the output
+    bool has_more;                  // the input was not read to its end
     uint64_t asked;                 // records that went into calls
     uint64_t calls, calls_failed, retries;
     uint64_t ambiguous;             // calls that may have been billed without an answer
     uint64_t again;                 // parts that were started again
     uint64_t input_tokens, output_tokens;
-    bool cost_known;
-    double cost;                    // USD
+    double cost;                    // USD, of the calls whose cost is known
+    uint64_t unpriced;              // calls whose cost is not known
     const char *price;              // "price of gpt-5.4-mini as of 2026-11-01"; NULL: not known
     double seconds;
     const char *output;             // where the result is
 };
+
+// progress_errors appends "3 (2 filtered, 1 bad-record)": rows without a value, by code. Returns 0 or
+// -EMSGSIZE.
+MUST_CHECK int progress_errors(const struct progress_summary *summary, struct buf *out);
 
 // progress_summary_text appends the summary, several lines. Returns 0 or -EMSGSIZE.
 MUST_CHECK int progress_summary_text(const struct progress_summary *summary, struct buf *out);

@@ -215,8 +215,8 @@ static void take_last(struct run *run) {
         .input_tokens = (uint64_t)last->used[RUN_USED_INPUT],
         .output_tokens = (uint64_t)last->used[RUN_USED_OUTPUT],
         .cost = last->used[RUN_USED_COST],
+        .calls_unpriced = (uint64_t)last->used[RUN_USED_UNPRICED],
     };
-    run->counters.cost_known = last->used[RUN_USED_PRICED] != 0;
 }
 
 // prepare_state locks the state folder, and looks whether there is something to go on with.
@@ -291,6 +291,8 @@ static void tell(const struct run *run) {
         .ok = run->n_ok,
         .codes = run->codes,
         .n_codes = run->n_codes,
+        .missing = run->n_read > run->n_written ? run->n_read - run->n_written : 0,
+        .has_more = !run->at_end,
         .asked = asked,
         .resumed = run->n_resumed,
         .calls = c->calls,
@@ -300,8 +302,8 @@ static void tell(const struct run *run) {
         .again = run->n_again,
         .input_tokens = c->input_tokens,
         .output_tokens = c->output_tokens,
-        .cost_known = run->counters.cost_known && price != NULL,
         .cost = c->cost,
+        .unpriced = c->calls_unpriced,
         .price = price != NULL ? price_text : NULL,
         .seconds = (double)(clock_us() - run->start_us) / 1e6,
         .output = run->output.name,

@@ -27,7 +27,7 @@ enum run_used {
     RUN_USED_INPUT, // tokens
     RUN_USED_OUTPUT,
     RUN_USED_COST,
-    RUN_USED_PRICED, // the cost is known
+    RUN_USED_UNPRICED, // calls of unknown cost
 };
 
 struct run_options {

@@ -73,7 +73,7 @@ static void fill_step(const struct run *run, struct journal_step *step) {
             [RUN_USED_INPUT] = (double)used.input_tokens,
             [RUN_USED_OUTPUT] = (double)used.output_tokens,
             [RUN_USED_COST] = used.cost,
-            [RUN_USED_PRICED] = run->counters.cost_known,
+            [RUN_USED_UNPRICED] = (double)used.calls_unpriced,
         },
     };
     for (size_t i = 0; i < run->n_codes; i++) {
@@ -390,6 +390,8 @@ static void show(struct run *run, bool force) {
     if (!run->at_end && total_bytes > 0 && read_bytes > 0) {
         total = (uint64_t)((double)run->n_read * (double)total_bytes / (double)read_bytes);
     }
+    uint64_t unpriced = run->before.calls_unpriced + run->counters.calls_unpriced;
+    double cost = run->before.cost + run->counters.cost;
     struct progress_view view = {
         .done = run->n_written,
         .total = total,
@@ -397,8 +399,8 @@ static void show(struct run *run, bool force) {
         .seconds = (double)(clock_us() - run->start_us) / 1e6,
         .calls = run->before.calls + run->counters.calls,
         .errors = run->n_written - run->n_ok,
-        .cost_known = run->counters.cost_known,
-        .cost = run->before.cost + run->counters.cost,
+        .cost_known = cost > 0 || unpriced == 0,
+        .cost = cost,
         .waiting = run->counters.waiting,
     };
     progress_show(run->progress, &view, force);
@@ -601,8 +603,7 @@ static void on_again(void *arg, bool is_coordinator, const struct error *why) {
     run->n_again++;
     if (is_coordinator) { // the next one counts from nothing
         counters_add(&run->before, &run->counters);
-        bool cost_known = run->counters.cost_known;
-        run->counters = (struct counters){.cost_known = cost_known};
+        run->counters = (struct counters){0};
     }
     progress_clear(run->progress);
     client_say(0, "%s", why->text);

@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from conftest import (KEY, REVIEWS, SAMPLE, Simulator, make_models, make_tags, read_jsonl, sentiments, tags,
@@ -117,6 +118,7 @@ def test_a_call_that_hangs_is_given_up_and_asked_again(box, reviews):
     models = make_models(box, simulator.url, request_timeout_ms="500")
     done = run(box, models, "-i", SAMPLE, "-o", "out.jsonl")
     assert done.returncode == 0, done.stderr.decode()
+    assert re.search(rb"cost      \$0\.\d+, .* and \d+ calls? of unknown cost", done.stderr), done.stderr.decode()
     check_rows(box, read_jsonl(box.path / "out.jsonl"), reviews)
 
 
@@ -318,6 +320,7 @@ def test_a_wrong_key_stops_the_run_with_its_records_unspent(box):
     done = run(box, make_models(box, simulator.url), "-i", SAMPLE, "-o", "out.jsonl")
     assert done.returncode == 4
     assert b"fatal-auth" in done.stderr and KEY.encode() not in done.stderr
+    assert b"300 rows read and not in the output" in done.stderr and b"saved" not in done.stderr
     assert all(call["status"] == 401 for call in simulator.calls())
     assert len(simulator.calls()) <= 64, "the pool stops; what was in flight may have been sent"
 

@@ -62,7 +62,7 @@ static void test_summary(void **state) {
     struct progress_summary s = {
         .ended = "finished", .model = "m (openai gpt)", .rows = 3003, .ok = 3000, .codes = codes,
         .n_codes = 2, .asked = 3002, .calls = 151, .calls_failed = 1, .retries = 1,
-        .input_tokens = 1234567, .output_tokens = 89, .cost_known = true, .cost = 1.5,
+        .input_tokens = 1234567, .output_tokens = 89, .cost = 1.5,
         .price = "price of gpt as of 2026-01-02", .seconds = 2, .output = "out.jsonl",
     };
     struct buf out;
@@ -72,15 +72,28 @@ static void test_summary(void **state) {
                         "headrace: m (openai gpt): finished\n"
                         "  records   3,003, 3,000 with a value\n"
                         "  errors    3 (2 filtered, 1 bad-record)\n"
-                        "  calls     151 for 3,002 records: 2,851 saved (95.0 %); 1 failed, 1 tried again\n"
+                        "  calls     151 for 3,000 records: 2,849 saved (95.0 %); 1 failed, 1 tried again\n"
                         "  tokens    1,234,567 in, 89 out\n"
                         "  cost      $1.5000, $0.4997 per 1,000 records (price of gpt as of 2026-01-02)\n"
                         "  time      2.0 s, 1,501 records/s\n"
                         "  result    out.jsonl\n");
     buf_clear(&out);
-    s.cost_known = false;
+    s.unpriced = s.ambiguous = 2;
+    s.missing = 300;
+    s.has_more = true;
     assert_int_equal(progress_summary_text(&s, &out), 0);
-    assert_non_null(strstr(out.p, "cost      unknown"));
+    assert_non_null(strstr(out.p, "2026-01-02), and 2 calls of unknown cost (may have been billed"));
+    assert_non_null(strstr(out.p, "\n  missing   300 rows read and not in the output; the input goes on"));
+    assert_null(strstr(out.p, "ambiguous"));
+    buf_clear(&out);
+    s.price = NULL;
+    assert_int_equal(progress_summary_text(&s, &out), 0);
+    assert_non_null(strstr(out.p, "cost      unknown (no price of this model is known)\n"));
+    assert_non_null(strstr(out.p, "ambiguous 2 calls"));
+    buf_clear(&out);
+    s.ok = 0;
+    assert_int_equal(progress_summary_text(&s, &out), 0);
+    assert_null(strstr(out.p, "saved"));
     buf_free(&out);
 }
 
