@@ -316,6 +316,30 @@ static void tell(const struct run *run) {
     buf_free(&text);
 }
 
+// tell_errors is what --quiet leaves of that.
+static void tell_errors(const struct run *run) {
+    struct progress_summary summary = {
+        .rows = run->n_written,
+        .ok = run->n_ok,
+        .codes = run->codes,
+        .n_codes = run->n_codes,
+    };
+    struct buf text;
+    buf_init(&text, SUMMARY_MAX);
+    if (run->n_written > run->n_ok && progress_errors(&summary, &text) == 0) {
+        client_say(0, "rows that ended as errors: %s", text.p);
+    }
+    buf_free(&text);
+}
+
+static void tell_end(const struct run *run) {
+    if (run->options.quiet) {
+        tell_errors(run);
+    } else {
+        tell(run);
+    }
+}
+
 static void run_free(struct run *run) {
     for (size_t i = 0; i < run->n_secret_names; i++) {
         free(run->secret_names[i]);
@@ -345,8 +369,8 @@ static int move(struct run *run, struct error *why) {
     if (run->why.text[0] != '\0') {
         client_say(code, "%s", run->why.text);
     }
-    if (!run->options.quiet && code != EXIT_NO_START) {
-        tell(run);
+    if (code != EXIT_NO_START) {
+        tell_end(run);
     }
     bool is_left = code == EXIT_PART_LOST || code == EXIT_NO_START || run->options.keep_state;
     if (run->journal != NULL && !run->is_stuck && code > EXIT_ROW_ERRORS) {
@@ -363,11 +387,9 @@ static int say_done(struct run *run) {
     run->exit_code = run->n_ok == run->n_written ? EXIT_ALL_OK : EXIT_ROW_ERRORS;
     client_say(0, "this run has finished already, nothing is asked again; to ask anew remove folder %s, "
                   "or name another", run->state.path);
-    if (!run->options.quiet) {
-        run->start_us = clock_us();
-        run->output.name = run->options.output;
-        tell(run);
-    }
+    run->start_us = clock_us();
+    run->output.name = run->options.output;
+    tell_end(run);
     return run->exit_code;
 }
 

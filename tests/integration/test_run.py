@@ -243,6 +243,13 @@ def test_a_bad_row_is_an_error_row_in_its_place(box, models, reviews, line, word
     assert b"1 " + rows[2]["error"]["code"].encode() in done.stderr
 
 
+def test_quiet_still_counts_the_rows_that_went_wrong(box, models, reviews):
+    (box.path / "in.jsonl").write_text(json.dumps(reviews[0]) + "\n{oops}\n7\n")
+    done = run(box, models, "-i", "in.jsonl", "-o", "out.jsonl", "-q")
+    assert done.returncode == 1
+    assert done.stderr == b"headrace: rows that ended as errors: 2 (2 bad-record)\n"
+
+
 def test_a_row_of_a_torn_file_is_an_error_row(box, models, reviews):
     (box.path / "in.jsonl").write_text(json.dumps(reviews[0]) + "\n" + json.dumps(reviews[1])[:-9])
     done = run(box, models, "-i", "in.jsonl", "-o", "out.jsonl")
