@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +38,26 @@ static int cut_torn(struct output *output, struct error *why) {
     return 0;
 }
 
+// take keeps other processes from writing the same file. Returns 0 or a negative errno.
+static int take(struct output *output) {
+    struct stat st;
+    if (fstat(output->fd, &st) != 0) {
+        return -errno;
+    }
+    output->is_regular = S_ISREG(st.st_mode);
+    // A file system without locks (EOPNOTSUPP, ENOLCK) is written to as it is.
+    bool is_taken = output->is_regular && flock(output->fd, LOCK_EX | LOCK_NB) != 0 &&
+                    errno == EWOULDBLOCK;
+    return is_taken ? -EBUSY : 0;
+}
+
+static int say_unusable(const struct output *output, const char *what, int code, struct error *why) {
+    return error_set(why, code, "%s output '%s': %s", what, output->name,
+                     code == -EBUSY ? "another headrace is writing it; wait until it has ended, or "
+                                      "name another file"
+                                    : strerror(-code));
+}
+
 int output_open(struct output *output, const char *file, bool append, struct error *why) {
     *output = (struct output){.fd = -1, .name = file};
     buf_init(&output->lines, LINES_MAX);
@@ -45,14 +66,14 @@ int output_open(struct output *output, const char *file, bool append, struct err
         output->fd = STDOUT_FILENO;
         return 0;
     }
-    int flags = append ? O_RDWR | O_CREAT : O_WRONLY | O_CREAT | O_TRUNC;
-    output->fd = open(file, flags | O_CLOEXEC, 0666);
-    if (output->fd < 0) {
-        int code = -errno;
-        return error_set(why, code, "cannot write output '%s': %s", file, strerror(-code));
+    output->fd = open(file, (append ? O_RDWR : O_WRONLY) | O_CREAT | O_CLOEXEC, 0666);
+    int status = output->fd < 0 ? -errno : take(output);
+    if (status == 0 && !append && output->is_regular && ftruncate(output->fd, 0) != 0) {
+        status = -errno;
     }
-    struct stat st;
-    output->is_regular = fstat(output->fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (status < 0) {
+        return say_unusable(output, "cannot write", status, why);
+    }
     return append && output->is_regular ? cut_torn(output, why) : 0;
 }
 
@@ -61,18 +82,15 @@ int output_open_at(struct output *output, const char *file, int64_t offset, stru
     buf_init(&output->lines, LINES_MAX);
     output->fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     struct stat st;
-    int status = output->fd < 0 || fstat(output->fd, &st) != 0 ? -errno : 0;
-    output->is_regular = status == 0 && S_ISREG(st.st_mode);
-    if (status == 0 && (!output->is_regular || st.st_size < offset)) {
+    int status = output->fd < 0 ? -errno : take(output);
+    if (status == 0 && (!output->is_regular || fstat(output->fd, &st) != 0 || st.st_size < offset)) {
         status = -EIO;
     }
     if (status == 0 && (ftruncate(output->fd, offset) != 0 || lseek(output->fd, offset, SEEK_SET) < 0)) {
         status = -errno;
     }
     output->offset = offset;
-    return status == 0 ? 0
-                       : error_set(why, status, "cannot go on in output '%s': %s", file,
-                                   strerror(-status));
+    return status == 0 ? 0 : say_unusable(output, "cannot go on in", status, why);
 }
 
 int output_add(struct output *output, struct slice line) {

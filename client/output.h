@@ -15,7 +15,8 @@ struct output {
 
 // output_open opens a file anew, or behind what it holds when append is set (a torn last line is cut
 // off). output_open_at opens one that an earlier process has written, and cuts it back to `offset`.
-// "-" is standard output. Returns 0 or a negative errno with why.
+// "-" is standard output. While a regular file is open no other process can open it by these calls.
+// Returns 0; -EBUSY when another one has it open; or another negative errno; with why.
 MUST_CHECK int output_open(struct output *output, const char *file, bool append, struct error *why);
 MUST_CHECK int output_open_at(struct output *output, const char *file, int64_t offset,
                               struct error *why);

@@ -186,6 +186,8 @@ def test_an_interrupt_leaves_no_process_and_no_torn_line(box, reviews):
                         "-o", "out.jsonl", "--max-inflight", "2", env={**box.env, "OPENAI_API_KEY": KEY})
     out = box.path / "out.jsonl"
     wait_for("some rows", lambda: out.exists() and out.stat().st_size > 0)
+    second = run(box, box.path / "llm_sentiment.sql", "-i", SAMPLE, "-o", "out.jsonl")
+    assert second.returncode == 3 and b"another headrace is writing it" in second.stderr
     running.process.send_signal(2)
     assert running.wait(30) == 130
     assert [command for pid, command in box.left_over() if pid != slow.pid] == []
