@@ -76,13 +76,14 @@ void partition_accept(struct partition *p, struct producer *producer, uint64_t s
     partition_after(p, (struct after){.kind = AFTER_SEQ, .seq = {.producer = producer, .seq = seq}});
 }
 
-// touch_open puts open batches into the write when records of other groups are in it: a producer's
-// accepted sequence is one number a partition, so an older record must not stay behind a newer one.
+// touch_open puts open batches into the write when records of other groups are in it, or refused rows:
+// a producer's accepted sequence is one number a partition, so an older record must not stay behind a
+// newer one.
 static void touch_open(struct core *core, struct partition *p) {
-    if (core->groups == NULL || core->groups->hh.next == NULL) {
+    bool new_records = p->n_touched > 0; // of refused rows
+    if (!new_records && (core->groups == NULL || core->groups->hh.next == NULL)) {
         return; // one group: its batches are written in the order of its records
     }
-    bool new_records = p->n_touched > 0;
     for (struct batch *b = p->dirty; b != NULL; b = b->dirty_next) {
         new_records |= b->n_in_write < b->n;
     }
