@@ -191,9 +191,9 @@ void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
     for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
         start_lane(core, &g->lanes[partition], now_us + core->config->grace_ms * 1000);
     }
-    deliver_recovered(core, p);
     if (core->config->has_push) {
         struct cursor *cursor = &deliver_get(core, SLICE_LIT(DELIVER_PUSH_NAME))->cursors[partition];
+    deliver_recovered(core, p); // counts what is there, before the lanes add to it
         if (!cursor->known) {
             cursor->acked = cursor->sent = p->first_oseq - 1;
             cursor->known = true;
