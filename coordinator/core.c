@@ -121,6 +121,11 @@ void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64
     p->oseq = p->durable_oseq = oseq;
     p->first_oseq = first_oseq;
     p->next_batch = 0;
+    p->lease_until_us = INT64_MAX;
+}
+
+void core_leased(struct core *core, uint32_t partition, int64_t until_us) {
+    core->partitions[partition].lease_until_us = until_us;
 }
 
 static struct producer *on_batch_producer(void *arg, struct slice name) {

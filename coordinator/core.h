@@ -58,6 +58,9 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
 void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq);
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
 void core_recovered(struct core *core, int64_t now_us, uint32_t partition);
+// core_leased: the lease of a partition lasts until then. Past it another may own the partition, so no new
+// call is made until it is prolonged. Never told: it lasts for ever.
+void core_leased(struct core *core, uint32_t partition, int64_t until_us);
 // core_fenced: a partition is lost. The core halts for good: it makes no call, writes nothing and refuses
 // all messages with "stopped"; answers wait in the workers.
 void core_fenced(struct core *core, uint32_t partition, const struct error *why);

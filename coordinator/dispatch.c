@@ -503,7 +503,7 @@ int64_t dispatch_next_us(const struct core *core) {
 }
 
 void dispatch_pump(struct core *core) {
-    if (!core->store_ready || core->stalled) {
+    if (!core->store_ready || core->stalled || !has_leases(core)) {
         return;
     }
     bool has_suspects = core->n_reserved > 0;
@@ -517,3 +517,15 @@ void dispatch_pump(struct core *core) {
         pump_pool(core, pool);
     }
 }
+// has_leases says whether every partition is still ours for certain: after a long pause of this process
+// another may have taken them, and has its own calls made.
+static bool has_leases(const struct core *core) {
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        const struct partition *p = &core->partitions[i];
+        if (p->state == PARTITION_OWNED && p->lease_until_us <= core->now_us) {
+            return false;
+        }
+    }
+    return true;
+}
+

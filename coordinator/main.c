@@ -149,6 +149,11 @@ static void on_recovered(void *arg, uint32_t partition) {
     core_recovered(c->core, clock_us(), partition);
 }
 
+static void on_leased(void *arg, uint32_t partition, int64_t until_us) {
+    struct coordinator *c = arg;
+    core_leased(c->core, partition, until_us);
+}
+
 static void on_written(void *arg, uint32_t partition, uint64_t cseq) {
     struct coordinator *c = arg;
     core_written(c->core, clock_us(), partition, cseq);
@@ -493,7 +498,7 @@ int main(int argc, char **argv) {
     const struct store_handlers store_handlers = {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
-        .on_consumer = on_consumer, .on_recovered = on_recovered, .on_written = on_written,
+        .on_consumer = on_consumer, .on_recovered = on_recovered, .on_leased = on_leased, .on_written = on_written,
         .on_fenced = on_fenced, .arg = &c};
     const struct link_config link_config = {
         .bind = c.options.bind, .bind_in = c.options.bind_in, .bind_out = c.options.bind_out};

@@ -64,6 +64,8 @@ struct store_handlers {
     // Nothing written from here on counts; the partition must stop.
     void (*on_fenced)(void *arg, uint32_t partition, bool rolled_back, const struct error *why);
     void *arg;
+    // on_leased: the partition is ours until then (monotonic time), if nothing prolongs it. May be NULL.
+    void (*on_leased)(void *arg, uint32_t partition, int64_t until_us);
 };
 
 // store_new begins to connect. Returns NULL with why for an address that cannot be read.

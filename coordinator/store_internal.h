@@ -39,6 +39,7 @@ struct part {
     uint64_t confirmed;      // cseq of the last write known to be durable
     uint64_t newest;         // cseq of the newest write taken
     uint64_t oseq;           // when acquired
+    int64_t lease_until_us;  // as last confirmed, by our clock
     bool unsure;             // reconnected, and not yet known to be ours still: nothing is sent
     bool releasing;          // released when the last write is confirmed
     bool stalled;            // Redis refuses writes; tried again by the timer

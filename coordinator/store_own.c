@@ -3,6 +3,7 @@
 // recovery that was cut off goes on at its step after the lease was confirmed again. Called by the
 // store's users (store_acquire, store_release) and by store.c after each connect.
 #include "coordinator/store_internal.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -19,12 +20,22 @@
 struct ask {
     struct part *part;
     uint32_t generation;
+    int64_t asked_us; // a lease counts from here
 };
 
 static void *ask_new(struct part *part) {
     struct ask *ask = mem_zalloc(sizeof(*ask));
-    *ask = (struct ask){.part = part, .generation = part->generation};
+    *ask = (struct ask){.part = part, .generation = part->generation, .asked_us = clock_us()};
     return ask;
+}
+
+// note_lease keeps how long the partition is ours: Redis began to count after the question was asked.
+static void note_lease(struct part *part, int64_t asked_us) {
+    struct store *store = part->store;
+    part->lease_until_us = asked_us + store->config.lease_ms * 1000;
+    if (store->handlers.on_leased != NULL && part->state == PART_OWNED) {
+        store->handlers.on_leased(store->handlers.arg, part->id, part->lease_until_us);
+    }
 }
 
 // ask_end frees the question and returns its partition, or NULL when there is nothing to do:
@@ -76,6 +87,9 @@ static void on_recovered(struct part *part) {
     part->state = PART_OWNED;
     free(part->ids);
     part->ids = NULL;
+    if (store->handlers.on_leased != NULL) {
+        store->handlers.on_leased(store->handlers.arg, part->id, part->lease_until_us);
+    }
     store->handlers.on_recovered(store->handlers.arg, part->id);
 }
 
@@ -233,6 +247,7 @@ static void on_held(struct part *part, const redisReply *reply) {
 }
 
 static void on_acquire_reply(void *arg, const redisReply *reply) {
+    int64_t asked_us = ((struct ask *)arg)->asked_us;
     struct part *part = ask_end(arg, reply);
     if (part == NULL) {
         return;
@@ -253,6 +268,7 @@ static void on_acquire_reply(void *arg, const redisReply *reply) {
         on_odd_reply(part, reply);
         return;
     }
+    note_lease(part, asked_us);
     part->newest = part->confirmed;
     part->told_held = false;
     part->state = PART_RECOVERING;
@@ -287,6 +303,7 @@ static void on_sure(struct part *part, uint64_t cseq) {
 }
 
 static void on_renew_reply(void *arg, const redisReply *reply) {
+    int64_t asked_us = ((struct ask *)arg)->asked_us;
     struct part *part = ask_end(arg, reply);
     if (part == NULL) {
         return;
@@ -302,8 +319,11 @@ static void on_renew_reply(void *arg, const redisReply *reply) {
         snprintf(what, sizeof(what), "ROLLBACK it has write %" PRIu64 ", want %" PRIu64 "..%" PRIu64,
                  cseq, part->confirmed, part->newest);
         part_fence(part, what);
-    } else if (part->unsure) {
-        on_sure(part, cseq);
+    } else {
+        note_lease(part, asked_us);
+        if (part->unsure) {
+            on_sure(part, cseq);
+        }
     }
 }
 
