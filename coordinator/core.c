@@ -148,6 +148,7 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     struct partition *p = &core->partitions[partition];
     p->next_batch = (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
+    batch->last_call = dispatch_first_call(p->epoch, id);
     if (batch_unpack(batch, blob, on_batch_producer, core) != 0) {
         log_error("batch.damaged", "batch=%016" PRIx64 " (it stays in Redis)", id);
         batch_free(batch);
@@ -193,12 +194,12 @@ void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
     struct partition *p = &core->partitions[partition];
     p->state = PARTITION_OWNED;
     core->n_owned++;
+    deliver_recovered(core, p); // counts what is there, before the lanes add to it
     for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
         start_lane(core, &g->lanes[partition], now_us + core->config->grace_ms * 1000);
     }
     if (core->config->has_push) {
         struct cursor *cursor = &deliver_get(core, SLICE_LIT(DELIVER_PUSH_NAME))->cursors[partition];
-    deliver_recovered(core, p); // counts what is there, before the lanes add to it
         if (!cursor->known) {
             cursor->acked = cursor->sent = p->first_oseq - 1;
             cursor->known = true;

@@ -167,8 +167,8 @@ struct partition {
     uint32_t index;
     enum partition_state state;
     struct error fenced_why;    // PARTITION_FENCED: why
-    uint64_t epoch, cseq;       // cseq: of the newest write
     int64_t lease_until_us;     // then it may be another's
+    uint64_t epoch, cseq;       // cseq: of the newest write
     uint64_t oseq;              // last result number given out
     uint64_t durable_oseq;      // last result that is durable: may be delivered
     uint64_t first_oseq;        // oldest result still kept

@@ -269,6 +269,12 @@ void dispatch_batch(struct core *core, struct batch *batch) {
     }
 }
 
+// The id of a batch holds the epoch in which it was opened: the numbers of its own coordinator start at
+// 1, those of the next at 2^20 + 1, and so on, until it has outlived 4096 of them.
+uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch) {
+    return (uint32_t)((epoch - (batch >> 32)) & 0xFFF) << 20;
+}
+
 void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us) {
     struct call *call = call_whole(batch);
     if (call != NULL) {
@@ -502,6 +508,18 @@ int64_t dispatch_next_us(const struct core *core) {
     return next;
 }
 
+// has_leases says whether every partition is still ours for certain: after a long pause of this process
+// another may have taken them, and has its own calls made.
+static bool has_leases(const struct core *core) {
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        const struct partition *p = &core->partitions[i];
+        if (p->state == PARTITION_OWNED && p->lease_until_us <= core->now_us) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void dispatch_pump(struct core *core) {
     if (!core->store_ready || core->stalled || !has_leases(core)) {
         return;
@@ -517,15 +535,3 @@ void dispatch_pump(struct core *core) {
         pump_pool(core, pool);
     }
 }
-// has_leases says whether every partition is still ours for certain: after a long pause of this process
-// another may have taken them, and has its own calls made.
-static bool has_leases(const struct core *core) {
-    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
-        const struct partition *p = &core->partitions[i];
-        if (p->state == PARTITION_OWNED && p->lease_until_us <= core->now_us) {
-            return false;
-        }
-    }
-    return true;
-}
-

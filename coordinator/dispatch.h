@@ -16,6 +16,9 @@ void dispatch_batch(struct core *core, struct batch *batch);
 // dispatch_recovered makes the call of a batch that was found after a restart; it waits until
 // not_before_us, so that a worker that still holds a call for it can say so.
 void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us);
+// dispatch_first_call says above which number a batch's calls are counted by the coordinator of an epoch:
+// what an earlier one asked for may still be answered, and must not be taken for a call of this one.
+uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch);
 // dispatch_claim: a worker says that it holds call `number` of this batch, which asks for these slots.
 // They are taken off all calls that were not sent.
 void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
