@@ -1,0 +1,28 @@
+// plant: bugs that are planted on purpose, to prove that the simulation (tests/sim) finds such bugs.
+// PLANT(NAME) is false, and costs nothing, in every build but that of tests/sim, where a switch of the
+// command line turns one of them on.
+#ifndef HEADRACE_COMMON_PLANT_H
+#define HEADRACE_COMMON_PLANT_H
+
+//       X(NAME, "name on the command line")
+#define PLANTS(X)                              \
+    X(SKIP_EPOCH, "skip-epoch")                \
+    X(DROP_LATE_ANSWER, "drop-late-answer")    \
+    X(ACK_BEFORE_WRITE, "ack-before-write")    \
+    X(FORGET_REQUEUE, "forget-requeue")        \
+    X(MATCH_BY_POSITION, "match-by-position")
+
+#ifdef HEADRACE_PLANT
+enum plant {
+    PLANT_NONE,
+#define X(NAME, text) PLANT_##NAME,
+    PLANTS(X)
+#undef X
+};
+extern enum plant planted; // at most one at a time
+#define PLANT(NAME) (planted == PLANT_##NAME)
+#else
+#define PLANT(NAME) 0
+#endif
+
+#endif

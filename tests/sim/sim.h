@@ -1,0 +1,378 @@
+// sim: the coordinator's core in a simulated world. One seed decides everything: delays, faults, who
+// crashes when, what the provider answers. The core is the real one; so is the worker's matching of
+// answers to records. Store, links, workers, provider, producers and consumers are models.
+//
+//   producers ─links─▶ coordinators (core + store client) ─links─▶ workers ─▶ provider (ledger)
+//   consumers ◀─links──┘     │ ▲
+//                            ▼ │
+//                          redis
+//
+// Everything happens as an event at a time; events of the same time keep the order of their making.
+// Each file keeps one kind of actor; check.c holds the contract over all of them.
+#ifndef HEADRACE_TESTS_SIM_H
+#define HEADRACE_TESTS_SIM_H
+
+#include "common/model.h"
+#include "common/plant.h"
+#include "coordinator/core.h"
+#include "coordinator/status.h"
+#include "coordinator/store.h"
+#include "proto/messages.h"
+#include "proto/outcome.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PARTS_MAX 4
+#define WORKERS_MAX 4
+#define PRODUCERS_MAX 3
+#define CONSUMERS_MAX 2
+#define COORDS_MAX 2
+#define MODELS 2
+#define RECORDS_MAX 192     // of all producers together
+#define ASKED_MAX 16        // records of one call: batch.size at most
+#define LEASE_MS 5000
+#define HEARTBEAT_MS 1000
+#define GRACE_MS 3000
+#define END_MS (900 * 1000) // once faults have stopped, everything is done by then
+
+struct sim;
+
+// ---- Events (sim.c) ---------------------------------------------------------------------------------
+
+// What is alive for a while: an event for an actor that has died since is dropped, one for an actor that
+// is paused waits until it goes on.
+struct life {
+    uint64_t n;              // counts births
+    bool on;
+    int64_t paused_until_us;
+};
+
+struct event;
+typedef void event_fn(struct sim *sim, struct event *event);
+struct event {
+    int64_t at_us;
+    uint64_t order;
+    event_fn *fn;
+    struct life *life;       // whose event it is; NULL: nobody's
+    uint64_t life_n;
+    void *who;               // the actor, or NULL
+    uint64_t a, b;
+    char *bytes;             // owned
+    size_t n_bytes;
+    void *p;                 // taken over by fn, or freed by drop
+    void (*drop)(void *p);
+};
+
+// ---- Links (links.c) --------------------------------------------------------------------------------
+
+enum peer_kind { PEER_WORKER, PEER_PRODUCER, PEER_CONSUMER };
+struct link {
+    enum peer_kind kind;
+    int peer, coord;
+    struct life life;        // on: connected
+    uint64_t peer_life, coord_life;
+    int64_t last_us[2];      // of the newest message to the coordinator, to the peer: order is kept
+    int64_t gone_us;         // when the coordinator notices the end
+    char route[16];
+};
+
+// ---- Redis (redis.c) --------------------------------------------------------------------------------
+
+struct kept {                // a batch, or an entry of the outbox
+    uint64_t id;             // batch id; last oseq
+    uint64_t n;              // results of the entry
+    char *bytes;
+    size_t n_bytes;
+};
+struct position {
+    char name[16];
+    uint64_t n;
+};
+struct redis_part {
+    bool exists;
+    uint64_t epoch, cseq, oseq;
+    int owner;               // index of a coordinator, -1: nobody
+    int64_t until_ms;        // of Redis's clock
+    struct kept *batches, *outs;
+    size_t n_batches, n_outs, cap_batches, cap_outs;
+    struct position producers[PRODUCERS_MAX], consumers[CONSUMERS_MAX];
+};
+struct sim_redis {
+    struct life life;
+    int64_t clock_off_ms;    // of its wall clock
+    int64_t full_until_us;   // refuses writes
+    struct redis_part parts[PARTS_MAX];
+};
+
+// ---- A coordinator (coord.c) --------------------------------------------------------------------------
+
+enum part_state { PART_IDLE, PART_ACQUIRING, PART_RECOVERING, PART_OWNED };
+struct sim_write {
+    struct txn *txn;
+    bool sent;
+};
+struct coord_part {
+    enum part_state state;
+    uint64_t epoch, confirmed, newest;
+    int64_t lease_until_us;
+    bool unsure, stalled;
+    struct sim_write *writes; // not confirmed, oldest first
+    size_t n_writes, cap_writes;
+};
+struct coord {
+    struct sim *sim;
+    int index;
+    struct life life;        // of the process
+    struct life conn;        // to Redis
+    int64_t last_us[2];      // to Redis, from Redis: in order
+    char name[16];
+    struct core *core;
+    struct core_config config;
+    struct core_io io;
+    struct status status;
+    struct coord_part parts[PARTS_MAX];
+    bool fenced, turn_due;
+    uint64_t n_hidden;       // billed calls made again before their report came
+    int64_t next_tick_us;    // INT64_MAX: none asked for
+};
+
+// ---- Workers and the provider (workers.c, provider.c) ------------------------------------------------
+
+enum work_state { WORK_WAITING, WORK_RUNNING, WORK_REPORTED };
+struct work {                // one DISPATCH at a worker
+    uint64_t batch, call;
+    enum work_state state;
+    int64_t deadline_us;
+    int model;
+    size_t count;
+    uint64_t slots[ASKED_MAX];
+    int records[ASKED_MAX];
+    int ask;                 // in the ledger
+    char *report;
+    size_t n_report;
+    struct work *prev, *next;
+};
+struct sim_worker {
+    int index;
+    struct life life;
+    char name[16];
+    uint64_t incarnation;
+    uint64_t max_inflight;
+    bool models[MODELS];     // known
+    bool welcome, ended;     // ended: superseded
+    int link;                // -1: none
+    int64_t heard_us;
+    struct work *work;
+};
+
+// One dispatch as it is known to the checker: the ledger and what became of it.
+struct ask {
+    uint64_t batch, call;
+    int coord;
+    uint64_t coord_life;     // of the dispatch
+    int64_t at_us;
+    size_t count;
+    int records[ASKED_MAX];
+    uint64_t slots[ASKED_MAX];
+    int worker;
+    bool started;            // the request went out
+    bool billed;             // the provider did the work
+    bool hidden;             // made again before its report came
+    uint64_t tokens;         // as the provider counted them
+    int known_coord;         // who knows of it: dispatched or heard of it in a HELLO
+    uint64_t known_life;
+    uint64_t reports;        // that reached a coordinator's core in its present life
+    uint64_t report_life;
+    bool answered;           // its report came, with the provider's count of tokens
+};
+
+// ---- Producers and consumers (clients.c) -------------------------------------------------------------
+
+struct record {
+    int producer;
+    uint64_t seq;
+    uint32_t partition;
+    bool bad, poison;
+    bool acked;              // told to its producer
+    uint64_t n_out, n_dead;  // entries into the outbox, the dead letters
+    bool is_error;           // of that result
+    uint64_t n_failed;       // calls that did not answer it
+    uint64_t n_used[CONSUMERS_MAX];
+    int answered_coord;      // whose core has had a good answer for it
+    uint64_t answered_life;
+};
+struct sim_producer {
+    int index;
+    struct life life;
+    char name[16];
+    int link;
+    bool open;
+    int first, n;            // its records
+    uint64_t acked, next, limit;
+    int64_t heard_us;
+    bool flushed;
+};
+struct sim_consumer {
+    int index;
+    struct life life;
+    char name[16];
+    int link;
+    bool subscribed;
+    uint64_t credit;
+    uint64_t used[PARTS_MAX];
+    uint64_t got[PARTS_MAX]; // came since SUBSCRIBED: only that may be acked
+    bool known[PARTS_MAX];
+    bool ack_due;
+    int64_t stopped_until_us; // does not ack
+};
+
+// ---- The world --------------------------------------------------------------------------------------
+
+struct sim {
+    uint64_t seed, random;
+    bool trace;
+    int64_t now_us;
+    uint64_t order;
+    struct event **heap;
+    size_t n_heap, cap_heap;
+    uint64_t n_events;
+    char why[512];           // the first violation; "": none
+    bool rolled_back;        // Redis lost something: only the alarm is checked
+
+    uint32_t n_parts;
+    int n_workers, n_producers, n_consumers, n_coords;
+    int64_t faults_end_us;
+    int64_t delay_us;        // of links, about
+    int fault_permille;      // of the provider's answers
+    uint64_t batch_size;
+    int64_t request_timeout_ms;
+    struct statements models;
+    struct parser *parser;
+
+    struct sim_redis redis;
+    struct coord coords[COORDS_MAX];
+    int primary;             // whom peers connect to
+    uint64_t n_coord_lives, n_coord_crashes;
+    struct link *links;
+    size_t n_links, cap_links;
+    struct sim_worker workers[WORKERS_MAX];
+    struct sim_producer producers[PRODUCERS_MAX];
+    struct sim_consumer consumers[CONSUMERS_MAX];
+    struct record records[RECORDS_MAX];
+    int n_records;
+    struct ask *asks;
+    size_t n_asks, cap_asks;
+    uint64_t n_calls, n_hidden, n_ambiguous;
+};
+
+// sim.c
+struct sim *sim_new(uint64_t seed, bool trace);
+void sim_free(struct sim *sim);
+void sim_run(struct sim *sim); // sim->why says what went wrong
+uint64_t sim_below(struct sim *sim, uint64_t n); // 0..n-1
+bool sim_chance(struct sim *sim, uint64_t permille);
+int64_t sim_between(struct sim *sim, int64_t least, int64_t most);
+bool sim_faulty(const struct sim *sim); // faults may happen now
+struct event *sim_at(struct sim *sim, int64_t at_us, event_fn *fn, struct life *life, void *who);
+static inline struct event *sim_in(struct sim *sim, int64_t delay_us, event_fn *fn, struct life *life,
+                                   void *who);
+void life_start(struct life *life);
+void life_end(struct life *life);
+bool life_is_paused(const struct sim *sim, const struct life *life);
+void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static inline struct event *sim_in(struct sim *sim, int64_t delay_us, event_fn *fn, struct life *life,
+                                   void *who) {
+    return sim_at(sim, sim->now_us + delay_us, fn, life, who);
+}
+
+// links.c
+int link_open(struct sim *sim, enum peer_kind kind, int peer); // -1: nobody listens
+void link_cut(struct sim *sim, int link);
+int link_to_coord(struct sim *sim, int link, const struct message *message);
+int link_to_peer(struct sim *sim, struct coord *coord, struct slice route, const struct message *message);
+void links_of_coord_end(struct sim *sim, const struct coord *coord);
+
+// redis.c
+void redis_init(struct sim *sim);
+void redis_free(struct sim *sim);
+void redis_crash(struct sim *sim, int64_t for_us);
+void redis_flushall(struct sim *sim);
+enum redis_op { REDIS_ACQUIRE, REDIS_RECOVER, REDIS_RENEW, REDIS_WRITE, REDIS_ACK, REDIS_READ };
+enum redis_reply { REPLY_OK, REPLY_HELD, REPLY_FENCED, REPLY_ROLLBACK, REPLY_REFUSED };
+struct redis_request {
+    enum redis_op op;
+    int coord;
+    uint32_t part;
+    uint64_t epoch, from, upto;
+    char name[16];
+    struct txn *txn;         // a copy of the pointer's content travels: see redis.c
+    enum redis_reply reply;
+    int64_t asked_us;
+    uint64_t got_epoch, got_cseq, got_oseq, got_first;
+    struct store_entry *entries;
+    size_t n_entries;
+};
+void redis_execute(struct sim *sim, struct redis_request *request);
+void redis_request_free(void *request);
+
+// coord.c
+void coord_init(struct sim *sim, int index);
+void coord_start(struct sim *sim, struct coord *coord);
+void coord_crash(struct sim *sim, struct coord *coord);
+void coord_free(struct coord *coord);
+void coord_lose_redis(struct sim *sim, struct coord *coord);
+void coord_message(struct sim *sim, struct coord *coord, int link, struct slice frame);
+void coord_event(struct sim *sim, struct coord *coord); // after each call into the core
+
+// workers.c
+void worker_start(struct sim *sim, struct sim_worker *worker);
+void worker_crash(struct sim *sim, struct sim_worker *worker);
+void worker_message(struct sim *sim, struct sim_worker *worker, const struct message *message);
+void worker_link_lost(struct sim *sim, struct sim_worker *worker);
+void worker_free(struct sim_worker *worker);
+bool worker_is_idle(const struct sim_worker *worker);
+
+// provider.c
+struct answered {
+    enum outcome outcome;
+    struct buf *items;       // of a report
+    int status;
+    bool sent, usage_known;
+    uint64_t retry_after_ms, tokens;
+    const char *warning;
+};
+// provider_ask makes one call: says when its end comes, and by then what it is.
+int64_t provider_ask(struct sim *sim, struct work *work, uint64_t *kind);
+void provider_answer(struct sim *sim, struct work *work, uint64_t kind, struct answered *out);
+
+// clients.c
+void client_producer_start(struct sim *sim, struct sim_producer *producer);
+void client_producer_crash(struct sim *sim, struct sim_producer *producer);
+void client_producer_message(struct sim *sim, struct sim_producer *producer, const struct message *message);
+void client_producer_link_lost(struct sim *sim, struct sim_producer *producer);
+void client_consumer_start(struct sim *sim, struct sim_consumer *consumer);
+void client_consumer_crash(struct sim *sim, struct sim_consumer *consumer);
+void client_consumer_message(struct sim *sim, struct sim_consumer *consumer, const struct message *message);
+void client_consumer_link_lost(struct sim *sim, struct sim_consumer *consumer);
+void client_row(const struct sim *sim, int record, struct buf *out);
+
+// faults.c
+void faults_plan(struct sim *sim);
+
+// check.c: every one of them calls sim_fail when the contract is broken.
+void check_dispatch(struct sim *sim, struct coord *coord, int worker, const struct message_dispatch *d);
+void check_claim(struct sim *sim, struct coord *coord, uint64_t batch, uint64_t call);
+void check_report(struct sim *sim, struct coord *coord, const struct message_report *report);
+void check_acked(struct sim *sim, int producer, uint64_t upto);
+void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, struct slice blob, bool dead);
+void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t oseq, struct slice json);
+void check_life_ends(struct sim *sim, struct coord *coord);
+int check_ask_of(struct sim *sim, int worker, uint64_t batch, uint64_t call); // the newest, for that worker
+bool check_is_done(const struct sim *sim);
+void check_end(struct sim *sim);
+int record_find(const struct sim *sim, struct slice text); // "p1-7": its index, or -1
+
+#endif
