@@ -53,6 +53,7 @@ void batch_free(struct batch *batch) {
         entry_forget_payload(&batch->entries[i]);
     }
     free(batch->entries);
+    free(batch->reported);
     buf_free(&batch->bytes);
     free(batch);
 }
@@ -96,6 +97,26 @@ struct slice entry_key(const struct batch *batch, const struct entry *entry) {
 struct slice entry_values(const struct batch *batch, const struct entry *entry) {
     return (struct slice){.p = batch->bytes.p + entry->offset + entry->n_id + entry->n_key,
                           .n = entry->n_values};
+}
+
+bool batch_has_report(const struct batch *batch, uint32_t call) {
+    for (size_t i = batch->n_reported; i-- > 0;) {
+        if (batch->reported[i] == call) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void batch_reported(struct batch *batch, uint32_t call) {
+    if (batch_has_report(batch, call)) {
+        return;
+    }
+    if (batch->n_reported == batch->cap_reported) {
+        batch->cap_reported = batch->cap_reported > 0 ? batch->cap_reported * 2 : 4;
+        batch->reported = mem_realloc(batch->reported, batch->cap_reported * sizeof(*batch->reported));
+    }
+    batch->reported[batch->n_reported++] = call;
 }
 
 size_t batch_bytes(const struct batch *batch) {

@@ -68,6 +68,8 @@ struct batch {
     bool dirty;                  // in its partition's next write
     bool cost_known;             // false once a call with an unknown price was made
     uint32_t last_call;          // number of its newest call
+    uint32_t *reported;          // numbers of calls whose report came
+    size_t n_reported, cap_reported;
     struct call *calls;          // of its unanswered slots
     struct batch *lane_prev, *lane_next;   // in order of opening
     struct batch *dirty_next;
@@ -84,6 +86,10 @@ size_t batch_add(struct batch *batch, struct slice id, struct slice key, struct 
 struct slice entry_id(const struct batch *batch, const struct entry *entry);
 struct slice entry_key(const struct batch *batch, const struct entry *entry); // empty: none given
 struct slice entry_values(const struct batch *batch, const struct entry *entry);
+// batch_reported notes that a call's report came; batch_has_report says whether it did, so that a worker
+// that still names the call, because it has not heard TAKEN, is not waited for.
+void batch_reported(struct batch *batch, uint32_t call);
+bool batch_has_report(const struct batch *batch, uint32_t call);
 // batch_bytes is what a batch costs in memory.
 size_t batch_bytes(const struct batch *batch);
 // batch_answer notes a record's result; payload is copied, answer is held.

@@ -243,11 +243,10 @@ void collect_forget_late(struct core *core) {
     }
 }
 
-// was_expected says whether a report without a call is the first of its call, not a repeat.
-static bool was_expected(struct core *core, const struct message_report *report) {
+bool collect_was_expected(struct core *core, uint64_t batch, uint64_t call) {
     struct late key = {0}, *late;
-    key.key.batch = report->batch;
-    key.key.call = report->call;
+    key.key.batch = batch;
+    key.key.call = call;
     HASH_FIND(hh, core->late, &key.key, sizeof(key.key), late);
     if (late == NULL) {
         return false;
@@ -410,10 +409,18 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *left
     return false;
 }
 
+// left_of lists the records of a call that have no result and that no other call asks for: a worker that
+// comes back may claim what was given out again meanwhile.
 static size_t left_of(const struct call *call, uint16_t *left) {
+    bool asked[MODEL_BATCH_MAX] = {0};
+    for (const struct call *other = call->batch->calls; other != NULL; other = other->next) {
+        for (size_t i = 0; other != call && i < other->n_slots; i++) {
+            asked[other->slots[i]] = true;
+        }
+    }
     size_t n = 0;
     for (size_t i = 0; i < call->n_slots; i++) {
-        if (!call->batch->entries[call->slots[i]].answered) {
+        if (!call->batch->entries[call->slots[i]].answered && !asked[call->slots[i]]) {
             left[n++] = call->slots[i];
         }
     }
@@ -468,12 +475,13 @@ void collect_report(struct core *core, struct slice route, const struct message_
     roster_reported(core, route);
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
-        if (was_expected(core, report)) {
+        if (collect_was_expected(core, report->batch, report->call)) {
             (void)count_usage(core, NULL, report);
         }
         roster_taken(core, route, report->batch, report->call);
         return;
     }
+    batch_reported(batch, (uint32_t)report->call);
     struct call *call = dispatch_find(batch, report->call);
     struct worker *worker = roster_find(core, route);
     if (outcome == OUTCOME_UNSENT && worker != NULL) {
@@ -487,7 +495,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     if (call != NULL) {
         call->reported = true;
         share_cost(core, batch, call, report);
-    } else if (was_expected(core, report)) {
+    } else if (collect_was_expected(core, report->batch, report->call)) {
         (void)count_usage(core, batch, report);
     }
     struct leftover leftover = {.outcome = OUTCOME_OK};

@@ -11,6 +11,9 @@ void collect_report(struct core *core, struct slice route, const struct message_
 void collect_lost(struct core *core, struct call *call);
 // collect_expect_late notes a call that goes away before its report; collect_forget_late forgets all.
 void collect_expect_late(struct core *core, const struct call *call);
+// collect_was_expected says whether a report without a call is the first of its call, not a repeat; from
+// then on it is not expected any more.
+bool collect_was_expected(struct core *core, uint64_t batch, uint64_t call);
 void collect_forget_late(struct core *core);
 // collect_refused makes the error result of a row that is no record. Its partition is that of its id.
 void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,

@@ -336,14 +336,15 @@ static void take_slots(struct core *core, struct batch *batch, const uint16_t *s
 
 void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
                     size_t n_slots, struct worker *worker) {
-    if (n_slots == 0) {
-        return;
+    if (n_slots == 0 || batch_has_report(batch, number)) {
+        return; // nothing, or a report that only its TAKEN has not reached
     }
     struct call *call = dispatch_find(batch, number);
     if (call == NULL) { // of before a restart, or given up meanwhile
         call = call_new(batch, slots, n_slots);
         call_enter(core, call, CALL_READY, false);
         call->number = number;
+        (void)collect_was_expected(core, batch->id, number); // as a call it is again
         batch->last_call = number > batch->last_call ? number : batch->last_call;
         call_to_worker(core, call, worker, 0);
         take_slots(core, batch, slots, n_slots);
