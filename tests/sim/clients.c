@@ -94,7 +94,7 @@ static void producer_refused(struct sim *sim, struct sim_producer *p, const stru
     if (slice_is(m->code, "gap") || slice_is(m->code, "over-limit")) {
         p->next = m->expected < p->next ? m->expected : p->next;
         p->limit = slice_is(m->code, "gap") ? p->limit : p->next - 1;
-    } else if (slice_is(m->code, "starting") || slice_is(m->code, "not-open")) {
+    } else if (slice_is(m->code, "starting") || slice_is(m->code, "stopped") || slice_is(m->code, "not-open")) {
         p->open = false;
         sim_in(sim, AGAIN_US, on_open_again, &p->life, p)->a = (uint64_t)p->link;
     } else {

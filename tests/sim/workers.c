@@ -231,9 +231,13 @@ static void greet(struct sim *sim, struct sim_worker *w) {
     for (int state = WORK_WAITING; state <= WORK_REPORTED; state++) {
         for (struct work *k = w->work; k != NULL; k = k->next) {
             if (k->state == (enum work_state)state) {
-                msgpack_pack_array(&packer, 2);
+                msgpack_pack_array(&packer, 3);
                 msgpack_pack_uint64(&packer, k->batch);
                 msgpack_pack_uint64(&packer, k->call);
+                msgpack_pack_array(&packer, k->count);
+                for (size_t i = 0; i < k->count; i++) {
+                    msgpack_pack_uint64(&packer, k->slots[i]);
+                }
             }
         }
     }
