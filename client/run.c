@@ -356,6 +356,32 @@ static void run_free(struct run *run) {
     options_free(&program, &run->options);
 }
 
+// is_failed says whether the logs of the parts may tell why the run ended.
+static bool is_failed(const struct run *run) {
+    return run->exit_code == EXIT_PART_LOST ||
+           (run->exit_code == EXIT_NO_START && run->embedded_began);
+}
+
+// tell_rest says how to go on after a run that did not finish, and what it leaves in which folder.
+static void tell_rest(const struct run *run) {
+    int code = run->exit_code;
+    bool is_cut = code > EXIT_ROW_ERRORS;
+    const char *folder = run->state.path;
+    if (run->journal != NULL && !run->is_stuck && is_cut) {
+        client_say(0, "to go on: headrace run --resume --state %s", folder);
+        return;
+    }
+    if (run->journal != NULL && (is_cut || run->options.keep_state)) {
+        client_say(0, "the state folder is %s", folder);
+    }
+    if (run->journal == NULL && (is_failed(run) || run->options.keep_state)) {
+        client_say(0, "the logs are in folder %s, to be removed when they are read", folder);
+    }
+    if (run->journal == NULL && is_cut && code != EXIT_BAD_USE) {
+        client_say(0, "this run cannot go on: only one that is started with --state DIR can");
+    }
+}
+
 // move runs the loop and tells how it went.
 static int move(struct run *run, struct error *why) {
     if (run_flow_start(run, why) < 0) {
@@ -372,12 +398,7 @@ static int move(struct run *run, struct error *why) {
     if (code != EXIT_NO_START) {
         tell_end(run);
     }
-    bool is_left = code == EXIT_PART_LOST || code == EXIT_NO_START || run->options.keep_state;
-    if (run->journal != NULL && !run->is_stuck && code > EXIT_ROW_ERRORS) {
-        client_say(code, "to go on: headrace run --resume --state %s", run->state.path);
-    } else if (is_left || (run->journal != NULL && code > EXIT_ROW_ERRORS)) {
-        client_say(code, "the state folder is %s", run->state.path);
-    }
+    tell_rest(run);
     run_flow_free(run);
     return code;
 }
@@ -409,10 +430,8 @@ static int start(struct run *run, struct error *why) {
     if (kind == RESUME_ANEW && !run->is_created && run->journal != NULL) {
         run_resume_forget(run); // no row was sent
     }
-    // What went wrong, or was interrupted with answers paid for, stays to be looked at.
-    bool is_kept = code == EXIT_PART_LOST || (code == EXIT_NO_START && run->embedded_began) ||
-                   run->options.keep_state;
-    state_close(&run->state, !is_kept);
+    // The logs of what went wrong stay to be looked at.
+    state_close(&run->state, !is_failed(run) && !run->options.keep_state);
     return code;
 }
 

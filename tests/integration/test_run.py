@@ -195,7 +195,8 @@ def test_an_interrupt_leaves_no_process_and_no_torn_line(box, reviews):
     rows = read_jsonl(out)
     assert text.endswith("\n") and 0 < len(rows) < len(given)
     check_rows(box, rows, given[:len(rows)])
-    assert "interrupted" in running.log
+    assert "interrupted" in running.log and "only one that is started with --state DIR can" in running.log
+    assert list(box.path.glob("headrace-*")) == [], "nothing is left of a run that cannot go on"
 
 
 def test_an_interrupted_run_is_kept_in_its_state_folder(box, reviews):
