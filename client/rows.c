@@ -30,6 +30,7 @@ struct rows {
     bool is_regular;      // reads never wait
     bool at_end;          // of the current file: no more bytes will come
     bool at_start;        // nothing of the current file was handed out
+    bool wants_header;    // CSV: the current file's was not read yet
     bool skipping;        // inside a line that was too long, until its end
     uint64_t line;        // of window.p[from], from 1
     size_t from;          // first byte not handed out
@@ -85,6 +86,32 @@ static enum rows_format format_by_name(const char *file) {
     return ROWS_JSONL;
 }
 
+// check_no_array refuses a file whose first character that counts is '[': its rows would all be bad.
+//   text  what the file begins with
+static int check_no_array(const char *file, struct slice text, struct error *why) {
+    if (slice_starts(text, "\xef\xbb\xbf")) {
+        text = slice_sub(text, 3, text.n);
+    }
+    text = slice_trim(text);
+    if (text.n == 0 || text.p[0] != '[') {
+        return 0;
+    }
+    return error_set(why, -EINVAL,
+                     "%s: got a JSON array, want JSON Lines: one object a line, e.g. jq -c '.[]' %s",
+                     is_stdin(file) ? "standard input" : file, is_stdin(file) ? "" : file);
+}
+
+// check_start looks into a file that will be read later.
+static int check_start(const char *file, struct error *why) {
+    char text[256];
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return n > 0 ? check_no_array(file, (struct slice){text, (size_t)n}, why) : 0;
+}
+
 // check_files says at once what is wrong with the last of many files, and adds up their sizes.
 static int check_files(struct rows *rows, struct error *why) {
     const struct rows_config *config = &rows->config;
@@ -110,6 +137,10 @@ static int check_files(struct rows *rows, struct error *why) {
         } else {
             known = known && S_ISREG(st.st_mode);
         }
+        bool is_file = !is_stdin(file) && S_ISREG(st.st_mode);
+        if (is_file && format == ROWS_JSONL && check_start(file, why) < 0) {
+            return -EINVAL;
+        }
         rows->total_bytes += known ? (uint64_t)st.st_size : 0;
     }
     rows->total_bytes = known ? rows->total_bytes : 0;
@@ -127,6 +158,7 @@ static int open_file(struct rows *rows, struct error *why) {
     rows->is_regular = fstat(rows->fd, &st) == 0 && S_ISREG(st.st_mode);
     rows->at_end = false;
     rows->at_start = true;
+    rows->wants_header = rows->format == ROWS_CSV;
     rows->skipping = false;
     rows->line = 1;
     rows->from = 0;
@@ -220,6 +252,10 @@ static int next_record(struct rows *rows, struct rows_row *row, struct slice *re
         if (rows->at_start && rest.n >= 3 && memcmp(rest.p, "\xef\xbb\xbf", 3) == 0) {
             advance(rows, 3);
             rest = rest_of(rows);
+        }
+        if (rows->at_start && rows->format == ROWS_JSONL &&
+            check_no_array(rows->config.files[rows->file], rest, why) < 0) {
+            return -EINVAL;
         }
         bool is_short_start = rows->at_start && rest.n < 3;
         if (rest.n == 0 && rows->at_end) {
@@ -422,6 +458,7 @@ static int read_header(struct rows *rows, struct error *why) {
         error_prefix(why, "%s:%llu: CSV header: ", row.file, (unsigned long long)row.line);
         return -EINVAL;
     }
+    rows->wants_header = false;
     if (rows->header == NULL) {
         rows->header = names;
         rows->n_header = n;
@@ -432,6 +469,19 @@ static int read_header(struct rows *rows, struct error *why) {
     return is_same ? 1
                    : error_set(why, -EINVAL, "%s:%llu: CSV header: its columns differ from those of '%s'",
                                row.file, (unsigned long long)row.line, rows->config.files[0]);
+}
+
+int rows_await_header(struct rows *rows, struct error *why) {
+    int status = rows->wants_header && rows->file == 0 ? read_header(rows, why) : 1;
+    while (status == -EAGAIN) {
+        struct pollfd p = {.fd = rows->fd, .events = POLLIN};
+        poll(&p, 1, -1);
+        status = read_header(rows, why);
+    }
+    if (status == 0) {
+        status = error_set(why, -EINVAL, "%s: got an empty file, want a CSV header", file_name(rows));
+    }
+    return status < 0 ? status : 0;
 }
 
 struct rows *rows_open(const struct rows_config *config, struct error *why) {
@@ -452,14 +502,8 @@ struct rows *rows_open(const struct rows_config *config, struct error *why) {
     if (open_file(rows, why) < 0) {
         goto fail;
     }
-    if (rows->format == ROWS_CSV && rows->is_regular) {
-        int status = read_header(rows, why);
-        if (status == 0) {
-            error_set(why, -EINVAL, "%s: got an empty file, want a CSV header", file_name(rows));
-        }
-        if (status <= 0) {
-            goto fail;
-        }
+    if (rows->format == ROWS_CSV && rows->is_regular && rows_await_header(rows, why) < 0) {
+        goto fail;
     }
     return rows;
 fail:
@@ -502,7 +546,7 @@ int rows_next(struct rows *rows, struct rows_row *row, struct error *why) {
             }
         }
         int status = 1;
-        if (rows->format == ROWS_CSV && rows->at_start) {
+        if (rows->wants_header) {
             status = read_header(rows, why); // of another file, or of a pipe
         }
         *row = (struct rows_row){.file = file_name(rows), .outcome = OUTCOME_OK};

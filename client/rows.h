@@ -36,14 +36,14 @@ struct rows;
 
 // rows_open opens the first file and reads a CSV header. files must live as long as the rows.
 // Returns NULL with why: a file that cannot be opened (each is tried at once), files of different
-// formats, a header that is missing, empty or names a column twice.
+// formats, a JSON array instead of JSON Lines, a header that is missing, empty or names a column twice.
 struct rows *rows_open(const struct rows_config *config, struct error *why);
 void rows_close(struct rows *rows); // rows may be NULL
 
 // rows_next reads the next row. Slices in *row are valid until the next call.
 // Returns 1; 0 at the end of the last file; -EAGAIN when standard input or a pipe has nothing yet
-// (wait until rows_fd is readable); -EIO or -EINVAL with why when a file cannot be read or another
-// file's CSV header differs from the first one's.
+// (wait until rows_fd is readable); -EIO or -EINVAL with why when a file cannot be read, a pipe holds
+// a JSON array, or another file's CSV header differs from the first one's.
 MUST_CHECK int rows_next(struct rows *rows, struct rows_row *row, struct error *why);
 
 // rows_fd is the descriptor to wait for after -EAGAIN.
@@ -52,7 +52,11 @@ int rows_fd(const struct rows *rows);
 enum rows_format rows_format(const struct rows *rows);
 // rows_delimiter is what stands between the fields of a CSV record: ',' or, for .tsv, a tab.
 char rows_delimiter(const struct rows *rows);
-// rows_header borrows the CSV columns' names, *n of them; NULL for other formats.
+// rows_await_header reads a pipe's CSV header, which rows_open leaves to rows_next, and waits for it.
+// Nothing is done when it was read. Returns 0, or a negative errno with why.
+MUST_CHECK int rows_await_header(struct rows *rows, struct error *why);
+// rows_header borrows the CSV columns' names, *n of them; NULL for other formats, and while it was not
+// read.
 char *const *rows_header(const struct rows *rows, size_t *n);
 // rows_progress says how many bytes were read, and how many there are: 0 when not known.
 void rows_progress(const struct rows *rows, uint64_t *read_bytes, uint64_t *total_bytes);

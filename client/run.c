@@ -152,17 +152,21 @@ static int choose_output(struct run *run, struct error *why) {
         return error_set(why, -EINVAL, "--output-format: got text, want auto, jsonl or csv");
     }
     bool in_csv = rows_format(run->rows) == ROWS_CSV;
-    bool is_table = ends_with(o->output, ".csv") || ends_with(o->output, ".tsv");
+    bool is_tsv = ends_with(o->output, ".tsv"), is_table = is_tsv || ends_with(o->output, ".csv");
     run->merge = (struct merge){
         .model = run->model,
         .meta = o->meta != 0,
         .csv = format == ROWS_CSV || (format == ROWS_AUTO && in_csv && is_table),
-        .delimiter = ends_with(o->output, ".tsv") ? '\t' : ',',
+        .delimiter = is_tsv ? '\t' : is_table ? ',' : rows_delimiter(run->rows),
     };
-    run->merge.header = rows_header(run->rows, &run->merge.n_header);
-    if (run->merge.csv && (!in_csv || run->merge.header == NULL)) {
-        return error_set(why, -EINVAL, "--output-format: CSV can only be written from CSV files");
+    if (run->merge.csv && !in_csv) {
+        return error_set(why, -EINVAL,
+                         "--output-format: CSV can only be written from CSV: is --format csv meant?");
     }
+    if (run->merge.csv && rows_await_header(run->rows, why) < 0) {
+        return -EINVAL;
+    }
+    run->merge.header = rows_header(run->rows, &run->merge.n_header);
     if (run->merge.csv && run->merge.delimiter != rows_delimiter(run->rows)) {
         return error_set(why, -EINVAL, "input and output must be both .csv or both .tsv");
     }

@@ -134,6 +134,27 @@ def test_csv_goes_in_and_out(box, models, reviews):
     check_rows(box, [{**row, "error": row["error"] or None} for row in rows], given)
 
 
+def test_csv_goes_through_pipes(box, models, reviews):
+    given = "id,text\n" + "".join(f"{r['id']},{i} good\n" for i, r in enumerate(reviews[:30]))
+    done = run(box, models, "-i", "-", "-o", "-", "--format", "csv", "--output-format", "csv", "-q",
+               input=b"\xef\xbb\xbf" + given.encode())
+    assert done.returncode == 0, done.stderr.decode()
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    check_rows(box, [{**row, "error": row["error"] or None} for row in rows],
+               list(csv.DictReader(io.StringIO(given))))
+    done = run(box, models, "-i", "-", "-o", "-", "--output-format", "csv", input=given.encode())
+    assert done.returncode == 2 and b"--format csv" in done.stderr
+
+
+def test_a_json_array_is_refused(box, simulator, models, reviews):
+    (box.path / "reviews.json").write_text(json.dumps(reviews, indent=1))
+    for words in (["-i", "reviews.json"], ["-i", SAMPLE, "-i", "reviews.json"], ["-i", "-"]):
+        done = run(box, models, *words, "-o", "out.jsonl", input=b"[{}]")
+        assert done.returncode == 2
+        assert b"got a JSON array, want JSON Lines" in done.stderr and b"jq -c '.[]'" in done.stderr
+    assert simulator.calls() == []
+
+
 def test_lines_of_text_come_from_standard_input(box, models, reviews):
     texts = [r["text"] for r in reviews[:45]]
     done = run(box, models, "-i", "-", "-o", "-", "--format", "text", "--quiet",

@@ -105,6 +105,15 @@ static void test_reads(void **state) {
     }
 }
 
+static void test_a_json_array_is_refused(void **state) {
+    const char *const texts[] = {"[{\"a\":1}]", "\xef\xbb\xbf\n [\n{\"a\":1}\n]\n", "["};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        char got[4096];
+        all_rows(".json", texts[i], strlen(texts[i]), got, sizeof(got));
+        assert_non_null(strstr(got, "refused: : got a JSON array, want JSON Lines: one object a line"));
+    }
+}
+
 static void test_bad_json_says_where(void **state) {
     char got[4096];
     const char text[] = "{\"a\":1}\n{\"a\":\n{\"a\":2}{\"a\":3}\n{\"a\":\"\xff\"}\n{\"a\":4}\n";
@@ -243,6 +252,7 @@ static void test_bad_row_out(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads),
+        cmocka_unit_test(test_a_json_array_is_refused),
         cmocka_unit_test(test_bad_json_says_where),
         cmocka_unit_test(test_too_long_is_one_row),
         cmocka_unit_test(test_many_files),
