@@ -54,6 +54,7 @@ struct submit {
     struct progress *progress;
     struct loop_timer *retry; // standard input had nothing
     bool at_end, is_waiting;
+    bool has_model;     // the first row can be answered
     int exit_code;
     uint64_t n_bad;
     uint64_t last_acked;
@@ -80,6 +81,35 @@ static void on_retry(void *arg) {
     submit->is_waiting = false;
 }
 
+static int take_model(void *arg, const struct row *row) {
+    bool *has_model = arg;
+    *has_model = row->model.n > 0;
+    return 0;
+}
+
+// names_model says whether a row is enveloped and names a model.
+static bool names_model(struct slice json) {
+    bool has_model = false;
+    return rows_read(json, NULL, take_model, &has_model) > 0 && has_model;
+}
+
+// check_model looks at the first row that can be read. Returns false when no model would answer it;
+// then no row of the files is sent.
+static bool check_model(struct submit *submit, const struct rows_row *row) {
+    if (!submit->has_model && row->outcome == OUTCOME_OK) {
+        submit->has_model = *submit->options.model != '\0' || names_model(row->json);
+        if (!submit->has_model) {
+            progress_clear(submit->progress);
+            stop(submit, client_say(EXIT_BAD_USE,
+                                    "%s:%llu: names no model: say --model NAME, or send rows "
+                                    "{\"model\": NAME, \"fields\": {...}}",
+                                    row->file, (unsigned long long)row->line));
+        }
+        return submit->has_model;
+    }
+    return true;
+}
+
 static void feed(struct submit *submit) {
     for (int i = 0; !submit->at_end && !submit->is_waiting; i++) {
         uint64_t ahead = sender_added(submit->sender) - sender_acked(submit->sender);
@@ -104,6 +134,8 @@ static void feed(struct submit *submit) {
         } else if (status == 0) {
             submit->at_end = true;
             sender_end(submit->sender);
+        } else if (!check_model(submit, &row)) {
+            return;
         } else {
             sender_add(submit->sender, row.outcome == OUTCOME_OK ? row.json : bad_row(submit, &row));
         }
@@ -113,6 +145,9 @@ static void feed(struct submit *submit) {
 static void on_turn_end(void *arg) {
     struct submit *submit = arg;
     feed(submit);
+    if (submit->exit_code == EXIT_BAD_USE) {
+        return;
+    }
     sender_push(submit->sender);
     uint64_t acked = sender_acked(submit->sender);
     if (acked != submit->last_acked || submit->is_waiting) {

@@ -259,6 +259,18 @@ def test_a_stopped_worker_is_lost_and_its_answers_are_used(box, cluster, reviews
     wait_for("it is back", lambda: c.value("headrace_workers") == 2)
 
 
+def test_rows_that_name_no_model_are_not_submitted(box, cluster, reviews):
+    c = cluster()
+    given = write_jsonl(box.path / "flat.jsonl", reviews[:5])
+    done = box.run("headrace", "submit", "-c", c.coordinator.address, "-i", given)
+    assert done.returncode == 2
+    assert b"flat.jsonl:1: names no model: say --model NAME" in done.stderr
+    assert c.value("headrace_records_in_total") == 0
+    enveloped = write_jsonl(box.path / "enveloped.jsonl", [{"model": "tag", "fields": row} for row in reviews[:5]])
+    done = box.run("headrace", "submit", "-c", c.coordinator.address, "-i", enveloped)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_models_are_created_listed_and_shown(box, coordinator):
     def models(*words):
         return box.run("headrace", "models", *words, "-c", coordinator.address)
