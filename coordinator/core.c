@@ -261,6 +261,7 @@ static void on_ping(struct core *core, struct slice route, const struct message_
     struct worker *worker = roster_find(core, route);
     if (worker != NULL) {
         roster_seen(core, worker);
+        worker->its_us = ping->time;
         roster_go_on(core, worker);
     } else if (ping->worker) { // lost meanwhile, or of before a restart
         refuse(core, route, "unknown-worker", 0, "the coordinator does not know this worker: say HELLO");

@@ -81,6 +81,7 @@ struct worker {
     int64_t n_inflight, n_bytes;  // sent and not yet reported
     int64_t n_untaken;            // reported, and still kept by it until it hears TAKEN
     int64_t seen_us;              // when it last said anything
+    uint64_t its_us;              // what its own clock was in its last PING or HELLO; 0: not known
     bool lost;                    // silent for three heartbeats, or gone
     bool reserved;                // for a suspect: gets nothing else
     bool resting;                 // gave a call back unsent: gets nothing until its next PING

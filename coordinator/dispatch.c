@@ -334,20 +334,50 @@ static void take_slots(struct core *core, struct batch *batch, const uint16_t *s
     }
 }
 
+static bool is_sent(const struct batch *batch, uint16_t slot) {
+    const struct call *call;
+    DL_FOREACH(batch->calls, call) {
+        for (size_t i = 0; call->state == CALL_SENT && i < call->n_slots; i++) {
+            if (call->slots[i] == slot) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// claim_unknown takes over a call of before a restart, or one that was given up meanwhile. What another
+// worker was asked already is not part of it: were it, then a report that brings no answer would have it
+// asked once more, beside the call that is under way. An answer is used whatever the call covers.
+static void claim_unknown(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
+                          size_t n_slots, struct worker *worker) {
+    uint16_t open[MODEL_BATCH_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < n_slots; i++) {
+        if (!batch->entries[slots[i]].answered && !is_sent(batch, slots[i])) {
+            open[n++] = slots[i];
+        }
+    }
+    batch->last_call = number > batch->last_call ? number : batch->last_call;
+    if (n == 0) {
+        return;
+    }
+    struct call *call = call_new(batch, open, n);
+    call_enter(core, call, CALL_READY, false);
+    call->number = number;
+    (void)collect_was_expected(core, batch->id, number); // as a call it is again
+    call_to_worker(core, call, worker, 0);
+    take_slots(core, batch, open, n);
+}
+
 void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
                     size_t n_slots, struct worker *worker) {
     if (n_slots == 0 || batch_has_report(batch, number)) {
         return; // nothing, or a report that only its TAKEN has not reached
     }
     struct call *call = dispatch_find(batch, number);
-    if (call == NULL) { // of before a restart, or given up meanwhile
-        call = call_new(batch, slots, n_slots);
-        call_enter(core, call, CALL_READY, false);
-        call->number = number;
-        (void)collect_was_expected(core, batch->id, number); // as a call it is again
-        batch->last_call = number > batch->last_call ? number : batch->last_call;
-        call_to_worker(core, call, worker, 0);
-        take_slots(core, batch, slots, n_slots);
+    if (call == NULL) {
+        claim_unknown(core, batch, number, slots, n_slots, worker);
     } else if (call->worker != worker) {
         call_to_worker(core, call, worker, call->n_bytes);
     }
@@ -367,6 +397,16 @@ static bool drop_answered(struct call *call) {
 
 static int64_t valid_ms(const struct model_options *o) {
     return o->worker_lost_ms / 2 < VALID_MS ? o->worker_lost_ms / 2 : VALID_MS;
+}
+
+// not_after is the time on the worker's clock until which this coordinator will surely not give the
+// call to another one: worker.lost.ms after it last heard the worker, or two heartbeats, since a worker
+// is lost after three. A dispatch that comes out of some buffer later must not be carried out.
+static uint64_t not_after(const struct core *core, const struct worker *worker,
+                          const struct model_options *o) {
+    int64_t least_ms = 2 * core->config->heartbeat_ms;
+    int64_t ms = o->worker_lost_ms > least_ms ? o->worker_lost_ms : least_ms;
+    return worker->its_us > 0 ? worker->its_us + (uint64_t)ms * 1000 : 0;
 }
 
 static int send_call(struct core *core, struct call *call, struct worker *worker) {
@@ -391,6 +431,7 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
                 .count = call->n_slots,
                 .records = buf_slice(records),
                 .valid_ms = (uint64_t)valid_ms(&group->model->options),
+                .not_after = not_after(core, worker, &group->model->options),
             },
     };
     int rc = core->io->send(core->io->arg, route_slice(&worker->route), &message);

@@ -184,6 +184,7 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
     free(w->name);
     w->name = slice_dup(hello->worker);
     w->incarnation = hello->incarnation;
+    w->its_us = hello->time;
     w->max_inflight = (int64_t)hello->max_inflight;
     w->max_bytes = hello->max_bytes < INT64_MAX ? (int64_t)hello->max_bytes : INT64_MAX;
     w->lost = w->resting = false;

@@ -70,6 +70,7 @@ static void greet(struct link *link) {
     m.hello.version = slice_of(HEADRACE_VERSION);
     m.hello.max_inflight = link->config.max_inflight;
     m.hello.max_bytes = link->config.max_bytes;
+    m.hello.time = (uint64_t)clock_us();
     if (link->handlers.held(link->handlers.arg, &link->held) == 0) {
         m.hello.held = buf_slice(&link->held);
     }

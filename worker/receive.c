@@ -99,6 +99,9 @@ static struct call *make_call(struct receive *receive, const struct message *m, 
     call->revision = (uint32_t)d->revision;
     call->count = (size_t)d->count;
     call->deadline_us = clock_us() + (int64_t)d->valid_ms * 1000;
+    if (d->not_after > 0 && d->not_after < (uint64_t)call->deadline_us) {
+        call->deadline_us = (int64_t)d->not_after; // it stood somewhere on its way, or we stood still
+    }
     return call;
 }
 

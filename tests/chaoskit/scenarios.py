@@ -71,7 +71,7 @@ def worker_stopped(cluster):
         used(cluster, 200)
 
 
-@scenario("6", "worker and coordinator cut, one way and both ways")
+@scenario("6", "worker and coordinator cut, one way and both ways", short=True)
 def worker_cut_off(cluster):
     used(cluster, 100)
     for name, way in zip(cluster.workers, ("both", "up", "down")):

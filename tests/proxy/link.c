@@ -276,7 +276,7 @@ static void on_connected(uv_connect_t *req, int status) {
     if (conn->closing) {
         return;
     }
-    if (status < 0) {
+    if (status < 0 && !conn->half) {
         conn_close(conn, true);
         return;
     }

@@ -24,6 +24,7 @@
     "'http://127.0.0.1:1/', 'model' = 'x', 'batch.size' = '4');"
 
 struct fixture {
+    uint64_t not_after; // of the next dispatches
     void *context, *router;
     char address[64];
     struct loop *loop;
@@ -123,6 +124,7 @@ static void say_dispatch(struct fixture *f, uint64_t batch, const char *model, s
     m.dispatch.count = 1;
     m.dispatch.records = buf_slice(&records);
     m.dispatch.valid_ms = valid_ms;
+    m.dispatch.not_after = f->not_after;
     say(f, &m);
     buf_free(&records);
 }
@@ -225,6 +227,18 @@ static void a_missing_model_is_asked_for_once(void **state) {
     assert_false(take(&f)); // no second MODEL_GET
     assert_int_equal(f.caught[0]->count, 1);
     assert_true(f.caught[2]->held->model->options.temperature == 0.5);
+    teardown(&f);
+}
+
+static void a_dispatch_that_stood_in_a_buffer_is_not_made(void **state) {
+    struct fixture f;
+    setup(&f);
+    say_welcome(&f, 60000);
+    f.not_after = 1; // of this clock: long ago
+    say_dispatch(&f, 1, "m", SLICE_NONE, 60000);
+    expect(&f, MESSAGE_MODEL_GET);
+    expect_report(&f, 1, OUTCOME_UNSENT);
+    assert_false(f.m.report.sent);
     teardown(&f);
 }
 
@@ -345,6 +359,7 @@ static void nonsense_does_no_harm(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_missing_model_is_asked_for_once),
+        cmocka_unit_test(a_dispatch_that_stood_in_a_buffer_is_not_made),
         cmocka_unit_test(a_dispatch_that_cannot_be_honoured_is_reported),
         cmocka_unit_test(a_report_is_kept_until_taken),
         cmocka_unit_test(a_silent_coordinator_is_greeted_anew),

@@ -21,6 +21,30 @@ static void test_unsent_is_free_and_rests_the_worker(void **state) {
     world_free(w);
 }
 
+// What stood in a buffer while its worker was cut off must not be called later: somebody else has it.
+static void test_a_dispatch_says_until_when_it_may_start(void **state) {
+    static const struct {
+        const char *name;
+        const char *options;
+        uint64_t want_us;
+    } cases[] = {
+        {"worker.lost.ms after the worker's last word", "'batch.size'='1', 'worker.lost.ms'='7000'", 5000000 + 7000000},
+        {"two heartbeats where that is longer", "'batch.size'='1', 'worker.lost.ms'='0'", 5000000 + 2000000},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct world *w = world_start_with(1, cases[i].options, 4);
+        size_t at = 0;
+        world_message(w, "w1", (struct message){.kind = MESSAGE_PING,
+                                                .ping = {.worker = true, .time = 5000000}});
+        world_append(w, "p1", 1, 1);
+        world_settle(w);
+        const struct message *m = world_find(w, &at, "w1", MESSAGE_DISPATCH);
+        assert_non_null(m);
+        assert_int_equal(m->dispatch.not_after, cases[i].want_us);
+        world_free(w);
+    }
+}
+
 static void test_a_ping_of_a_forgotten_worker_is_refused(void **state) {
     struct world *w = world_start_with(1, "", 4);
     struct message ping = {.kind = MESSAGE_PING, .ping = {.worker = true}};
@@ -115,10 +139,50 @@ static void test_two_held_calls_of_one_batch_are_not_made_again(void **state) {
     world_free(w);
 }
 
+// A worker was lost and its call given to another one; then it comes back and claims it. Its report
+// without an answer must not have the records asked a second time beside the call that is under way.
+static void test_a_claim_leaves_what_another_worker_was_asked(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='0'", 4);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch first = *world_dispatch(w, &at);
+    for (int i = 0; i < 8; i++) {
+        world_pass(w, 500); // w1 says nothing
+    }
+    world_hello(w, "w2", 1, 4);
+    for (int i = 0; i < 6; i++) { // past the delay of the repeat
+        world_pass(w, 500);
+        world_message(w, "w2", (struct message){.kind = MESSAGE_PING, .ping = {.worker = true}});
+    }
+    world_settle(w);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 1);
+    unsigned char held[] = {0x91, 0x93, 0xCF, 0, 0, 0, 0, 0, 0, 0, 0, (unsigned char)first.call, 0x91, 0};
+    for (int i = 0; i < 8; i++) {
+        held[3 + i] = (unsigned char)(first.batch >> (56 - 8 * i));
+    }
+    world_message(w, "w1b", (struct message){
+        .kind = MESSAGE_HELLO,
+        .hello = {.worker = SLICE_LIT("w1"), .incarnation = 1, .version = SLICE_LIT("0"), .max_inflight = 4,
+                  .max_bytes = 1 << 20, .held = {.p = (const char *)held, .n = sizeof(held)}}});
+    world_settle(w);
+    world_message(w, "w1b", (struct message){.kind = MESSAGE_REPORT,
+                                             .report = {.batch = first.batch, .call = first.call,
+                                                        .outcome = SLICE_LIT("unsent")}});
+    world_settle(w);
+    world_pass(w, 500);
+    assert_int_equal(world_count(w, "w1b", MESSAGE_TAKEN), 1);
+    assert_int_equal(world_count(w, "w1b", MESSAGE_DISPATCH), 0);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 1);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unsent_is_free_and_rests_the_worker),
+        cmocka_unit_test(test_a_dispatch_says_until_when_it_may_start),
         cmocka_unit_test(test_a_ping_of_a_forgotten_worker_is_refused),
+        cmocka_unit_test(test_a_claim_leaves_what_another_worker_was_asked),
         cmocka_unit_test(test_two_held_calls_of_one_batch_are_not_made_again),
         cmocka_unit_test(test_reconnected_worker_keeps_the_calls_it_holds),
     };
