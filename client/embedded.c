@@ -219,7 +219,7 @@ static void start_coordinator(struct embedded *embedded) {
         program, "--bind", embedded->address, "--redis", redis, "--namespace", "run",
         "--partitions", partitions, "--name", "run", "--durability",
         (char *)embedded->config.durability, "--grace", grace, "--heartbeat", "500ms",
-        "--log-level", (char *)embedded->config.log_level, NULL,
+        "--overrides", "all", "--log-level", (char *)embedded->config.log_level, NULL,
     };
     start_or_lose(embedded, part_of(embedded, PART_COORDINATOR), args);
 }

@@ -132,6 +132,7 @@ void batch_answer(struct batch *batch, size_t slot, enum outcome outcome, struct
     e->payload = slice_dup(payload);
     e->n_payload = (uint32_t)payload.n;
     e->answer = answer_hold(answer);
+    batch->held_bytes += payload.n;
     batch->n_unanswered--;
 }
 

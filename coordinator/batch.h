@@ -61,6 +61,7 @@ struct batch {
     size_t n_durable;            // the first n_durable are in Redis
     size_t n_in_write;           // the first n_in_write are in Redis or on the way
     size_t n_unanswered, n_unemitted;
+    size_t held_bytes;           // of payloads that are not emitted
     int64_t est_tokens;          // estimate of its records' tokens
     int64_t opened_us;
     int64_t due_us;              // OPEN: when it is aged

@@ -20,6 +20,7 @@
 _Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
 
 #define LATE_MAX 65536                     // calls whose report may still come
+#define HELD_MAX_BYTES (48 * 1024 * 1024)  // of a batch's answers that wait for their turn
 #define RETRY_AFTER_MAX_MS 86400000        // nobody is waited for longer than a day
 #define ANSWER_MAX_BYTES (8 * 1024 * 1024) // of one record; as JSON at most six times that, in 64 MB
 
@@ -101,6 +102,7 @@ static void emit_slots(struct core *core, struct batch *batch, const uint16_t *s
     for (size_t i = 0; i < n; i++) {
         struct entry *e = &batch->entries[slots[i]];
         e->emitted = true;
+        batch->held_bytes -= e->n_payload;
         entry_forget_payload(e);
     }
     batch->n_unemitted -= n;
@@ -310,7 +312,8 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
         }
         if (batch->entries[slot].answered) {
             core->status->answers_dropped += outcome == OUTCOME_OK;
-        } else if (outcome == OUTCOME_OK && payload.n > ANSWER_MAX_BYTES) {
+        } else if (outcome == OUTCOME_OK &&
+                   (payload.n > ANSWER_MAX_BYTES || batch->held_bytes + payload.n > HELD_MAX_BYTES)) {
             leftover->outcome = OUTCOME_BAD_VALUE;
             leftover->detail = SLICE_LIT("the answer is longer than a result may be (8 MB)");
         } else if (outcome == OUTCOME_OK) {
@@ -382,8 +385,8 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *left
         dispatch_again(core, &like, left, n_left, d.delay_ms);
         break;
     case RETRY_HALVES: // the second half first: dispatch_again puts each in front
-        dispatch_again(core, &like, left + half, n_left - half, 0);
-        dispatch_again(core, &like, left, half, 0);
+        dispatch_again(core, &like, left + half, n_left - half, d.delay_ms);
+        dispatch_again(core, &like, left, half, d.delay_ms);
         break;
     case RETRY_SINGLES:
         for (size_t i = n_left; i-- > 0;) {
@@ -459,12 +462,24 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .draw = core->io->draw(core->io->arg),
         };
         core->status->calls_ambiguous += c.ambiguous;
+        core->status->ambiguous_timeout += c.ambiguous && outcome == OUTCOME_TIMED_OUT;
+        core->status->ambiguous_broken += c.ambiguous && outcome == OUTCOME_BROKEN;
         struct answer *answer = answer_of(report);
         ended = follow_up(core, call, left, n_left, &c, detail, answer);
         answer_drop(answer);
     }
     dispatch_done(core, call);
     return ended;
+}
+
+void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call) {
+    uint64_t index = batch >> 52; // see partition_next_batch
+    struct after taken = {.kind = AFTER_TAKEN, .taken = {.batch = batch, .call = call}};
+    bool waits = index < core->config->n_partitions && route_set(&taken.taken.route, route) &&
+                 partition_after_pending(&core->partitions[index], taken);
+    if (!waits) {
+        roster_taken(core, route, batch, call);
+    }
 }
 
 void collect_report(struct core *core, struct slice route, const struct message_report *report) {
@@ -478,7 +493,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
         if (collect_was_expected(core, report->batch, report->call)) {
             (void)count_usage(core, NULL, report);
         }
-        roster_taken(core, route, report->batch, report->call);
+        collect_taken(core, route, report->batch, report->call);
         return;
     }
     batch_reported(batch, (uint32_t)report->call);
@@ -488,7 +503,8 @@ void collect_report(struct core *core, struct slice route, const struct message_
         roster_rest(core, worker);
         if (call != NULL && call->n_slots > 0) {
             for (size_t i = 0; i < call->n_slots; i++) {
-                batch->entries[call->slots[i]].n_calls--; // it was never made
+                struct entry *e = &batch->entries[call->slots[i]];
+                e->n_calls -= e->n_calls > 0; // it was never made
             }
         }
     }
@@ -508,7 +524,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     }
     bool ended = call != NULL && settle_call(core, call, report, outcome, &leftover, n_new);
     if (n_new == 0 && !ended) {
-        roster_taken(core, route, report->batch, report->call);
+        collect_taken(core, route, report->batch, report->call);
         return;
     }
     struct partition *p = batch->lane->partition;
@@ -526,6 +542,7 @@ void collect_lost(struct core *core, struct call *call) {
     core->status->calls++;
     core->status->retries += call->is_retry;
     core->status->calls_ambiguous++;
+    core->status->ambiguous_lost++;
     core->status->calls_failed++;
     bool ended = false;
     if (n_left > 0) {

@@ -9,6 +9,9 @@
 void collect_report(struct core *core, struct slice route, const struct message_report *report);
 // collect_lost gives up a call whose worker is gone; it may have been billed.
 void collect_lost(struct core *core, struct call *call);
+// collect_taken lets a worker forget a report that brings nothing new: once the writes that are under
+// way are durable, because what it brought the first time may be among them.
+void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call);
 // collect_expect_late notes a call that goes away before its report; collect_forget_late forgets all.
 void collect_expect_late(struct core *core, const struct call *call);
 // collect_was_expected says whether a report without a call is the first of its call, not a repeat; from

@@ -92,6 +92,9 @@ void core_free(struct core *core) {
     while (core->producers != NULL) {
         producer_free(core, core->producers);
     }
+    while (core->pools != NULL) {
+        pool_free(core, core->pools);
+    }
     while (core->consumers != NULL) {
         deliver_free(core, core->consumers);
     }

@@ -24,6 +24,7 @@ struct core_config {
     int64_t grace_ms;          // after a restart: how long workers have to claim the calls they hold
     bool ordered;              // results of one key come out in the order its records came in
     bool has_push;             // there is a PUSH socket: unacked consumers
+    bool all_overrides;        // records may override where a model's calls and credentials go
     const char *default_model; // of unacked rows that name none; ""
 };
 

@@ -69,7 +69,6 @@ struct producer {
     uint64_t window;              // bits in the ring, a power of two
     uint64_t told_acked, told_limit; // as last sent
     uint64_t *recovered;          // per partition: durable up to here when the core started
-    bool wants_flush;
     UT_hash_handle hh;            // by name
 };
 
@@ -224,6 +223,7 @@ struct core {
     uint32_t n_owned;
     struct pool *pools;
     struct group *groups;
+    size_t groups_to_sweep;      // sweep when there are more than this many
     struct producer *producers;
     struct worker *workers;      // by route
     struct worker *free_workers; // with credit, next one first

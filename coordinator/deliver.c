@@ -84,7 +84,9 @@ void deliver_read(struct core *core, struct partition *p, bool ok, const struct 
         }
         cursor->reading = false;
         drop_behind(cursor);
-        for (size_t i = 0; ok && i < n; i++) {
+        size_t n_bytes = 0;
+        for (size_t i = 0; ok && i < n && n_bytes < CACHE_MAX_BYTES; i++) {
+            n_bytes += entries[i].blob.n;
             long count = result_blob_count(entries[i].blob);
             if (count <= 0 || entries[i].last_oseq > p->durable_oseq) {
                 break;
@@ -154,6 +156,12 @@ void deliver_subscribe(struct core *core, struct slice route, const struct messa
     if (slice_starts(subscribe->consumer, "#")) {
         refuse(core, route, "bad-name", 0, "SUBSCRIBE: got consumer '%.*s', want a name without '#'",
                SLICE_FMT(subscribe->consumer));
+        return;
+    }
+    if (subscribe->format.n > 0 && !slice_is(subscribe->format, "json") &&
+        !slice_is(subscribe->format, "msgpack")) {
+        refuse(core, route, "bad-format", 0, "SUBSCRIBE: got format '%.*s', want json or msgpack",
+               SLICE_FMT(subscribe->format));
         return;
     }
     struct consumer *other = find_route(core, route);
@@ -254,7 +262,9 @@ static size_t push_results(struct core *core, struct consumer *c, const struct c
         struct buf *text = &core->scratch;
         buf_clear(text);
         int rc = result_blob_expand(blob->blob, from + i, 1, RESULT_JSON, c->meta, text);
-        if (rc != 0 || core->io->push(core->io->arg, slice_trim(buf_slice(text))) != 0) {
+        if (rc != 0) {
+            log_error("outbox.damaged", "last_oseq=%llu rc=%d", (unsigned long long)blob->last_oseq, rc);
+        } else if (core->io->push(core->io->arg, slice_trim(buf_slice(text))) != 0) {
             core->push_ready = false;
             return i;
         }

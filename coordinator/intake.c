@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define GROUPS_KEPT 256     // groups without records are forgotten past this many
+#define BAD_ROWS_A_FRAME 1000 // of a frame without acks that become results of their own
 #define ROOM_PER_RECORD 512 // least bytes that one record is taken to need when credit is given
 
 void refuse(struct core *core, struct slice route, const char *code, uint64_t expected,
@@ -46,12 +47,24 @@ static struct model *model_with(const struct model *model, struct slice options,
     while (n < sizeof(settings) / sizeof(settings[0]) && options_get(options, n, &name, &value) > 0) {
         settings[n++] = (struct model_setting){.name = slice_dup(name), .value = slice_dup(value)};
     }
-    struct model *copy = model_override(model, settings, n, why);
+    struct model *copy = NULL;
+    if (n == sizeof(settings) / sizeof(settings[0]) && options_get(options, n, &name, &value) > 0) {
+        error_set(why, -EINVAL, "options: got more than %zu overrides", n);
+    } else {
+        copy = model_override(model, settings, n, why);
+    }
     for (size_t i = 0; i < n; i++) {
         free(settings[i].name);
         free(settings[i].value);
     }
     return copy;
+}
+
+// sends_elsewhere says whether overrides change where a worker's credentials go.
+static bool sends_elsewhere(const struct model *model, const struct model *own) {
+    const struct model_options *a = &model->options, *b = &own->options;
+    return strcmp(a->provider, b->provider) != 0 || strcmp(a->endpoint, b->endpoint) != 0 ||
+           strcmp(a->api_key, b->api_key) != 0 || strcmp(a->headers, b->headers) != 0;
 }
 
 static struct group *group_new(struct core *core, struct model *model, struct slice options) {
@@ -88,6 +101,12 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
     HASH_FIND(hh, core->groups, key.p, key.n, g);
     if (g == NULL) {
         struct model *own = model_with(model, options, why);
+        if (own != NULL && !core->config->all_overrides && sends_elsewhere(model, own)) {
+            error_set(why, -EINVAL, "options: 'provider', 'endpoint', 'api_key' and 'headers' cannot be overridden "
+                                    "by records here (coordinator option --overrides)");
+            model_free(own);
+            own = NULL;
+        }
         if (own != NULL) {
             g = group_new(core, own, options);
             g->n_key = key.n;
@@ -102,7 +121,8 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
 
 void group_free(struct core *core, struct group *g) {
     HASH_DEL(core->groups, g);
-    if (--g->pool->n_groups == 0) {
+    // A pool that waits or has stopped must not forget it.
+    if (--g->pool->n_groups == 0 && g->pool->stopped == NULL && g->pool->blocked_until_us <= core->now_us) {
         pool_free(core, g->pool);
     }
     model_free(g->model);
@@ -128,7 +148,7 @@ static bool is_idle(const struct core *core, const struct group *g) {
 }
 
 void groups_sweep(struct core *core) {
-    if (HASH_COUNT(core->groups) <= GROUPS_KEPT) {
+    if (HASH_COUNT(core->groups) <= core->groups_to_sweep) {
         return;
     }
     struct group *g, *next;
@@ -137,6 +157,8 @@ void groups_sweep(struct core *core) {
             group_free(core, g);
         }
     }
+    size_t twice = 2 * HASH_COUNT(core->groups);
+    core->groups_to_sweep = twice > GROUPS_KEPT ? twice : GROUPS_KEPT;
 }
 
 // ---- Rows ---------------------------------------------------------------------------------------------
@@ -149,6 +171,7 @@ struct frame {
     uint64_t last_seq;           // the last that the frame announced
     struct slice model_name;     // for rows that name none
     struct group *group;         // of model_name and the producer's options; NULL: not looked up
+    size_t n_bad;                // rows that are no records, of a frame without acks
 };
 
 static struct group *group_of(struct frame *f, const struct row *row, int *status, struct error *why) {
@@ -219,6 +242,9 @@ static void take_row(struct frame *f, const struct row *row, struct slice id, ui
         group = f->group;
     }
     if (outcome != OUTCOME_OK) {
+        if (f->producer == NULL && ++f->n_bad > BAD_ROWS_A_FRAME) {
+            return; // told together by intake_frame: a megabyte of commas is no million results
+        }
         collect_refused(core, group, id, row->key, f->producer, seq, outcome, slice_of(why.text));
         return;
     }
@@ -267,8 +293,16 @@ static int on_row(void *arg, const struct row *row) {
 void intake_frame(struct core *core, struct slice bytes) {
     struct frame f = {.core = core, .model_name = slice_of(core->config->default_model)};
     struct row_columns columns = {.id = SLICE_LIT("id"), .key = SLICE_LIT("key")};
-    long n = rows_read(bytes, &columns, on_row, &f);
-    (void)n;
+    (void)!rows_read(bytes, &columns, on_row, &f);
+    if (f.n_bad > BAD_ROWS_A_FRAME) {
+        struct error why;
+        error_set(&why, 0, "%zu more rows of the same frame are no records", f.n_bad - BAD_ROWS_A_FRAME);
+        char id[64];
+        int n = snprintf(id, sizeof(id), "record:%" PRIx64 ":%" PRIu64, core->partitions[0].epoch,
+                         ++core->next_anonymous);
+        collect_refused(core, f.group, (struct slice){.p = id, .n = (size_t)n}, SLICE_NONE, NULL, 0,
+                        OUTCOME_BAD_RECORD, slice_of(why.text));
+    }
 }
 
 // ---- The acked dialogue -------------------------------------------------------------------------------
@@ -423,6 +457,7 @@ void intake_acks(struct core *core) {
         if (p->acked > p->told_acked) {
             core->io->hint(core->io->arg, slice_of(p->name), p->acked);
         } else if (p->route.n == 0) {
+            producer_idle(p);
             continue;
         }
         uint64_t limit = limit_of(core, p);

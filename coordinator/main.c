@@ -23,10 +23,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define EXIT_USAGE 2
 #define EXIT_CANNOT_START 3
 #define EXIT_FENCED 5
+#define RELEASE_MS 2000 // for Redis to confirm, after a signal to stop
 #define MODELS_MAX_BYTES (1024 * 1024)
 
 struct coordinator_options {
@@ -62,7 +64,9 @@ struct coordinator {
     struct link *link;
     struct core *core;
     struct metrics_server *metrics;
+    char host[65];
     unsigned short random[3];
+    bool releasing; // a signal to stop came: partitions are being given up
     bool recovering, stopping; // recovering: the first on_ready has come
     int exit_code;
 };
@@ -207,6 +211,7 @@ static int create_models(struct coordinator *c, struct error *why) {
         if (f == NULL && path[0] != '\0') {
             rc = -errno;
         } else if (f != NULL) {
+            rc = rc == 0 && ferror(f) ? -EIO : rc;
             fclose(f);
         }
         if (rc == 0 && sql.n > 0) {
@@ -324,6 +329,9 @@ static void on_status_get(struct coordinator *c, struct slice route,
 
 static void on_message(void *arg, struct slice route, const struct message *message) {
     struct coordinator *c = arg;
+    if (c->releasing) {
+        return; // whoever speaks to us says it again to the next one
+    }
     if (core_message(c->core, clock_us(), route, message)) {
         return;
     }
@@ -348,7 +356,7 @@ static void on_frame(void *arg, struct slice frame) {
 
 static bool wants_frames(void *arg) {
     struct coordinator *c = arg;
-    return core_wants_frames(c->core);
+    return !c->releasing && core_wants_frames(c->core);
 }
 
 static void on_push_ready(void *arg) {
@@ -364,6 +372,12 @@ static void on_time(void *arg) {
 
 static void on_turn_end(void *arg) {
     struct coordinator *c = arg;
+    if (c->releasing) {
+        if (store_pending(c->store) == 0) {
+            stop(c, 0);
+        }
+        return;
+    }
     int64_t now_us = clock_us();
     if (core_next_us(c->core) <= now_us) {
         core_tick(c->core, now_us);
@@ -397,10 +411,23 @@ static int on_health(void *arg, struct buf *out) {
     return healthy && rc == 0 ? 200 : 503;
 }
 
+static void on_release_deadline(void *arg) {
+    stop(arg, 0);
+}
+
+// on_signal stops in good order: no new work, what is written is confirmed, partitions are free at once.
 static void on_signal(void *arg) {
     struct coordinator *c = arg;
     log_info("coordinator.stop", "pending_writes=%zu", store_pending(c->store));
-    stop(c, 0);
+    if (c->releasing || !core_is_open(c->core)) {
+        stop(c, 0);
+        return;
+    }
+    c->releasing = true;
+    for (uint32_t i = 0; i < c->config.n_partitions; i++) {
+        store_release(c->store, i);
+    }
+    loop_timer_start(loop_add_timer(c->loop, on_release_deadline, c), RELEASE_MS, 0);
 }
 
 // ---- Life -----------------------------------------------------------------------------------------------
@@ -425,6 +452,13 @@ static int check_options(struct coordinator *c, enum store_durability *durabilit
         return rc;
     }
     log_setup("coordinator", level);
+    if (c->options.name[0] == '\0') {
+        if (gethostname(c->host, sizeof(c->host)) != 0) {
+            return error_set(why, -errno, "the host has no name: say --name");
+        }
+        c->host[sizeof(c->host) - 1] = '\0';
+        c->options.name = c->host;
+    }
     c->config = (struct core_config){
         .name = c->options.name,
         .n_partitions = (uint32_t)c->options.partitions,
@@ -434,8 +468,12 @@ static int check_options(struct coordinator *c, enum store_durability *durabilit
         .grace_ms = c->options.grace,
         .ordered = strcmp(c->options.ordered, "key") == 0,
         .has_push = c->options.bind_out[0] != '\0',
+        .all_overrides = strcmp(c->options.overrides, "all") == 0,
         .default_model = c->options.model,
     };
+    if (!c->config.all_overrides && strcmp(c->options.overrides, "safe") != 0) {
+        return error_set(why, -EINVAL, "--overrides: got '%s', want safe or all", c->options.overrides);
+    }
     if (!c->config.ordered && strcmp(c->options.ordered, "none") != 0) {
         return error_set(why, -EINVAL, "--ordered: got '%s', want none or key", c->options.ordered);
     }

@@ -41,7 +41,7 @@ struct txn *partition_txn(struct partition *p) {
     return p->txn;
 }
 
-void partition_after(struct partition *p, struct after after) {
+static void after_add(struct partition *p, struct after after) {
     if (p->n_after == p->cap_after) {
         size_t cap = p->cap_after > 0 ? p->cap_after * 2 : 64;
         struct after *ring = mem_alloc(cap * sizeof(*ring));
@@ -53,8 +53,25 @@ void partition_after(struct partition *p, struct after after) {
         p->after_head = 0;
         p->cap_after = cap;
     }
-    after.cseq = p->cseq + 1; // of the write that this turn gathers
     p->after[(p->after_head + p->n_after++) % p->cap_after] = after;
+}
+
+void partition_after(struct partition *p, struct after after) {
+    after.cseq = p->cseq + 1; // of the write that this turn gathers
+    after_add(p, after);
+}
+
+bool partition_after_pending(struct partition *p, struct after after) {
+    if (p->dirty != NULL || p->txn != NULL) {
+        partition_after(p, after);
+        return true;
+    }
+    if (p->n_after == 0) {
+        return false;
+    }
+    after.cseq = p->after[(p->after_head + p->n_after - 1) % p->cap_after].cseq;
+    after_add(p, after);
+    return true;
 }
 
 static void touch_producer(struct partition *p, struct producer *producer) {

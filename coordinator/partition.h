@@ -23,6 +23,8 @@ void partition_touch(struct partition *p, struct batch *batch);
 struct txn *partition_txn(struct partition *p);
 // partition_after notes what happens once the turn's write is durable; its cseq is filled in.
 void partition_after(struct partition *p, struct after after);
+// partition_after_pending is the same for what waits only for writes that are under way; false: none is.
+bool partition_after_pending(struct partition *p, struct after after);
 // partition_accept notes that the record (producer, seq) of this partition will be durable with the
 // turn's write.
 void partition_accept(struct partition *p, struct producer *producer, uint64_t seq);

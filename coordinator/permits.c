@@ -22,14 +22,11 @@ struct pool *pool_get(struct core *core, const struct model *model) {
     if (pool == NULL) {
         pool = mem_zalloc(sizeof(*pool));
         pool->key = buf_take(&key);
-        pool->limit_inflight = INT64_MAX;
         pool->backoff_ms = POOL_BACKOFF_FIRST_MS;
         HASH_ADD_KEYPTR(hh, core->pools, pool->key, strlen(pool->key), pool);
     }
     buf_free(&key);
-    if (o->limit_concurrency != MODEL_UNSET) {
-        pool->limit_inflight = o->limit_concurrency;
-    }
+    pool->limit_inflight = o->limit_concurrency != MODEL_UNSET ? o->limit_concurrency : INT64_MAX;
     return pool;
 }
 

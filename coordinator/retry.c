@@ -90,7 +90,12 @@ static struct retry_decision retry(const struct model_options *o, const struct r
     }
     bool one_may_be_guilty = c->outcome == OUTCOME_TRANSIENT || c->outcome == OUTCOME_TIMED_OUT ||
                              c->outcome == OUTCOME_BROKEN;
-    return c->n_left > 1 && one_may_be_guilty ? halve(c) : give_up(c);
+    if (c->n_left == 1 || !one_may_be_guilty) {
+        return give_up(c);
+    }
+    struct retry_decision d = halve(c);
+    d.delay_ms = backoff_ms(c->tries + 1, c->draw);
+    return d;
 }
 
 // A worker was lost with the call in flight. That may be chance, or a record that crashes whoever reads

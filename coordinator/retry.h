@@ -8,7 +8,7 @@
 
 enum retry_action {
     RETRY_SAME,    // the same records in one call, after delay_ms
-    RETRY_HALVES,  // two calls, half of the records each, at once
+    RETRY_HALVES,  // two calls, half of the records each, after delay_ms
     RETRY_SINGLES, // one call a record, at once
     RETRY_POOL,    // the pool waits, then the same records in one call
     RETRY_STOP,    // the pool stops; the records stay
@@ -32,7 +32,7 @@ struct retry_case {
 
 struct retry_decision {
     enum retry_action action;
-    int64_t delay_ms;        // RETRY_SAME
+    int64_t delay_ms;        // RETRY_SAME, RETRY_HALVES
     int tries;               // used after this
     bool reasked;            // for the new call
 };

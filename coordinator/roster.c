@@ -109,7 +109,7 @@ static void claim_call(struct core *core, struct worker *worker, const msgpack_o
     struct batch *batch;
     HASH_FIND(hh, core->batches, &f[0].via.u64, sizeof(f[0].via.u64), batch);
     if (batch == NULL) {
-        roster_taken(core, route_slice(&worker->route), f[0].via.u64, f[1].via.u64);
+        collect_taken(core, route_slice(&worker->route), f[0].via.u64, f[1].via.u64);
         return;
     }
     uint16_t slots[MODEL_BATCH_MAX];

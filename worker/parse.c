@@ -81,10 +81,12 @@ static void fail(struct parsed *out, enum outcome outcome, const char *detail) {
 
 // ---- The items of one JSON value --------------------------------------------------------------
 
+#define INDEX_FAR 1000000000 // what is further from any record is no number of one
+
 static bool index_of(struct json_object *field, int64_t *index) {
     if (json_object_is_type(field, json_type_int)) {
         *index = json_object_get_int64(field);
-        return true;
+        return *index > -INDEX_FAR && *index < INDEX_FAR;
     }
     struct slice s = slice_trim(json_text(field));
     if (s.n == 0 || s.n > 9) {
@@ -380,7 +382,8 @@ static bool numbers_shift(struct parser *p, size_t count, int64_t shift) {
 // One item that answers a call for one record can be no other record's, whatever its number.
 static bool numbers_judge(struct parser *p, const struct question *q, struct parsed *out) {
     struct span s = span_of(p);
-    if (q->count == 1 && p->n_items == 1 && (s.n == 0 || s.least != 1)) {
+    int effort = q->model->options.response_best_effort;
+    if (effort != BEST_EFFORT_OFF && q->count == 1 && p->n_items == 1 && (s.n == 0 || s.least != 1)) {
         warn(out, "lone-index");
         p->items[0].has_index = true;
         p->items[0].index = 1;
@@ -398,7 +401,7 @@ static bool numbers_judge(struct parser *p, const struct question *q, struct par
         return true;
     }
     int64_t shift = s.least - 1;
-    if (q->model->options.response_best_effort && p->n_items == q->count &&
+    if (effort == BEST_EFFORT_ON && p->n_items == q->count &&
         numbers_shift(p, q->count, shift)) {
         char name[48];
         snprintf(name, sizeof(name), "shifted-index by %+" PRId64, shift);

@@ -159,7 +159,8 @@ static void written_values(void **state) {
     assert_int_equal(o->on_error, ON_ERROR_DEAD_LETTER);
     assert_int_equal(o->input_format, FORMAT_TEXT);
     assert_int_equal(o->structured_output, STRUCTURED_REQUIRED);
-    assert_int_equal(o->http2 + o->response_best_effort, 2);
+    assert_int_equal(o->http2, 1);
+    assert_int_equal(o->response_best_effort, BEST_EFFORT_ON);
     assert_int_equal(o->max_tokens_field, MAX_TOKENS_COMPLETION);
     assert_int_equal(o->task, TASK_CLASSIFICATION);
     assert_string_equal(o->response_value_field, "v");
