@@ -4,6 +4,7 @@
 #include "coordinator/collect.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/plant.h"
 #include "common/prices.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/partition.h"
@@ -498,6 +499,10 @@ void collect_report(struct core *core, struct slice route, const struct message_
     }
     batch_reported(batch, (uint32_t)report->call);
     struct call *call = dispatch_find(batch, report->call);
+    if (call == NULL && PLANT(DROP_LATE_ANSWER)) {
+        roster_taken(core, route, report->batch, report->call);
+        return;
+    }
     struct worker *worker = roster_find(core, route);
     if (outcome == OUTCOME_UNSENT && worker != NULL) {
         roster_rest(core, worker);
@@ -545,7 +550,7 @@ void collect_lost(struct core *core, struct call *call) {
     core->status->ambiguous_lost++;
     core->status->calls_failed++;
     bool ended = false;
-    if (n_left > 0) {
+    if (n_left > 0 && !PLANT(FORGET_REQUEUE)) {
         struct retry_case c = {
             .outcome = OUTCOME_WORKER_LOST,
             .n_asked = call->n_slots,

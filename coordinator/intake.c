@@ -4,6 +4,7 @@
 #include "coordinator/intake.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/plant.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/partition.h"
@@ -287,6 +288,9 @@ static int on_row(void *arg, const struct row *row) {
         }
     }
     take_row(f, row, id, seq);
+    if (f->producer != NULL && PLANT(ACK_BEFORE_WRITE)) {
+        producer_durable(f->producer, seq);
+    }
     return 0;
 }
 

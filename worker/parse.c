@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/jsonpath.h"
 #include "common/mem.h"
+#include "common/plant.h"
 #include "proto/record.h"
 #include "worker/prompt.h"
 #include "worker/value.h"
@@ -450,7 +451,7 @@ static void items_assign(struct parser *p, const struct question *q, struct pars
             warn(out, "out-of-range");
             continue;
         }
-        size_t k = (size_t)item->index - 1;
+        size_t k = PLANT(MATCH_BY_POSITION) ? i % q->count : (size_t)item->index - 1;
         if (p->first[k] == NULL) {
             p->first[k] = item;
         } else if (is_same_answer(q, p->first[k], item)) {
