@@ -232,6 +232,9 @@ void core_fenced(struct core *core, uint32_t partition, const struct error *why)
 
 void core_store_ready(struct core *core, bool ready) {
     core->store_ready = ready;
+    if (ready) {
+        deliver_again(core);
+    }
 }
 
 void core_written(struct core *core, int64_t now_us, uint32_t partition, uint64_t cseq) {

@@ -346,6 +346,14 @@ static void store_cursor(struct core *core, struct consumer *c, struct partition
     }
 }
 
+void deliver_again(struct core *core) {
+    for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {
+        for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+            c->cursors[i].dirty |= c->cursors[i].known;
+        }
+    }
+}
+
 void deliver_pump(struct core *core) {
     if (!core->store_ready) {
         return;

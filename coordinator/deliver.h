@@ -6,6 +6,8 @@
 
 #define DELIVER_PUSH_NAME "#push" // position of the unacked consumers behind the PUSH socket
 
+// deliver_again stores every position once more: what was on its way when Redis was lost may not be there.
+void deliver_again(struct core *core);
 // deliver_durable: these results are durable now. Takes blob.
 void deliver_durable(struct core *core, struct partition *p, uint64_t last_oseq, size_t n,
                      struct slice blob);
