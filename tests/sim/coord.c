@@ -6,8 +6,8 @@
 #include "common/mem.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define RENEW_US ((int64_t)LEASE_MS * 1000 / 3)
@@ -25,7 +25,6 @@ void coord_event(struct sim *sim, struct coord *c) {
     }
 }
 
-// Ambiguous calls that the core counts are added up over all lives.
 static void on_turn(struct sim *sim, struct event *event) {
     struct coord *c = event->who;
     c->turn_due = false;
@@ -53,8 +52,9 @@ static void on_reply(struct sim *sim, struct event *event);
 static void on_request(struct sim *sim, struct event *event) {
     struct redis_request *r = event->p;
     struct coord *c = &sim->coords[r->coord];
-    if (!sim->redis.life.on) {
-        return;
+    bool is_old = c->conn.on && c->conn.n != event->b;
+    if (!sim->redis.life.on || is_old) {
+        return; // what an old connection still carries comes before a new one is made, or never
     }
     redis_execute(sim, r);
     // The reply is lost with the connection; what was done stays done.
