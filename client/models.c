@@ -120,7 +120,7 @@ int models_main(int argc, char **argv) {
     } else if (n >= 1 && strcmp(args[0], "create") == 0 && (n == 1 || *options.file == '\0')) {
         code = create(&options, n == 2 ? args[1] : options.file);
     } else {
-        client_say(code, "models: got '%s%s%s', want: headrace models list | show NAME | create FILE",
+        client_say(code, "got 'models %s%s%s', want: headrace models list | show NAME | create FILE",
                    n > 0 ? args[0] : "", n > 1 ? " " : "", n > 1 ? args[1] : "");
     }
     options_free(&program, &options);
