@@ -64,7 +64,6 @@ struct coordinator {
     struct link *link;
     struct core *core;
     struct metrics_server *metrics;
-    char host[65];
     unsigned short random[3];
     bool releasing; // a signal to stop came: partitions are being given up
     bool recovering, stopping; // recovering: the first on_ready has come
@@ -453,11 +452,12 @@ static int check_options(struct coordinator *c, enum store_durability *durabilit
     }
     log_setup("coordinator", level);
     if (c->options.name[0] == '\0') {
-        if (gethostname(c->host, sizeof(c->host)) != 0) {
+        char host[65] = "";
+        if (gethostname(host, sizeof(host) - 1) != 0) {
             return error_set(why, -errno, "the host has no name: say --name");
         }
-        c->host[sizeof(c->host) - 1] = '\0';
-        c->options.name = c->host;
+        free((char *)c->options.name);
+        c->options.name = mem_dup_str(host);
     }
     c->config = (struct core_config){
         .name = c->options.name,
