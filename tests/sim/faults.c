@@ -25,7 +25,7 @@ static void usurp(struct sim *sim) {
         return;
     }
     sim_trace(sim, "%s stops", c->name);
-    c->life.paused_until_us = sim->now_us + sim_between(sim, 3000000, 20000000);
+    life_pause(sim, &c->life, sim_between(sim, 3000000, 20000000));
     sim->primary = other->index;
     sim_in(sim, sim_between(sim, 0, 2000000), on_coord_back, NULL, other);
 }
@@ -34,7 +34,7 @@ static void pause_coord(struct sim *sim) {
     struct coord *c = &sim->coords[sim->primary];
     if (c->life.on) {
         sim_trace(sim, "%s stops for a while", c->name);
-        c->life.paused_until_us = sim->now_us + sim_between(sim, 10000, 12000000);
+        life_pause(sim, &c->life, sim_between(sim, 10000, 12000000));
     }
 }
 
@@ -52,7 +52,8 @@ static void pause_worker(struct sim *sim) {
     struct sim_worker *w = &sim->workers[sim_below(sim, (uint64_t)sim->n_workers)];
     if (w->life.on) {
         sim_trace(sim, "%s (worker %d) stops for a while", w->name, w->index);
-        w->life.paused_until_us = sim->now_us + sim_between(sim, 10000, sim_chance(sim, 300) ? 30000000 : 5000000);
+        life_pause(sim, &w->life,
+                   sim_between(sim, 10000, sim_chance(sim, 300) ? 30000000 : 5000000));
     }
 }
 
@@ -118,7 +119,7 @@ static void redis_fault(struct sim *sim) {
         break;
     case 3:
         sim_trace(sim, "redis: hangs");
-        sim->redis.life.paused_until_us = sim->now_us + for_us;
+        life_pause(sim, &sim->redis.life, for_us);
         break;
     default:
         // Forward ends leases early; back makes another's last as much longer.

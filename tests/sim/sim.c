@@ -54,6 +54,12 @@ void life_end(struct life *life) {
     life->paused_until_us = 0;
 }
 
+// A pause never gets shorter: what waits for its end must not be overtaken.
+void life_pause(struct sim *sim, struct life *life, int64_t for_us) {
+    int64_t until_us = sim->now_us + for_us;
+    life->paused_until_us = until_us > life->paused_until_us ? until_us : life->paused_until_us;
+}
+
 bool life_is_paused(const struct sim *sim, const struct life *life) {
     return life->paused_until_us > sim->now_us;
 }

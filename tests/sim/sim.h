@@ -279,6 +279,7 @@ static inline struct event *sim_in(struct sim *sim, int64_t delay_us, event_fn *
                                    void *who);
 void life_start(struct life *life);
 void life_end(struct life *life);
+void life_pause(struct sim *sim, struct life *life, int64_t for_us);
 bool life_is_paused(const struct sim *sim, const struct life *life);
 void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
