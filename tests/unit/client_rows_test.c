@@ -114,6 +114,36 @@ static void test_a_json_array_is_refused(void **state) {
     }
 }
 
+static void test_a_pipe_gives_its_header_in_pieces(void **state) {
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    char path[64];
+    snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+    char *files[] = {path};
+    struct rows_config config = {
+        .files = files, .n_files = 1, .format = ROWS_CSV, .max_bytes = MAX_BYTES};
+    struct error why = {0};
+    struct rows *rows = rows_open(&config, &why);
+    assert_non_null(rows);
+    struct rows_row row;
+    const char *const pieces[] = {"\xef\xbb\xbf", "\n\n", "a,"};
+    for (size_t i = 0; i < sizeof(pieces) / sizeof(*pieces); i++) {
+        assert_int_equal(write(ends[1], pieces[i], strlen(pieces[i])), strlen(pieces[i]));
+        assert_int_equal(rows_next(rows, &row, &why), -EAGAIN);
+    }
+    assert_int_equal(write(ends[1], "b\n1,2\n", 6), 6);
+    close(ends[1]);
+    assert_int_equal(rows_await_header(rows, &why), 0);
+    size_t n;
+    assert_string_equal(rows_header(rows, &n)[1], "b");
+    assert_int_equal(rows_next(rows, &row, &why), 1);
+    assert_int_equal(row.outcome, OUTCOME_OK);
+    assert_true(slice_is(row.json, "{\"a\": \"1\", \"b\": \"2\"}"));
+    assert_int_equal(rows_next(rows, &row, &why), 0);
+    rows_close(rows);
+    close(ends[0]);
+}
+
 static void test_bad_json_says_where(void **state) {
     char got[4096];
     const char text[] = "{\"a\":1}\n{\"a\":\n{\"a\":2}{\"a\":3}\n{\"a\":\"\xff\"}\n{\"a\":4}\n";
@@ -253,6 +283,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads),
         cmocka_unit_test(test_a_json_array_is_refused),
+        cmocka_unit_test(test_a_pipe_gives_its_header_in_pieces),
         cmocka_unit_test(test_bad_json_says_where),
         cmocka_unit_test(test_too_long_is_one_row),
         cmocka_unit_test(test_many_files),
