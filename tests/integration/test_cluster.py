@@ -206,7 +206,7 @@ def test_a_worker_that_goes_takes_nothing_with_it(box, cluster, reviews, how):
 @pytest.mark.parametrize("language", ["python", "c"])
 def test_a_coordinator_that_is_killed_goes_on(box, cluster, reviews, language):
     """kill -9 again and again: each record once at an acked consumer, and nothing paid for twice."""
-    c = cluster("--grace", "2s", simulator=("--latency-ms", "100"), worker=("--max-inflight", "3"))
+    c = cluster("--grace", "5s", simulator=("--latency-ms", "100"), worker=("--max-inflight", "3"))
     given = distinct(reviews, 2000)
     file = write_jsonl(box.path / "rows.jsonl", given)
     out = box.path / "out"
