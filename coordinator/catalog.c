@@ -15,7 +15,7 @@
 #include <utlist.h>
 
 #define KEY_BYTES (MODEL_NAME_MAX + 128)
-#define SQL_MAX_BYTES (1024 * 1024) // of one statement as it is kept and sent
+#define SQL_MAX_BYTES (8 * 1024 * 1024) // of one statement as it is kept
 
 struct revision {
     struct model *model;

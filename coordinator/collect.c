@@ -367,9 +367,27 @@ static void give_up(struct core *core, struct batch *batch, const uint16_t *slot
     core->n_records -= (int64_t)n;
 }
 
+// not_elsewhere lists those of a call's slots that no other call asks for: a worker that comes back claims
+// what may have been given out again meanwhile, and then two calls ask for one record.
+static size_t not_elsewhere(const struct call *call, const uint16_t *slots, size_t n_slots, uint16_t *mine) {
+    bool asked[MODEL_BATCH_MAX] = {0};
+    for (const struct call *other = call->batch->calls; other != NULL; other = other->next) {
+        for (size_t i = 0; other != call && i < other->n_slots; i++) {
+            asked[other->slots[i]] = true;
+        }
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < n_slots; i++) {
+        if (!asked[slots[i]]) {
+            mine[n++] = slots[i];
+        }
+    }
+    return n;
+}
+
 // follow_up carries out what retry.c decided for the records that a call left without a result.
 // Returns true when some of them ended.
-static bool follow_up(struct core *core, struct call *call, const uint16_t *left, size_t n_left,
+static bool follow_up(struct core *core, struct call *call, const uint16_t *all, size_t n_all,
                       const struct retry_case *c, struct slice detail, struct answer *answer) {
     struct batch *batch = call->batch;
     struct pool *pool = batch->lane->group->pool;
@@ -380,6 +398,8 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *left
     like.n_lost += c->outcome == OUTCOME_WORKER_LOST;
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
+    uint16_t left[MODEL_BATCH_MAX];
+    size_t n_left = not_elsewhere(call, all, n_all, left);
     size_t half = n_left / 2;
     switch (d.action) {
     case RETRY_SAME:
@@ -407,24 +427,18 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *left
         dispatch_again(core, &like, left, n_left, 0);
         break;
     case RETRY_GIVE_UP:
-        give_up(core, batch, left, n_left, c->outcome, detail, answer);
-        return true;
+        if (n_left > 0) {
+            give_up(core, batch, left, n_left, c->outcome, detail, answer);
+        }
+        return n_left > 0;
     }
     return false;
 }
 
-// left_of lists the records of a call that have no result and that no other call asks for: a worker that
-// comes back may claim what was given out again meanwhile.
 static size_t left_of(const struct call *call, uint16_t *left) {
-    bool asked[MODEL_BATCH_MAX] = {0};
-    for (const struct call *other = call->batch->calls; other != NULL; other = other->next) {
-        for (size_t i = 0; other != call && i < other->n_slots; i++) {
-            asked[other->slots[i]] = true;
-        }
-    }
     size_t n = 0;
     for (size_t i = 0; i < call->n_slots; i++) {
-        if (!call->batch->entries[call->slots[i]].answered && !asked[call->slots[i]]) {
+        if (!call->batch->entries[call->slots[i]].answered) {
             left[n++] = call->slots[i];
         }
     }

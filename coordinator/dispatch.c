@@ -159,6 +159,9 @@ static struct call *call_whole(struct batch *batch) {
 
 void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
                     int64_t delay_ms) {
+    if (n_slots == 0) {
+        return;
+    }
     struct call *call = call_new(like->batch, slots, n_slots);
     call->tries = like->tries;
     call->n_ambiguous = like->n_ambiguous;
@@ -334,27 +337,14 @@ static void take_slots(struct core *core, struct batch *batch, const uint16_t *s
     }
 }
 
-static bool is_sent(const struct batch *batch, uint16_t slot) {
-    const struct call *call;
-    DL_FOREACH(batch->calls, call) {
-        for (size_t i = 0; call->state == CALL_SENT && i < call->n_slots; i++) {
-            if (call->slots[i] == slot) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-// claim_unknown takes over a call of before a restart, or one that was given up meanwhile. What another
-// worker was asked already is not part of it: were it, then a report that brings no answer would have it
-// asked once more, beside the call that is under way. An answer is used whatever the call covers.
+// claim_unknown takes over a call of before a restart, or one that was given up meanwhile. Another worker
+// may have been asked for the same records: what one of the two calls leaves is up to the other then.
 static void claim_unknown(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
                           size_t n_slots, struct worker *worker) {
     uint16_t open[MODEL_BATCH_MAX];
     size_t n = 0;
     for (size_t i = 0; i < n_slots; i++) {
-        if (!batch->entries[slots[i]].answered && !is_sent(batch, slots[i])) {
+        if (!batch->entries[slots[i]].answered) {
             open[n++] = slots[i];
         }
     }

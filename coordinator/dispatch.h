@@ -26,8 +26,8 @@ void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, con
 // dispatch_forget_batch frees a batch and its calls.
 void dispatch_forget_batch(struct core *core, struct batch *batch);
 
-// dispatch_again makes a new call for some slots (copied), which takes over tries and flags from
-// `like`; it goes before all that wait in its pool, after delay_ms.
+// dispatch_again makes a new call for some slots (copied; none: does nothing), which takes over tries and
+// flags from `like`; it goes before all that wait in its pool, after delay_ms.
 void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
                     int64_t delay_ms);
 // dispatch_done takes a call that was SENT off its worker and pool, and frees it.

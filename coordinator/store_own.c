@@ -313,11 +313,7 @@ static void on_renew_reply(void *arg, const redisReply *reply) {
         part_fence(part, reply->str);
     } else if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
                !reply_number(reply->element[0], &cseq)) {
-        // The timer asks what the state wants next: in the middle of a recovery that is a step of it, whose
-        // answer is on its way already. The next renewal asks again anyway.
-        if (part->unsure) {
-            on_odd_reply(part, reply);
-        }
+        on_odd_reply(part, reply);
     } else if (cseq < part->confirmed || cseq > part->newest) {
         char what[120];
         snprintf(what, sizeof(what), "ROLLBACK it has write %" PRIu64 ", want %" PRIu64 "..%" PRIu64,
