@@ -6,7 +6,6 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -80,35 +79,9 @@ static bool take_lock(int lock) {
     }
 }
 
-// check_ours refuses a folder that holds something and no lock file of ours: what a run leaves there is
-// removed when it begins anew, and so would be somebody's Redis.
-static int check_ours(const struct state *state, struct error *why) {
-    char file[STATE_FILE_MAX];
-    if (access(state_file(state, "lock", file), F_OK) == 0) {
-        return 0;
-    }
-    DIR *folder = opendir(state->path);
-    if (folder == NULL) {
-        int code = -errno;
-        return error_set(why, code, "--state: cannot read folder '%s': %s", state->path, strerror(-code));
-    }
-    int status = 0;
-    for (struct dirent *e; status == 0 && (e = readdir(folder)) != NULL;) {
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
-            status = error_set(why, -ENOTEMPTY,
-                               "--state: folder '%s' holds '%s', which is not of a run; want an empty or a new "
-                               "folder",
-                               state->path, e->d_name);
-        }
-    }
-    closedir(folder);
-    return status;
-}
-
 int state_open(struct state *state, const char *wanted, struct error *why) {
     *state = (struct state){.lock = -1};
     int status = make_folder(state, wanted, why);
-    status = status < 0 ? status : check_ours(state, why);
     if (status < 0) {
         return status;
     }

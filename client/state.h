@@ -18,8 +18,7 @@ struct state {
 
 // state_open makes the folder if need be and locks it.
 //   wanted  its path, or "": a new one under $TMPDIR
-// Returns 0; -EBUSY with why when another process holds it; -ENOTEMPTY with why when it holds what no run
-// has left; another negative errno with why.
+// Returns 0; -EBUSY with why when another process holds it; another negative errno with why.
 MUST_CHECK int state_open(struct state *state, const char *wanted, struct error *why);
 // state_close unlocks, and removes a temporary folder when `remove` is set.
 void state_close(struct state *state, bool remove);

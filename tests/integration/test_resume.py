@@ -293,14 +293,3 @@ def test_a_record_that_kills_workers_ends_alone(box, reviews, size):
     assert [row["id"] for row in rows] == [row["id"] for row in given]
     assert [(i, row["error"]["code"]) for i, row in enumerate(rows) if row["error"]] == [(77, "worker-lost")]
     assert "may have been billed" in done.stderr.decode()
-
-
-def test_a_folder_that_is_not_of_a_run_is_left_alone(box, simulator, models, reviews):
-    data = box.path / "mine" / "appendonlydir" / "appendonly.aof"
-    data.parent.mkdir(parents=True)
-    data.write_text("somebody's")
-    done = run(box, models, "-i", write_jsonl(box.path / "in.jsonl", reviews[:3]), "-o", "out.jsonl",
-               "--state", "mine")
-    assert done.returncode == 3
-    assert b"holds 'appendonlydir', which is not of a run" in done.stderr
-    assert data.read_text() == "somebody's"

@@ -108,6 +108,23 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
     }
 }
 
+// check_hello: from now on the coordinator knows of the calls that the worker names.
+void check_hello(struct sim *sim, struct coord *c, int worker, struct slice held) {
+    msgpack_unpacked unpacked;
+    msgpack_unpacked_init(&unpacked);
+    if (msgpack_unpack_next(&unpacked, held.p, held.n, NULL) == MSGPACK_UNPACK_SUCCESS) {
+        for (uint32_t i = 0; i < unpacked.data.via.array.size; i++) {
+            const msgpack_object *f = unpacked.data.via.array.ptr[i].via.array.ptr;
+            struct ask *a = &sim->asks[check_ask_of(sim, worker, f[0].via.u64, f[1].via.u64)];
+            a->known_coord = c->index;
+            a->known_life = c->life.n;
+            sim_trace(sim, "  it holds batch %" PRIx64 " call %" PRIu64 " (a%zu): %zu records", a->batch, a->call,
+                      (size_t)(a - sim->asks), a->count);
+        }
+    }
+    msgpack_unpacked_destroy(&unpacked);
+}
+
 void check_report(struct sim *sim, struct coord *c, const struct message_report *report) {
     char text[32];
     slice_copy(report->request_id, text, sizeof(text));

@@ -423,6 +423,8 @@ void coord_message(struct sim *sim, struct coord *c, int link, struct slice fram
     sim_trace(sim, "%s ▶ %s %s", route, c->name, message_name(message.kind));
     if (message.kind == MESSAGE_REPORT && core_is_open(c->core)) {
         check_report(sim, c, &message.report);
+    } else if (message.kind == MESSAGE_HELLO && core_is_open(c->core)) {
+        check_hello(sim, c, sim->links[link].peer, message.hello.held);
     }
     core_message(c->core, sim->now_us, slice_of(route), &message);
     coord_event(sim, c);

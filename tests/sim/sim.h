@@ -365,7 +365,7 @@ void faults_plan(struct sim *sim);
 
 // check.c: every one of them calls sim_fail when the contract is broken.
 void check_dispatch(struct sim *sim, struct coord *coord, int worker, const struct message_dispatch *d);
-void check_claim(struct sim *sim, struct coord *coord, uint64_t batch, uint64_t call);
+void check_hello(struct sim *sim, struct coord *coord, int worker, struct slice held);
 void check_report(struct sim *sim, struct coord *coord, const struct message_report *report);
 void check_acked(struct sim *sim, int producer, uint64_t upto);
 void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, struct slice blob, bool dead);

@@ -179,7 +179,8 @@ static void on_dispatch(struct sim *sim, struct sim_worker *w, const struct mess
     k->ask = check_ask_of(sim, w->index, d->batch, d->call);
     read_records(sim, k, d->records);
     DL_APPEND(w->work, k);
-    if (count(w) > w->max_inflight) {
+    bool is_stale = d->not_after > 0 && (uint64_t)sim->now_us > d->not_after;
+    if (is_stale || count(w) > w->max_inflight) {
         unsent(sim, w, k);
     } else if (w->models[k->model]) {
         start(sim, w, k);
@@ -244,6 +245,7 @@ static void greet(struct sim *sim, struct sim_worker *w) {
     struct message m = {.kind = MESSAGE_HELLO,
                         .hello = {.worker = slice_of(w->name),
                                   .incarnation = w->incarnation,
+                                  .time = (uint64_t)sim->now_us,
                                   .version = SLICE_LIT("0"),
                                   .max_inflight = w->max_inflight,
                                   .max_bytes = 1 << 20,
@@ -272,7 +274,7 @@ static void on_heartbeat(struct sim *sim, struct event *event) {
     if (w->link >= 0 && !w->welcome) {
         greet(sim, w);
     } else if (w->link >= 0) {
-        struct message ping = {.kind = MESSAGE_PING, .ping = {.time = 1, .worker = true}};
+        struct message ping = {.kind = MESSAGE_PING, .ping = {.time = (uint64_t)sim->now_us, .worker = true}};
         (void)link_to_coord(sim, w->link, &ping);
     }
     sim_in(sim, HEARTBEAT_MS * 1000, on_heartbeat, &w->life, w);
