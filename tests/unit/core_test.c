@@ -78,12 +78,78 @@ static void test_damaged_batch_stays_where_it_is(void **state) {
     world_free(w);
 }
 
+// A refused row is in the outbox at once. Were older rows of its producer left behind in an open batch,
+// the row would come again after a crash, and be refused a second time.
+static void test_a_refused_row_takes_older_ones_with_it(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='20'", 0);
+    world_append(w, "p1", 1, 2); // waits in an open batch
+    world_message(w, "p1", (struct message){.kind = MESSAGE_APPEND,
+                                            .append = {.first_seq = 3, .count = 1,
+                                                       .records = SLICE_LIT("{\"other\": 1}\n")}});
+    world_settle(w);
+    world_crash(w);
+    world_start(w);
+    world_open(w, "p1");
+    size_t at = 0;
+    assert_int_equal(world_find(w, &at, "p1", MESSAGE_OPENED)->opened.upto, 3);
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"seq\":3"), 1);
+    buf_free(&out);
+    world_free(w);
+}
+
+// An old worker's report must not be taken for the report of a call that was made after the restart.
+static void test_calls_have_other_numbers_after_a_restart(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 1);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    struct message_dispatch before = *world_dispatch(w, &at);
+    uint64_t batch = before.batch, call = before.call;
+    world_crash(w);
+    world_start(w);
+    world_hello(w, "w2", 1, 1);
+    world_pass(w, 3100);
+    world_hello(w, "w2", 1, 1);
+    world_settle(w);
+    at = 0;
+    const struct message_dispatch *again = world_dispatch(w, &at);
+    assert_non_null(again);
+    assert_int_equal(again->batch, batch);
+    assert_int_not_equal(again->call, call);
+    world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT,
+                                            .report = {.batch = batch, .call = call,
+                                                       .outcome = SLICE_LIT("unsent")}});
+    world_settle(w);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 1);
+    world_free(w);
+}
+
+static void test_no_call_past_the_end_of_a_lease(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 8);
+    core_leased(w->core, 0, w->now_us + 2000000);
+    world_append(w, "p1", 1, 1);
+    world_turn(w);
+    w->now_us += 2000000; // stopped: another may have taken the partition
+    world_confirm(w);
+    world_turn(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 0);
+    core_leased(w->core, 0, w->now_us + 2000000);
+    world_turn(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 1);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_restart_goes_on_where_it_stopped),
         cmocka_unit_test(test_redis_away_makes_no_calls),
         cmocka_unit_test(test_fenced_partition_stops),
         cmocka_unit_test(test_damaged_batch_stays_where_it_is),
+        cmocka_unit_test(test_a_refused_row_takes_older_ones_with_it),
+        cmocka_unit_test(test_calls_have_other_numbers_after_a_restart),
+        cmocka_unit_test(test_no_call_past_the_end_of_a_lease),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
