@@ -82,6 +82,9 @@ static void on_refused(void *arg, struct slice code, struct slice message) {
 // write_and_ack makes what came durable and acks it. Returns false when the output cannot be written.
 static bool write_and_ack(struct collect *collect) {
     struct error why = {0};
+    if (collect->is_synced) {
+        return true;
+    }
     if (output_flush(&collect->output, &why) < 0 || output_sync(&collect->output, &why) < 0) {
         stop(collect, client_say(EXIT_NO_START, "%s", why.text));
         return false;
@@ -97,9 +100,12 @@ static void on_sync(void *arg) {
         return;
     }
     int64_t idle_ms = (clock_us() - collect->last_us) / 1000;
-    if (collect->is_done ||
-        (collect->options.idle_exit > 0 && idle_ms >= collect->options.idle_exit)) {
+    bool is_idle = collect->options.idle_exit > 0 && idle_ms >= collect->options.idle_exit;
+    if (collect->is_done || (is_idle && taker_was_subscribed(collect->taker))) {
         stop(collect, EXIT_ALL_OK);
+    } else if (is_idle) {
+        stop(collect, client_say(EXIT_PART_LOST, "coordinator '%s': no answer for %lld ms",
+                                 collect->options.coordinator, (long long)idle_ms));
     }
 }
 
@@ -132,6 +138,7 @@ static int move(struct collect *collect) {
     void *zmq = zmq_ctx_new();
     collect->loop = loop_new();
     collect->last_us = clock_us();
+    collect->is_synced = true; // nothing is there yet
     collect->sync = loop_add_timer(collect->loop, on_sync, collect);
     collect->taker = taker_new(collect->loop, zmq, &config, &handlers, &why);
     if (collect->taker == NULL) {

@@ -23,6 +23,7 @@
 #define FEED_ROWS 2000
 #define AHEAD_ROWS 50000 // added and not yet acked
 #define WATCH_MS 250
+#define STILL_MS 3000    // when nothing is taken for this long it is said
 
 struct submit_options {
 #define OPTION OPTION_FIELD
@@ -58,6 +59,7 @@ struct submit {
     int exit_code;
     uint64_t n_bad;
     uint64_t last_acked;
+    int64_t acked_us;   // when that last grew
     int64_t start_us, moved_us; // moved: acked grew, or there was nothing to wait for
     struct buf bad;
 };
@@ -152,7 +154,7 @@ static void on_turn_end(void *arg) {
     uint64_t acked = sender_acked(submit->sender);
     if (acked != submit->last_acked || submit->is_waiting) {
         submit->last_acked = acked;
-        submit->moved_us = clock_us();
+        submit->moved_us = submit->acked_us = clock_us();
     }
     if (submit->at_end && acked >= sender_added(submit->sender)) {
         stop(submit, submit->n_bad > 0 ? EXIT_ROW_ERRORS : EXIT_ALL_OK);
@@ -168,6 +170,13 @@ static void on_watch(void *arg) {
         .seconds = (double)(clock_us() - submit->start_us) / 1e6,
         .errors = submit->n_bad,
     };
+    char waiting[96] = "";
+    int64_t still_ms = (clock_us() - submit->acked_us) / 1000;
+    if (still_ms > STILL_MS) {
+        snprintf(waiting, sizeof(waiting), "no row was taken for %lld s: headrace status says why",
+                 (long long)still_ms / 1000);
+        view.waiting = waiting;
+    }
     progress_show(submit->progress, &view, false);
     // An open dialogue whose acks do not grow is back-pressure, and may last.
     int64_t silent_ms = (clock_us() - submit->moved_us) / 1000;
@@ -225,7 +234,7 @@ static int move(struct submit *submit, struct slice overrides) {
     void *zmq = zmq_ctx_new();
     buf_init(&submit->bad, 64 * 1024);
     submit->loop = loop_new();
-    submit->start_us = submit->moved_us = clock_us();
+    submit->start_us = submit->moved_us = submit->acked_us = clock_us();
     submit->progress = progress_new(stderr, o->quiet != 0);
     submit->retry = loop_add_timer(submit->loop, on_retry, submit);
     submit->sender = sender_new(submit->loop, zmq, &config, &handlers, &why);

@@ -30,7 +30,7 @@ struct taker {
     struct loop_timer *again;
     struct position *positions; // n_positions, by partition
     size_t n_positions;
-    bool is_refused;
+    bool is_refused, is_subscribed;
     uint64_t n_dropped;
 };
 
@@ -148,6 +148,7 @@ static void on_message(void *arg, const struct message *message) {
     switch (message->kind) {
     case MESSAGE_SUBSCRIBED:
         loop_timer_stop(taker->again);
+        taker->is_subscribed = true;
         taker_push(taker);
         break;
     case MESSAGE_RESULTS:
@@ -208,6 +209,10 @@ void taker_push(struct taker *taker) {
             position->acked = upto;
         }
     }
+}
+
+bool taker_was_subscribed(const struct taker *taker) {
+    return taker->is_subscribed;
 }
 
 uint64_t taker_dropped(const struct taker *taker) {

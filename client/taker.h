@@ -33,6 +33,8 @@ void taker_free(struct taker *taker); // taker may be NULL
 void taker_ack(struct taker *taker, uint32_t partition, uint64_t upto);
 // taker_push sends the acks that were noted: call it once what they stand for is safe.
 void taker_push(struct taker *taker);
+// taker_was_subscribed says whether the coordinator has ever answered.
+bool taker_was_subscribed(const struct taker *taker);
 // taker_dropped counts results that came more than once.
 uint64_t taker_dropped(const struct taker *taker);
 
