@@ -367,24 +367,6 @@ static void give_up(struct core *core, struct batch *batch, const uint16_t *slot
     core->n_records -= (int64_t)n;
 }
 
-// not_elsewhere lists those of a call's slots that no other call asks for: a worker that comes back claims
-// what may have been given out again meanwhile, and then two calls ask for one record.
-static size_t not_elsewhere(const struct call *call, const uint16_t *slots, size_t n_slots, uint16_t *mine) {
-    bool asked[MODEL_BATCH_MAX] = {0};
-    for (const struct call *other = call->batch->calls; other != NULL; other = other->next) {
-        for (size_t i = 0; other != call && i < other->n_slots; i++) {
-            asked[other->slots[i]] = true;
-        }
-    }
-    size_t n = 0;
-    for (size_t i = 0; i < n_slots; i++) {
-        if (!asked[slots[i]]) {
-            mine[n++] = slots[i];
-        }
-    }
-    return n;
-}
-
 // follow_up carries out what retry.c decided for the records that a call left without a result.
 // Returns true when some of them ended.
 static bool follow_up(struct core *core, struct call *call, const uint16_t *all, size_t n_all,
@@ -399,7 +381,7 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
     uint16_t left[MODEL_BATCH_MAX];
-    size_t n_left = not_elsewhere(call, all, n_all, left);
+    size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
     size_t half = n_left / 2;
     switch (d.action) {
     case RETRY_SAME:

@@ -177,7 +177,33 @@ void dispatch_done(struct core *core, struct call *call) {
     call_free(core, call);
 }
 
+size_t dispatch_not_elsewhere(const struct call *call, const uint16_t *slots, size_t n_slots,
+                              uint16_t *mine) {
+    bool asked[MODEL_BATCH_MAX] = {0};
+    for (const struct call *other = call->batch->calls; other != NULL; other = other->next) {
+        for (size_t i = 0; other != call && i < other->n_slots; i++) {
+            asked[other->slots[i]] = true;
+        }
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < n_slots; i++) {
+        if (!asked[slots[i]]) {
+            mine[n++] = slots[i];
+        }
+    }
+    return n;
+}
+
 void dispatch_return(struct core *core, struct call *call) {
+    uint16_t mine[MODEL_BATCH_MAX];
+    size_t n = dispatch_not_elsewhere(call, call->slots, call->n_slots, mine);
+    if (n == 0) {
+        call->reported = true; // it was never received: no report will come
+        call_free(core, call);
+        return;
+    }
+    memcpy(call->slots, mine, n * sizeof(*mine));
+    call->n_slots = n;
     call_leave(core, call);
     call_enter(core, call, CALL_READY, true);
 }

@@ -34,7 +34,11 @@ void dispatch_again(struct core *core, const struct call *like, const uint16_t *
 void dispatch_done(struct core *core, struct call *call);
 // dispatch_find returns the SENT call of that number, or NULL.
 struct call *dispatch_find(struct batch *batch, uint64_t number);
-// dispatch_return puts a SENT call back as if it had never been sent.
+// dispatch_not_elsewhere lists those of a call's slots that no other call asks for: a worker that comes
+// back claims what may have been given out again meanwhile, and then two calls ask for one record.
+size_t dispatch_not_elsewhere(const struct call *call, const uint16_t *slots, size_t n_slots,
+                              uint16_t *mine);
+// dispatch_return puts a SENT call back as if it had never been sent, less what another call asks for.
 void dispatch_return(struct core *core, struct call *call);
 
 // dispatch_wake makes calls READY whose back-off is over.
