@@ -46,6 +46,7 @@ void parser_free(struct parser *parser);
 //   out-of-range        an item's number belongs to no record: ignored
 //   no-index            an item without a number: ignored
 //   repeated            two equal items for one record: one is used
+//   lone-index          the only item of an answer to a call for one record, whatever its number
 //   shifted-index       response.best.effort: all numbers are off by the same, and were put right
 // Items for one record with different values: that record is DUPLICATE. A value that does not fit
 // its column: BAD_VALUE. Numbers that lie together but outside 1..count: SHIFTED, nothing is kept.
