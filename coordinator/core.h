@@ -60,7 +60,7 @@ void core_producer(struct core *core, uint32_t partition, struct slice producer,
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
 void core_recovered(struct core *core, int64_t now_us, uint32_t partition);
 // core_leased: the lease of a partition lasts until then. Past it another may own the partition, so no new
-// call is made until it is prolonged. Never told: it lasts for ever.
+// call is made, and no result delivered, until it is prolonged. Never told: it lasts for ever.
 void core_leased(struct core *core, uint32_t partition, int64_t until_us);
 // core_fenced: a partition is lost. The core halts for good: it makes no call, writes nothing and refuses
 // all messages with "stopped"; answers wait in the workers.

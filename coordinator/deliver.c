@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/intake.h"
+#include "coordinator/partition.h"
 #include "coordinator/store.h"
 #include "proto/record.h"
 
@@ -355,7 +356,7 @@ void deliver_again(struct core *core) {
 }
 
 void deliver_pump(struct core *core) {
-    if (!core->store_ready) {
+    if (!core->store_ready || !partition_all_leased(core)) {
         return;
     }
     for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {

@@ -566,20 +566,8 @@ int64_t dispatch_next_us(const struct core *core) {
     return next;
 }
 
-// has_leases says whether every partition is still ours for certain: after a long pause of this process
-// another may have taken them, and has its own calls made.
-static bool has_leases(const struct core *core) {
-    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
-        const struct partition *p = &core->partitions[i];
-        if (p->state == PARTITION_OWNED && p->lease_until_us <= core->now_us) {
-            return false;
-        }
-    }
-    return true;
-}
-
 void dispatch_pump(struct core *core) {
-    if (!core->store_ready || core->stalled || !has_leases(core)) {
+    if (!core->store_ready || core->stalled || !partition_all_leased(core)) {
         return;
     }
     bool has_suspects = core->n_reserved > 0;

@@ -16,6 +16,16 @@ uint32_t partition_of(struct slice key, uint32_t n) {
     return (uint32_t)(XXH3_64bits(key.p, key.n) % n);
 }
 
+bool partition_all_leased(const struct core *core) {
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        const struct partition *p = &core->partitions[i];
+        if (p->state == PARTITION_OWNED && p->lease_until_us <= core->now_us) {
+            return false;
+        }
+    }
+    return true;
+}
+
 uint64_t partition_next_batch(struct partition *p) {
     return (uint64_t)p->index << 52 | (p->epoch & 0xFFFFF) << 32 | ++p->next_batch;
 }

@@ -13,6 +13,10 @@
 // partition_of says which partition a key belongs to: XXH3_64bits(key) mod n. Part of the protocol.
 uint32_t partition_of(struct slice key, uint32_t n);
 
+// partition_all_leased says whether every partition is still ours for certain: after a long pause of this
+// process another may have taken them, has its own calls made, and delivers its own results.
+bool partition_all_leased(const struct core *core);
+
 // partition_next_batch makes an id that is unique over all partitions, epochs and restarts:
 // 12 bits partition, 20 bits epoch, 32 bits counter.
 uint64_t partition_next_batch(struct partition *p);
