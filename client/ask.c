@@ -1,4 +1,4 @@
-// One question to a coordinator and its answer. Called by models.c, status.c and submit.c.
+// One question to a coordinator and its answer. Called by dlq.c, models.c, status.c and submit.c.
 #include "client/ask.h"
 
 #include "client/dialogue.h"
@@ -40,7 +40,8 @@ static void answered(struct asking *asking, int status) {
 static void on_message(void *arg, const struct message *message) {
     struct asking *asking = arg;
     if (message->kind == MESSAGE_REFUSED) {
-        if (!slice_is(message->refused.code, "starting")) {
+        if (!slice_is(message->refused.code, "starting") &&
+            !slice_is(message->refused.code, "busy") && !slice_is(message->refused.code, "away")) {
             answered(asking, error_set(asking->why, -EPERM, "the coordinator refused: %.*s",
                                        SLICE_FMT(message->refused.message)));
         }

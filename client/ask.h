@@ -7,7 +7,7 @@
 #include "proto/messages.h"
 
 // ask sends a question until it is answered, for at most timeout_ms. REFUSED with a code that passes
-// (starting) is asked again.
+// (starting, busy, away) is asked again.
 //   want    kind of the answer
 //   text    receives STATUS.json; may be NULL for other kinds
 //   number  receives CREATED.models; may be NULL

@@ -7,6 +7,7 @@ int run_main(int argc, char **argv);
 int submit_main(int argc, char **argv);
 int collect_main(int argc, char **argv);
 int models_main(int argc, char **argv);
+int dlq_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 
 #endif

@@ -14,6 +14,7 @@ static const struct {
     {"submit", submit_main, "send files to a coordinator, acked"},
     {"collect", collect_main, "take results from a coordinator into a file, acked"},
     {"models", models_main, "list, show or create a coordinator's models"},
+    {"dlq", dlq_main, "dead letters: list, show, ask again, drop"},
     {"status", status_main, "how a coordinator is doing"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))

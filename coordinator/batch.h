@@ -67,6 +67,7 @@ struct batch {
     int64_t due_us;              // OPEN: when it is aged
     bool is_due;                 // OPEN: aged or flushed: may be sent as it is
     bool dirty;                  // in its partition's next write
+    bool is_redriven;            // of dead letters
     bool cost_known;             // false once a call with an unknown price was made
     uint32_t last_call;          // number of its newest call
     uint32_t *reported;          // numbers of calls whose report came

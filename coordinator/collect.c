@@ -7,6 +7,7 @@
 #include "common/plant.h"
 #include "common/prices.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/letter.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/retry.h"
@@ -78,6 +79,31 @@ static bool is_dead(const struct batch *batch, const struct entry *e) {
            batch->lane->group->model->options.on_error == ON_ERROR_DEAD_LETTER;
 }
 
+// add_letter keeps a record that was given up on, with all that it takes to ask again.
+static void add_letter(struct core *core, struct batch *batch, const struct entry *e) {
+    const struct group *group = batch->lane->group;
+    struct letter letter = {
+        .model = slice_of(group->model->name),
+        .revision = group->model->revision,
+        .options = group->options,
+        .id = entry_id(batch, e),
+        .key = entry_key(batch, e),
+        .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
+        .seq = e->seq,
+        .values = entry_values(batch, e),
+        .outcome = e->outcome,
+        .sentence = {.p = e->payload, .n = e->n_payload},
+        .attempts = e->n_calls,
+        .has_row = !is_dead(batch, e),
+    };
+    struct buf *blob = &core->scratch2;
+    buf_clear(blob);
+    int rc = letter_pack(&letter, blob);
+    assert(rc == 0); // a record is at most a few MB
+    txn_dead(partition_txn(batch->lane->partition), buf_slice(blob));
+    core->status->dead_letters++;
+}
+
 // emit_slots makes one blob of slots that share their answer and their way out.
 static void emit_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n) {
     struct partition *p = batch->lane->partition;
@@ -92,12 +118,14 @@ static void emit_slots(struct core *core, struct batch *batch, const uint16_t *s
         rc |= result_blob_add(blob, &result);
         core->status->results_ok += result.outcome == OUTCOME_OK && !dead;
         core->status->results_error += result.outcome != OUTCOME_OK && !dead;
-        core->status->dead_letters += dead;
     }
     assert(rc == 0);
-    if (dead) {
-        txn_dead(partition_txn(p), buf_slice(blob));
-    } else {
+    for (size_t i = 0; i < n; i++) {
+        if (batch->entries[slots[i]].outcome != OUTCOME_OK) {
+            add_letter(core, batch, &batch->entries[slots[i]]);
+        }
+    }
+    if (!dead) {
         out_blob(core, p, buf_slice(blob), n);
     }
     for (size_t i = 0; i < n; i++) {

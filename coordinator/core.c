@@ -321,6 +321,7 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
     switch (message->kind) {
     case MESSAGE_CREATE:
     case MESSAGE_STATUS_GET:
+    case MESSAGE_LETTERS:
         return false;
     case MESSAGE_BYE:
         on_bye(core, route);

@@ -73,7 +73,7 @@ void core_outbox_read(struct core *core, uint32_t partition, bool ok, const stru
                       size_t n);
 
 // core_message takes any message of a worker, producer or consumer. Returns false for a kind that is
-// none of the core's business (CREATE, STATUS_GET).
+// none of the core's business (CREATE, STATUS_GET, LETTERS).
 bool core_message(struct core *core, int64_t now_us, struct slice route, const struct message *message);
 // core_frame takes rows that came without acks; core_wants_frames says whether there is room for more.
 void core_frame(struct core *core, int64_t now_us, struct slice frame);

@@ -219,18 +219,23 @@ struct call *dispatch_find(struct batch *batch, uint64_t number) {
 
 // ---- Batches ----------------------------------------------------------------------------------------
 
-static struct batch *open_batch(struct core *core, struct lane *lane) {
+static struct batch *add_batch(struct core *core, struct lane *lane) {
     struct batch *batch = batch_new(partition_next_batch(lane->partition), lane, core->now_us);
+    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
+    DL_APPEND2(lane->batches, batch, lane_prev, lane_next);
+    core->n_bytes += (int64_t)batch_bytes(batch);
+    core->status->batches++;
+    return batch;
+}
+
+static struct batch *open_batch(struct core *core, struct lane *lane) {
+    struct batch *batch = add_batch(core, lane);
     int64_t timeout_us = lane->group->model->options.batch_timeout_ms * 1000;
     batch->due_us = core->now_us + timeout_us;
     if (batch->due_us < core->next_age_us) {
         core->next_age_us = batch->due_us;
     }
-    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
-    DL_APPEND2(lane->batches, batch, lane_prev, lane_next);
     lane->open = batch;
-    core->n_bytes += (int64_t)batch_bytes(batch);
-    core->status->batches++;
     return batch;
 }
 
@@ -273,6 +278,31 @@ void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct 
     if (batch->n >= (size_t)o->batch_size || batch->est_tokens >= most) {
         seal_batch(core, batch);
     }
+}
+
+// redriven_batch finds a batch of dead letters with room that this turn's write will hold, or makes one.
+static struct batch *redriven_batch(struct core *core, struct lane *lane, size_t n_more) {
+    size_t most = (size_t)lane->group->model->options.batch_size;
+    for (struct batch *b = lane->partition->dirty; b != NULL; b = b->dirty_next) {
+        if (b->is_redriven && b->lane == lane && b->n_in_write == 0 && b->n < most &&
+            b->bytes.n + n_more <= BATCH_FULL_BYTES) {
+            return b;
+        }
+    }
+    struct batch *batch = add_batch(core, lane);
+    batch->state = BATCH_SEALED;
+    batch->is_redriven = true;
+    return batch;
+}
+
+void dispatch_redriven(struct core *core, struct lane *lane, struct slice id, struct slice key,
+                       struct slice values, struct producer *producer, uint64_t seq) {
+    struct batch *batch = redriven_batch(core, lane, values.n);
+    size_t before = batch_bytes(batch);
+    batch_add(batch, id, key, values, producer, seq);
+    core->n_bytes += (int64_t)(batch_bytes(batch) - before);
+    core->n_records++;
+    partition_touch(lane->partition, batch);
 }
 
 void dispatch_due(struct core *core, struct batch *batch) {

@@ -8,6 +8,10 @@
 //   producer  NULL and seq 0 for a record that came without acks
 void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
                   struct slice values, struct producer *producer, uint64_t seq);
+// dispatch_redriven puts a record of a dead letter into a batch of such, which is sealed from the start:
+// it goes as soon as the turn's write is durable.
+void dispatch_redriven(struct core *core, struct lane *lane, struct slice id, struct slice key,
+                       struct slice values, struct producer *producer, uint64_t seq);
 // dispatch_due lets an open batch go as it is as soon as a worker and the pool have room; until then
 // it goes on filling. It becomes durable at once.
 void dispatch_due(struct core *core, struct batch *batch);

@@ -12,6 +12,7 @@
 #include "common/options.h"
 #include "coordinator/catalog.h"
 #include "coordinator/core.h"
+#include "coordinator/letters.h"
 #include "coordinator/link.h"
 #include "coordinator/status.h"
 #include "coordinator/store.h"
@@ -63,6 +64,7 @@ struct coordinator {
     struct catalog *catalog;
     struct link *link;
     struct core *core;
+    struct letters *letters;
     struct metrics_server *metrics;
     unsigned short random[3];
     bool releasing; // a signal to stop came: partitions are being given up
@@ -160,6 +162,7 @@ static void on_leased(void *arg, uint32_t partition, int64_t until_us) {
 static void on_written(void *arg, uint32_t partition, uint64_t cseq) {
     struct coordinator *c = arg;
     core_written(c->core, clock_us(), partition, cseq);
+    letters_written(c->letters, partition, cseq);
 }
 
 static void on_fenced(void *arg, uint32_t partition, bool rolled_back, const struct error *why) {
@@ -336,6 +339,8 @@ static void on_message(void *arg, struct slice route, const struct message *mess
     }
     if (message->kind == MESSAGE_STATUS_GET) {
         on_status_get(c, route, &message->status_get);
+    } else if (core_is_open(c->core) && message->kind == MESSAGE_LETTERS) {
+        letters_ask(c->letters, route, &message->letters);
     } else if (core_is_open(c->core)) {
         on_create(c, route, &message->create);
     } else {
@@ -500,6 +505,9 @@ static int start(struct coordinator *c, enum store_durability durability,
     if (c->store == NULL) {
         return -EINVAL;
     }
+    const struct letters_config letters_config = {
+        .n_partitions = c->config.n_partitions, .core = c->core, .store = c->store, .io = &c->io};
+    c->letters = letters_new(&letters_config);
     c->catalog = catalog_new(store_redis(c->store), c->options.ns);
     if (c->options.metrics[0] != '\0') {
         struct metrics_config metrics = {.rows = status_rows,
@@ -564,6 +572,7 @@ int main(int argc, char **argv) {
     core_free(c.core);
     catalog_free(c.catalog);
     store_free(c.store);
+    letters_free(c.letters);
     loop_free(c.loop);
     options_free(&program, &c.options);
     return c.exit_code;

@@ -2,8 +2,9 @@
 -- KEYS: own, bat, prd, out, dlq.
 -- ARGV: epoch, cseq, oseq, then operations in their order:
 --   P id blob        keep a batch          D id     a batch is done
---   S producer seq   accepted up to seq    L blob   records given up on
+--   S producer seq   accepted up to seq    L blob   a record given up on
 --   O oseq blob      results; oseq is the number of the last of them
+--   X id             a dead letter that is asked again or dropped
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    another epoch: somebody else owns the partition
 --   ROLLBACK  the number does not follow the last one, or the partition is gone
@@ -25,7 +26,7 @@ if cseq ~= had + 1 then
 end
 
 -- A script's error does not undo what it wrote: everything is checked before the first write.
-local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1}
+local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1}
 local top, last = tonumber(own[3]), tonumber(ARGV[3])
 local i = 4
 while i <= #ARGV do
@@ -39,6 +40,8 @@ while i <= #ARGV do
             return redis.error_reply('BADWRITE result number at argument ' .. i)
         end
         top = oseq
+    elseif ARGV[i] == 'X' and not string.match(ARGV[i + 1], '^%d+%-%d+$') then
+        return redis.error_reply('BADWRITE letter at argument ' .. i)
     elseif ARGV[i] == 'S' and not tonumber(ARGV[i + 2]) then
         return redis.error_reply('BADWRITE sequence at argument ' .. i)
     end
@@ -68,6 +71,8 @@ while i <= #ARGV do
         redis.call('XADD', KEYS[4], ARGV[i + 1] .. '-0', 'n', string.format('%.0f', oseq - before),
                    'b', ARGV[i + 2])
         before = oseq
+    elseif op == 'X' then
+        redis.call('XDEL', KEYS[5], ARGV[i + 1])
     else
         redis.call('XADD', KEYS[5], '*', 'b', ARGV[i + 1])
     end

@@ -313,6 +313,46 @@ void store_read(struct store *store, uint32_t partition, uint64_t from, size_t n
     redis_command(store->redis, on_read, reading, 6, args);
 }
 
+struct reading_letters {
+    struct store *store;
+    store_letters_fn *done;
+    void *arg;
+};
+
+// on_read_letters reads [[id, ["b", blob]], ...].
+static void on_read_letters(void *arg, const redisReply *reply) {
+    struct reading_letters reading = *(struct reading_letters *)arg;
+    free(arg);
+    bool ok = reply != NULL && reply->type == REDIS_REPLY_ARRAY;
+    size_t n = ok ? reply->elements : 0;
+    struct store_letter *letters = mem_alloc(n * sizeof(*letters));
+    for (size_t i = 0; i < n && ok; i++) {
+        const redisReply *entry = reply->element[i];
+        ok = entry->type == REDIS_REPLY_ARRAY && entry->elements == 2 &&
+             entry->element[1]->type == REDIS_REPLY_ARRAY && entry->element[1]->elements >= 2;
+        if (ok) {
+            letters[i] = (struct store_letter){.id = reply_slice(entry->element[0]),
+                                               .blob = reply_slice(entry->element[1]->element[1])};
+        }
+    }
+    if (!reading.store->closed) {
+        reading.done(reading.arg, ok, letters, ok ? n : 0);
+    }
+    free(letters);
+}
+
+void store_read_letters(struct store *store, uint32_t partition, struct slice from, struct slice to,
+                        size_t n, store_letters_fn *done, void *arg) {
+    struct reading_letters *reading = mem_alloc(sizeof(*reading));
+    *reading = (struct reading_letters){.store = store, .done = done, .arg = arg};
+    char name[STORE_KEY_MAX], count[STORE_ARG_MAX];
+    const struct slice args[] = {
+        SLICE_LIT("XRANGE"), part_key(&store->parts[partition], KEY_DLQ, name), from, to,
+        SLICE_LIT("COUNT"), number_arg(n, count),
+    };
+    redis_command(store->redis, on_read_letters, reading, 6, args);
+}
+
 // ---- Hints -------------------------------------------------------------------------------------
 
 static struct slice hint_key(const struct store *store, char text[STORE_KEY_MAX]) {

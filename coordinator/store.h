@@ -6,7 +6,7 @@
 //   hr:{ns:p}:prd  HASH    producer -> highest contiguous accepted sequence of this partition
 //   hr:{ns:p}:out  STREAM  last oseq of the entry -> field "b": result blob
 //   hr:{ns:p}:cur  HASH    consumer -> highest oseq acked
-//   hr:{ns:p}:dlq  STREAM  field "b": result blob of records given up on
+//   hr:{ns:p}:dlq  STREAM  field "b": a record given up on, see letter.h
 // and for the namespace:
 //   hr:{ns}:partitions  STRING  how many there are; never changes
 //   hr:{ns}:prd    HASH    producer -> highest sequence ever ACKED (a hint that only saves resending)
@@ -102,6 +102,16 @@ typedef void store_read_fn(void *arg, uint32_t partition, bool ok, const struct 
                            size_t n);
 void store_read(struct store *store, uint32_t partition, uint64_t from, size_t n, store_read_fn *done,
                 void *arg);
+
+// store_read_letters reads dead letters by stream id, oldest first, at most n of them, and calls back
+// once: ok false when Redis is away. Slices are valid during the call.
+//   from, to  as XRANGE takes them: "-", "+", "1700000000000-0", "(1700000000000-0"
+struct store_letter {
+    struct slice id, blob;
+};
+typedef void store_letters_fn(void *arg, bool ok, const struct store_letter *letters, size_t n);
+void store_read_letters(struct store *store, uint32_t partition, struct slice from, struct slice to,
+                        size_t n, store_letters_fn *done, void *arg);
 
 // store_hint notes what a producer was told as ACKED (lazy, may be lost harmlessly);
 // store_hints reads all of them back, once, after on_ready.

@@ -73,6 +73,11 @@ void txn_dead(struct txn *txn, struct slice blob) {
     add_arg(txn, blob);
 }
 
+void txn_undead(struct txn *txn, struct slice id) {
+    add_arg(txn, SLICE_LIT("X"));
+    add_arg(txn, id);
+}
+
 size_t txn_args(const struct txn *txn, char numbers[3][24], struct slice *args) {
     const uint64_t heads[3] = {txn->epoch, txn->cseq, txn->oseq};
     size_t n = 0;

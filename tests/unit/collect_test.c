@@ -2,6 +2,11 @@
 // Against a store and peers that are a few arrays (core_world.h).
 #include "core_world.h"
 
+#include "coordinator/letter.h"
+#include "coordinator/redrive.h"
+
+#include <errno.h>
+
 static void test_whole_answer_is_committed_then_taken(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='4'", 8);
     world_append(w, "p1", 1, 4);
@@ -322,6 +327,66 @@ static void test_dead_letters_only(void **state) {
     world_free(w);
 }
 
+// redrive_cases: whether the record left as an error row decides whose result the next one is.
+static const struct {
+    const char *on_error;
+    bool has_row;
+} redrive_cases[] = {{"dead-letter", false}, {"error-row", true}};
+
+static void test_a_redriven_letter_is_a_record_again(void **state) {
+    for (size_t i = 0; i < 2; i++) {
+        char options[128];
+        snprintf(options, sizeof(options), "'batch.size'='1', 'on.error'='%s'", redrive_cases[i].on_error);
+        struct world *w = world_start_with(1, options, 8);
+        struct error why = {0};
+        world_append(w, "p1", 1, 1);
+        world_settle(w);
+        size_t at = 0;
+        world_report(w, "w1", world_dispatch(w, &at), OUTCOME_BAD_REQUEST, 0, 0);
+        world_settle(w);
+        struct world_partition *p = &w->partitions[0];
+        struct letter letter;
+        assert_int_equal(letter_unpack(p->letter, &letter), 0);
+        assert_int_equal(letter.outcome, OUTCOME_BAD_REQUEST);
+        assert_int_equal(letter.has_row, redrive_cases[i].has_row);
+        assert_int_equal(letter.seq, 1);
+        assert_int_equal(redrive_letter(w->core, w->now_us, 0, SLICE_LIT("1-0"), SLICE_LIT("junk"), &why),
+                         -EPROTO);
+        assert_int_equal(redrive_letter(w->core, w->now_us, 0, SLICE_LIT("1-0"), p->letter, &why), 0);
+        assert_int_equal(p->n_dead, 1); // until the write
+        world_settle(w);
+        assert_int_equal(p->n_dead, 0);
+        assert_int_equal(p->n_batches, 1);
+        world_report(w, "w1", world_dispatch(w, &at), OUTCOME_OK, 1, 0);
+        world_settle(w);
+        assert_int_equal(p->n_batches, 0);
+        struct buf results;
+        buf_init(&results, 1 << 20);
+        world_results(w, &results);
+        assert_int_equal(count_text(&results, "\"seq\":1"), 1); // one result a sequence
+        assert_int_equal(count_text(&results, "row 1"), 1);
+        buf_free(&results);
+        world_free(w);
+    }
+}
+
+static void test_a_letter_of_a_model_that_is_gone_stays(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'on.error'='dead-letter'", 8);
+    struct error why = {0};
+    struct letter letter = {.model = SLICE_LIT("gone"), .revision = 1, .values = SLICE_LIT("\x90")};
+    struct buf blob;
+    buf_init(&blob, 1000);
+    assert_int_equal(letter_pack(&letter, &blob), 0);
+    assert_int_equal(redrive_letter(w->core, w->now_us, 0, SLICE_LIT("1-0"), buf_slice(&blob), &why),
+                     -ENOENT);
+    assert_non_null(strstr(why.text, "gone"));
+    for (size_t n = 0; n < blob.n; n++) { // cut anywhere
+        assert_int_equal(letter_unpack((struct slice){blob.p, n}, &letter), -EPROTO);
+    }
+    buf_free(&blob);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_answer_is_committed_then_taken),
@@ -338,6 +403,8 @@ int main(void) {
         cmocka_unit_test(test_key_order_holds_over_late_batches),
         cmocka_unit_test(test_on_error_fail_stops_with_the_first_error),
         cmocka_unit_test(test_dead_letters_only),
+        cmocka_unit_test(test_a_redriven_letter_is_a_record_again),
+        cmocka_unit_test(test_a_letter_of_a_model_that_is_gone_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,7 @@ struct world_partition {
     size_t n_batches;
     struct world_out outs[WORLD_KEEP];
     size_t n_outs, n_dead;
+    struct slice letter; // the newest dead one; owned
     struct {
         char name[64];
         uint64_t seq;
@@ -229,6 +230,7 @@ static inline void world_free(struct world *w) {
         for (size_t j = 0; j < w->partitions[i].n_outs; j++) {
             free(w->partitions[i].outs[j].blob);
         }
+        free((char *)w->partitions[i].letter.p);
     }
     for (size_t i = 0; i < w->n_models; i++) {
         statements_free(&w->models[i]);
@@ -300,7 +302,13 @@ static inline void world_apply(struct world *w, const struct txn *txn) {
             i += 3;
             break;
         case 'L':
+            free((char *)p->letter.p);
+            p->letter = (struct slice){.p = slice_dup(args[i + 1]), .n = args[i + 1].n};
             p->n_dead++;
+            i += 2;
+            break;
+        case 'X':
+            p->n_dead--;
             i += 2;
             break;
         default:

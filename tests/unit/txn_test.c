@@ -391,9 +391,46 @@ static void a_long_write_is_one_write(void **state) {
     redis_server_end(&w.server);
 }
 
+// letters_write makes one write with a letter to come and one to go; error: what Redis is to say.
+static void letters_write(struct world *w, uint64_t cseq, const char *gone, const char *error) {
+    struct txn *txn = txn_new(0);
+    char numbers[3][24];
+    struct slice args[16];
+    txn->epoch = w->m.epoch;
+    txn->cseq = cseq;
+    txn_dead(txn, SLICE_LIT("letter"));
+    if (gone != NULL) {
+        txn_undead(txn, slice_of(gone));
+    }
+    size_t n = txn_args(txn, numbers, args);
+    w->what = gone;
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlq", n, args), error);
+    txn_free(txn);
+}
+
+static void a_dead_letter_leaves_with_its_write(void **state) {
+    struct world w = {0};
+    redis_server_start_with(&w.server, "no", NULL, NULL);
+    do_acquire(&w);
+    letters_write(&w, 1, NULL, NULL);
+    redisReply *r = redis_server_do(&w.server, "XRANGE hr:{t:0}:dlq - +");
+    assert_int_equal(r->elements, 1);
+    char id[64];
+    snprintf(id, sizeof(id), "%s", r->element[0]->element[0]->str);
+    freeReplyObject(r);
+    letters_write(&w, 2, "not an id", "BADWRITE");
+    assert_int_equal(get_number(&w, "XLEN hr:{t:0}:dlq", NULL), 1);
+    letters_write(&w, 2, id, NULL);
+    letters_write(&w, 2, id, NULL); // the same again
+    assert_int_equal(get_number(&w, "XLEN hr:{t:0}:dlq", NULL), 1);
+    letters_write(&w, 3, id, NULL); // gone already: no harm
+    assert_int_equal(get_number(&w, "XLEN hr:{t:0}:dlq", NULL), 2);
+    redis_server_end(&w.server);
+}
+
 static void a_txn_keeps_its_operations_in_order(void **state) {
     static const char *const want[] = {"7", "8", "9",  "P",  "18446744073709551615", "blob", "D", "1",
-                                       "S", "p", "33", "O", "9", "", "L", "dead"};
+                                       "S", "p", "33", "O", "9", "", "L", "dead", "X", "1-0"};
     struct txn *txn = txn_new(2);
     assert_true(txn_is_empty(txn));
     txn->epoch = 7;
@@ -404,6 +441,7 @@ static void a_txn_keeps_its_operations_in_order(void **state) {
     txn_producer(txn, SLICE_LIT("p"), 33);
     txn_out(txn, 9, SLICE_NONE);
     txn_dead(txn, SLICE_LIT("dead"));
+    txn_undead(txn, SLICE_LIT("1-0"));
     assert_false(txn_is_empty(txn));
     char numbers[3][24];
     struct slice args[32];
@@ -426,6 +464,7 @@ int main(void) {
         cmocka_unit_test(scripts_do_as_their_model),
         cmocka_unit_test(scripts_keep_large_numbers_exact),
         cmocka_unit_test(a_long_write_is_one_write),
+        cmocka_unit_test(a_dead_letter_leaves_with_its_write),
     };
     return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }
