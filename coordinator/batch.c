@@ -3,6 +3,7 @@
 // to any call of the batch, however late, finds its record. Called by intake, collect and recovery.
 #include "coordinator/batch.h"
 #include "common/mem.h"
+#include "proto/frame.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -248,7 +249,9 @@ static bool is_array(const msgpack_object *o, size_t n) {
 // open_blob unpacks and checks the outer array; the caller destroys *unpacked on success.
 static int open_blob(struct slice blob, msgpack_unpacked *unpacked, const msgpack_object **fields) {
     msgpack_unpacked_init(unpacked);
-    if (msgpack_unpack_next(unpacked, blob.p, blob.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
+    // The scan first: the unpacker believes every declared count and reserves memory for it.
+    if (frame_scan(blob, 1, NULL) == 1 &&
+        msgpack_unpack_next(unpacked, blob.p, blob.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
         is_array(&unpacked->data, 7) &&
         as_number(&unpacked->data.via.array.ptr[0]) == BATCH_VERSION &&
         unpacked->data.via.array.ptr[6].type == MSGPACK_OBJECT_ARRAY) {

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
+#include "proto/frame.h"
 
 #include <assert.h>
 #include <msgpack.h>
@@ -127,7 +128,9 @@ static void claim_call(struct core *core, struct worker *worker, const msgpack_o
 static void claim_held(struct core *core, struct worker *worker, struct slice held) {
     msgpack_unpacked unpacked;
     msgpack_unpacked_init(&unpacked);
-    if (held.n > 0 && msgpack_unpack_next(&unpacked, held.p, held.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
+    // The scan first: the unpacker believes every declared count and reserves memory for it.
+    if (frame_scan(held, 1, NULL) == 1 &&
+        msgpack_unpack_next(&unpacked, held.p, held.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
         unpacked.data.type == MSGPACK_OBJECT_ARRAY) {
         const msgpack_object_array *list = &unpacked.data.via.array;
         for (size_t i = 0; i < list->size; i++) {

@@ -177,12 +177,27 @@ static void test_a_claim_leaves_what_another_worker_was_asked(void **state) {
     world_free(w);
 }
 
+static void test_hostile_claims_reserve_nothing(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 0);
+    static const char *const hostile[] = {"\xDD\xFF\xFF\xFF\xFF", "\x91\xDD\x7F\xFF\xFF\xFF", "\x91\x93",
+                                          "\xC1"};
+    for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+        world_message(w, "w1", (struct message){.kind = MESSAGE_HELLO,
+                                                .hello = {.worker = SLICE_LIT("w1"), .incarnation = 1,
+                                                          .version = SLICE_LIT("0"), .max_inflight = 1,
+                                                          .max_bytes = 1, .held = slice_of(hostile[i])}});
+    }
+    assert_int_equal(world_count(w, "w1", MESSAGE_WELCOME), 4);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unsent_is_free_and_rests_the_worker),
         cmocka_unit_test(test_a_dispatch_says_until_when_it_may_start),
         cmocka_unit_test(test_a_ping_of_a_forgotten_worker_is_refused),
         cmocka_unit_test(test_a_claim_leaves_what_another_worker_was_asked),
+        cmocka_unit_test(test_hostile_claims_reserve_nothing),
         cmocka_unit_test(test_two_held_calls_of_one_batch_are_not_made_again),
         cmocka_unit_test(test_reconnected_worker_keeps_the_calls_it_holds),
     };
