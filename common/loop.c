@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <utlist.h>
 #include <zmq.h>
 
@@ -118,8 +119,18 @@ static void on_wake(uv_check_t *check) {
     loop->woke_us = clock_us();
 }
 
+// raise_descriptors lets the process open as many as it may: a connection a worker or a call.
+static void raise_descriptors(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); // fewer are enough for most
+    }
+}
+
 struct loop *loop_new(void) {
     signal(SIGPIPE, SIG_IGN);
+    raise_descriptors();
     struct loop *loop = mem_zalloc(sizeof(*loop));
     int rc = uv_loop_init(&loop->uv);
     assert(rc == 0);

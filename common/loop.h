@@ -15,7 +15,8 @@ struct loop_timer;
 
 typedef void loop_callback(void *arg);
 
-// loop_new makes an empty loop; it also ignores SIGPIPE (hiredis and curl write to closed sockets).
+// loop_new makes an empty loop; it also ignores SIGPIPE (hiredis and curl write to closed sockets), and
+// raises the process's limit of open files as far as it may.
 struct loop *loop_new(void);
 // loop_free closes what is still open and frees all, its timers and sockets' watchers included
 // (not the ZeroMQ sockets themselves).
