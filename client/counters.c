@@ -15,7 +15,8 @@ static const struct {
     NUMBER(records_in),   NUMBER(results),      NUMBER(errors),        NUMBER(calls),
     NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
     NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
-    NUMBER(calls_ambiguous), NUMBER(calls_unpriced),
+    NUMBER(calls_ambiguous), NUMBER(calls_unpriced), NUMBER(ambiguous_timeout),
+    NUMBER(ambiguous_broken), NUMBER(ambiguous_lost),
 #undef NUMBER
 };
 
@@ -56,6 +57,9 @@ void counters_add(struct counters *counters, const struct counters *more) {
     counters->calls_ok += more->calls_ok;
     counters->calls_failed += more->calls_failed;
     counters->calls_ambiguous += more->calls_ambiguous;
+    counters->ambiguous_timeout += more->ambiguous_timeout;
+    counters->ambiguous_broken += more->ambiguous_broken;
+    counters->ambiguous_lost += more->ambiguous_lost;
     counters->calls_unpriced += more->calls_unpriced;
     counters->retries += more->retries;
     counters->input_tokens += more->input_tokens;

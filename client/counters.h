@@ -9,6 +9,7 @@ struct counters {
     uint64_t records_in, results, errors;
     uint64_t calls, calls_ok, calls_failed, retries;
     uint64_t calls_ambiguous; // sent and never answered: may have been billed
+    uint64_t ambiguous_timeout, ambiguous_broken, ambiguous_lost; // of these, by cause
     uint64_t calls_unpriced;  // their price or usage is not known
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;

@@ -17,7 +17,7 @@
 struct journal;
 
 #define JOURNAL_CODES_MAX 32
-#define JOURNAL_USED_MAX 8
+#define JOURNAL_USED_MAX 16
 
 struct journal_code {
     char code[32];

@@ -217,10 +217,14 @@ static int add_calls(const struct progress_summary *s, struct buf *out) {
                                    progress_number(s->calls_failed, b), progress_number(s->retries, c));
     }
     status = status ? status : buf_add_byte(out, '\n');
-    if (s->ambiguous > s->unpriced || (s->ambiguous > 0 && s->price == NULL)) { // else: add_cost
+    if (s->ambiguous > 0) {
+        char timed_out[32], broken[32], lost[32];
         status = status ? status
-                        : buf_addf(out, "  ambiguous %s calls may have been billed without an answer\n",
-                                   progress_number(s->ambiguous, a));
+                        : buf_addf(out, "  ambiguous %s call%s may have been billed without an answer: %s timed "
+                                        "out, %s cut off, %s lost with a worker\n",
+                                   progress_number(s->ambiguous, a), s->ambiguous == 1 ? "" : "s",
+                                   progress_number(s->timed_out, timed_out),
+                                   progress_number(s->broken, broken), progress_number(s->lost, lost));
     }
     if (s->again > 0) {
         status = status ? status
@@ -244,8 +248,7 @@ static int add_cost(const struct progress_summary *s, struct buf *out) {
     status = status ? status : buf_addf(out, " (%s)", s->price);
     if (s->unpriced > 0) {
         status = status ? status
-                        : buf_addf(out, ", and %s call%s of unknown cost (may have been billed without "
-                                   "an answer)", progress_number(s->unpriced, a),
+                        : buf_addf(out, ", and %s call%s of unknown cost", progress_number(s->unpriced, a),
                                    s->unpriced == 1 ? "" : "s");
     }
     return status ? status : buf_add_byte(out, '\n');

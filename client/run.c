@@ -220,6 +220,9 @@ static void take_last(struct run *run) {
         .output_tokens = (uint64_t)last->used[RUN_USED_OUTPUT],
         .cost = last->used[RUN_USED_COST],
         .calls_unpriced = (uint64_t)last->used[RUN_USED_UNPRICED],
+        .ambiguous_timeout = (uint64_t)last->used[RUN_USED_TIMEOUT],
+        .ambiguous_broken = (uint64_t)last->used[RUN_USED_BROKEN],
+        .ambiguous_lost = (uint64_t)last->used[RUN_USED_LOST],
     };
 }
 
@@ -303,6 +306,9 @@ static void tell(const struct run *run) {
         .calls_failed = c->calls_failed,
         .retries = c->retries,
         .ambiguous = c->calls_ambiguous,
+        .timed_out = c->ambiguous_timeout,
+        .broken = c->ambiguous_broken,
+        .lost = c->ambiguous_lost,
         .again = run->n_again,
         .input_tokens = c->input_tokens,
         .output_tokens = c->output_tokens,

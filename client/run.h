@@ -28,6 +28,9 @@ enum run_used {
     RUN_USED_OUTPUT,
     RUN_USED_COST,
     RUN_USED_UNPRICED, // calls of unknown cost
+    RUN_USED_TIMEOUT,  // ambiguous calls by cause
+    RUN_USED_BROKEN,
+    RUN_USED_LOST,
 };
 
 struct run_options {

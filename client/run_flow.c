@@ -74,6 +74,9 @@ static void fill_step(const struct run *run, struct journal_step *step) {
             [RUN_USED_OUTPUT] = (double)used.output_tokens,
             [RUN_USED_COST] = used.cost,
             [RUN_USED_UNPRICED] = (double)used.calls_unpriced,
+            [RUN_USED_TIMEOUT] = (double)used.ambiguous_timeout,
+            [RUN_USED_BROKEN] = (double)used.ambiguous_broken,
+            [RUN_USED_LOST] = (double)used.ambiguous_lost,
         },
     };
     for (size_t i = 0; i < run->n_codes; i++) {

@@ -78,18 +78,21 @@ static void test_summary(void **state) {
                         "  time      2.0 s, 1,501 records/s\n"
                         "  result    out.jsonl\n");
     buf_clear(&out);
-    s.unpriced = s.ambiguous = 2;
+    s.unpriced = s.ambiguous = 3;
+    s.timed_out = 2;
+    s.lost = 1;
     s.missing = 300;
     s.has_more = true;
     assert_int_equal(progress_summary_text(&s, &out), 0);
-    assert_non_null(strstr(out.p, "2026-01-02), and 2 calls of unknown cost (may have been billed"));
+    assert_non_null(strstr(out.p, "2026-01-02), and 3 calls of unknown cost\n"));
     assert_non_null(strstr(out.p, "\n  missing   300 rows read and not in the output; the input goes on"));
-    assert_null(strstr(out.p, "ambiguous"));
+    assert_non_null(strstr(out.p, "  ambiguous 3 calls may have been billed without an answer: 2 timed out, "
+                                  "0 cut off, 1 lost with a worker\n"));
     buf_clear(&out);
     s.price = NULL;
     assert_int_equal(progress_summary_text(&s, &out), 0);
     assert_non_null(strstr(out.p, "cost      unknown (no price of this model is known)\n"));
-    assert_non_null(strstr(out.p, "ambiguous 2 calls"));
+    assert_non_null(strstr(out.p, "ambiguous 3 calls"));
     buf_clear(&out);
     s.ok = 0;
     assert_int_equal(progress_summary_text(&s, &out), 0);
