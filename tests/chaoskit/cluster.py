@@ -86,6 +86,8 @@ class Part:
         self.log = cluster.path / f"{name}.log"
 
     def start(self):
+        if self.is_running():
+            return  # two of one name would be another fault than the one that was meant
         life, self.lives = self.lives, self.lives + 1
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

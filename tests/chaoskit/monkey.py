@@ -40,8 +40,8 @@ class Monkey:
             heapq.heappop(self.later)[2]()
 
     def do_one(self):
-        kinds = [(30, self.kill_worker), (8, self.kill_producer), (8, self.kill_consumer), (7, self.kill_coordinator),
-                 (5, self.kill_redis), (8, self.stop_somebody), (3, self.slow_redis), (2, self.flush_scripts),
+        kinds = [(30, self.kill_worker), (8, self.kill_producer), (8, self.kill_consumer), (8, self.kill_coordinator),
+                 (8, self.kill_redis), (8, self.stop_somebody), (3, self.slow_redis), (2, self.flush_scripts),
                  (24, self.break_link)]
         self.chance.choices([kind for _, kind in kinds], [weight for weight, _ in kinds])[0]()
 

@@ -25,7 +25,8 @@ import zmq
 
 REFUSED, OPEN, OPENED, APPEND, ACKED, FLUSH = 0x01, 0x20, 0x21, 0x22, 0x23, 0x24
 SUBSCRIBE, SUBSCRIBED, RESULTS, ACK = 0x30, 0x31, 0x32, 0x33
-TRY_AGAIN = {"not-open", "gap", "over-limit", "starting", "stopping", "not-subscribed", "bad-ack"}
+# superseded: a message of a dead predecessor came late, out of some buffer. There is never a second one.
+TRY_AGAIN = {"not-open", "gap", "over-limit", "starting", "stopping", "not-subscribed", "bad-ack", "superseded"}
 ROWS = 200
 SILENCE_S = 2
 MISCHIEF = 0.3  # how often a producer starts with a gap and with what was acked already

@@ -102,7 +102,7 @@ def two_with_one_name(cluster):
     first = cluster.parts["worker-1"]
     twin = copy.copy(first)
     twin.process, twin.kills = None, 0
-    twin.start()
+    twin.start()  # it has no process yet, so it does not see the other one
     first.lives = twin.lives
     used(cluster, 500)
     twin.process.terminate()
