@@ -455,6 +455,13 @@ static size_t left_of(const struct call *call, uint16_t *left) {
     return n;
 }
 
+// is_ambiguous says whether a call may have been billed though its answer did not come: not at all, or
+// not to its end. A status other than 200 is an answer: it was refused.
+static bool is_ambiguous(const struct message_report *report, enum outcome outcome) {
+    return report->sent && (report->http_status == 0 || report->http_status == 200) &&
+           (outcome == OUTCOME_TIMED_OUT || outcome == OUTCOME_BROKEN);
+}
+
 // settle_call ends a call whose report is in; returns true when records ended as errors.
 static bool settle_call(struct core *core, struct call *call, const struct message_report *report,
                         enum outcome outcome, const struct leftover *leftover, size_t n_new) {
@@ -479,8 +486,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .n_lost = call->n_lost,
             .reasked = call->reasked,
             .new_kind = call->seen != 0 && (call->seen & 1u << outcome) == 0,
-            .ambiguous = report->sent && report->http_status == 0 &&
-                         (outcome == OUTCOME_TIMED_OUT || outcome == OUTCOME_BROKEN),
+            .ambiguous = is_ambiguous(report, outcome),
             .retry_after_ms = report->retry_after_ms < RETRY_AFTER_MAX_MS
                                   ? (int64_t)report->retry_after_ms
                                   : RETRY_AFTER_MAX_MS,

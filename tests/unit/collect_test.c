@@ -165,6 +165,40 @@ static void test_transient_failures_back_off(void **state) {
     world_free(w);
 }
 
+static void test_what_may_have_been_billed_is_counted(void **state) {
+    static const struct {
+        const char *name;
+        enum outcome outcome;
+        bool sent;
+        uint64_t http_status;
+        uint64_t want;
+    } cases[] = {
+        {"nothing came back", OUTCOME_BROKEN, true, 0, 1},
+        {"the answer was cut in its middle", OUTCOME_BROKEN, true, 200, 1},
+        {"the answer did not come to its end in time", OUTCOME_TIMED_OUT, true, 200, 1},
+        {"an error was cut in its middle", OUTCOME_BROKEN, true, 500, 0},
+        {"nothing was sent", OUTCOME_BROKEN, false, 0, 0},
+        {"the provider failed", OUTCOME_TRANSIENT, true, 500, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct world *w = world_start_with(1, "'batch.size'='1'", 64);
+        world_append(w, "p1", 1, 1);
+        world_settle(w);
+        size_t at = 0;
+        const struct message_dispatch *d = world_dispatch(w, &at);
+        world_message(w, "w1", (struct message){
+            .kind = MESSAGE_REPORT,
+            .report = {.batch = d->batch, .call = d->call, .sent = cases[i].sent,
+                       .outcome = slice_of(outcome_of(cases[i].outcome)->text),
+                       .http_status = cases[i].http_status}});
+        world_settle(w);
+        if (w->status.calls_ambiguous != cases[i].want) {
+            fail_msg("%s: counted %llu", cases[i].name, (unsigned long long)w->status.calls_ambiguous);
+        }
+        world_free(w);
+    }
+}
+
 static void test_late_answer_of_a_lost_worker_is_used(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='2', 'worker.lost.ms'='5000'", 4);
     world_append(w, "p1", 1, 2);
@@ -396,6 +430,7 @@ int main(void) {
         cmocka_unit_test(test_rate_limit_makes_the_pool_wait_and_costs_no_try),
         cmocka_unit_test(test_refused_credentials_stop_the_pool_and_keep_the_records),
         cmocka_unit_test(test_transient_failures_back_off),
+        cmocka_unit_test(test_what_may_have_been_billed_is_counted),
         cmocka_unit_test(test_late_answer_of_a_lost_worker_is_used),
         cmocka_unit_test(test_second_answer_is_dropped),
         cmocka_unit_test(test_a_suspect_goes_alone_and_ends_after_three_workers),
