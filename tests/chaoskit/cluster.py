@@ -21,6 +21,9 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from ports import free_port
+
 PEERS = pathlib.Path(__file__).resolve().parent / "peers.py"
 MODEL = """CREATE MODEL tag INPUT (text STRING) OUTPUT (tag STRING)
 WITH ('provider' = 'openai', 'endpoint' = 'http://127.0.0.1:%d/v1/chat/completions', 'model' = 'gpt-5.4-mini',
@@ -35,12 +38,6 @@ class Trouble(Exception):
 
 def now_ms():
     return time.time() * 1000
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_for(what, condition, seconds=30, interval=0.02):

@@ -10,8 +10,8 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +19,9 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from ports import free_port
+
 BIN = pathlib.Path(os.environ.get("HEADRACE_BIN", ROOT / "build/bin"))
 EXAMPLES_BIN = pathlib.Path(os.environ.get("HEADRACE_EXAMPLES", BIN.parent / "examples"))
 RELEASE_BIN = pathlib.Path(os.environ.get("HEADRACE_RELEASE_BIN", ROOT / "build/bin"))
@@ -48,12 +51,6 @@ def read_jsonl(path):
 def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Child:
