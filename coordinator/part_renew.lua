@@ -1,15 +1,18 @@
 -- Prolongs the lease of a partition and says what was written last.
 -- KEYS: own.  ARGV: epoch, lease in ms.
--- Returns {cseq, oseq}, or an error: FENCED, another epoch; ROLLBACK, the partition is gone.
+-- Returns {cseq, oseq}, or an error: FENCED, a later epoch; ROLLBACK, an earlier one (they only grow), or
+-- the partition is gone.
 -- A lease that ran out is prolonged as well, as long as nobody took the partition.
 local own = redis.call('HMGET', KEYS[1], 'epoch', 'cseq', 'oseq', 'owner')
 if not own[1] then
     return redis.error_reply('ROLLBACK the partition is not there any more')
 end
 if own[1] ~= ARGV[1] then
-    return redis.error_reply('FENCED epoch ' .. own[1] .. ' is of ' .. (own[4] or ''))
+    local code = tonumber(own[1]) < tonumber(ARGV[1]) and 'ROLLBACK' or 'FENCED'
+    return redis.error_reply(code .. ' epoch ' .. own[1] .. ' is of ' .. (own[4] or ''))
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])))
+redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])),
+           'lease', ARGV[2])
 return {own[2], own[3]}

@@ -6,8 +6,9 @@
 --   O oseq blob      results; oseq is the number of the last of them
 --   X id             a dead letter that is asked again or dropped
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
---   FENCED    another epoch: somebody else owns the partition
---   ROLLBACK  the number does not follow the last one, or the partition is gone
+--   FENCED    a later epoch: somebody else owns the partition
+--   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow), or
+--             the partition is gone
 --   BADWRITE  the operations are not well-formed: nothing was written
 -- Batch ids stay text: they have 64 bits, a Lua number 53. cseq and oseq stay below 2^53.
 local own = redis.call('HMGET', KEYS[1], 'epoch', 'cseq', 'oseq', 'owner')
@@ -15,7 +16,8 @@ if not own[1] then
     return redis.error_reply('ROLLBACK the partition is not there any more')
 end
 if own[1] ~= ARGV[1] then
-    return redis.error_reply('FENCED epoch ' .. own[1] .. ' is of ' .. (own[4] or ''))
+    local code = tonumber(own[1]) < tonumber(ARGV[1]) and 'ROLLBACK' or 'FENCED'
+    return redis.error_reply(code .. ' epoch ' .. own[1] .. ' is of ' .. (own[4] or ''))
 end
 local had, cseq = tonumber(own[2]), tonumber(ARGV[2])
 if cseq == had then
