@@ -219,7 +219,8 @@ static void start_coordinator(struct embedded *embedded) {
         program, "--bind", embedded->address, "--redis", redis, "--namespace", "run",
         "--partitions", partitions, "--name", "run", "--durability",
         (char *)embedded->config.durability, "--grace", grace, "--heartbeat", "500ms",
-        "--overrides", "all", "--log-level", (char *)embedded->config.log_level, NULL,
+        "--overrides", "all", "--log-level", (char *)embedded->config.log_level,
+        "--prices", (char *)embedded->config.prices, NULL,
     };
     start_or_lose(embedded, part_of(embedded, PART_COORDINATOR), args);
 }

@@ -9,7 +9,6 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/prices.h"
 #include "common/secrets.h"
 #include "proto/record.h"
 
@@ -277,9 +276,12 @@ static void tell(const struct run *run) {
     const struct model_options *o = &run->model->options;
     char model[512], price_text[256];
     snprintf(model, sizeof(model), "%s (%s %s)", run->model->name, o->provider, o->model);
-    const struct price *price = price_find(slice_of(o->provider), slice_of(o->model));
-    if (price != NULL) {
-        snprintf(price_text, sizeof(price_text), "price of %s as of %s", price->model, price->as_of);
+    struct price price;
+    bool is_priced = prices_of(run->prices, o, &price);
+    if (is_priced && price.as_of[0] != '\0') {
+        snprintf(price_text, sizeof(price_text), "price of %s as of %s", price.model, price.as_of);
+    } else {
+        snprintf(price_text, sizeof(price_text), "price as the model says");
     }
     uint64_t asked = run->n_written;
     for (size_t i = 0; i < run->n_codes; i++) {
@@ -314,7 +316,7 @@ static void tell(const struct run *run) {
         .output_tokens = c->output_tokens,
         .cost = c->cost,
         .unpriced = c->calls_unpriced,
-        .price = price != NULL ? price_text : NULL,
+        .price = is_priced ? price_text : NULL,
         .seconds = (double)(clock_us() - run->start_us) / 1e6,
         .output = run->output.name,
     };
@@ -361,6 +363,7 @@ static void run_free(struct run *run) {
     buf_free(&run->overrides);
     free(run->journal_path);
     journal_close(run->journal);
+    prices_free(run->prices);
     model_free(run->model);
     statements_free(&run->statements);
     options_free(&program, &run->options);
@@ -452,7 +455,8 @@ int run_main(int argc, char **argv) {
     int code = EXIT_BAD_USE;
     if (run_resume_args(&program, &argc, &argv, &why) < 0 ||
         options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
-        check_choices(&run.options, &why) < 0 || load_model(&run, &why) < 0) {
+        check_choices(&run.options, &why) < 0 ||
+        prices_load(run.options.prices, &run.prices, &why) < 0 || load_model(&run, &why) < 0) {
         client_say(code, "%s", why.text);
         run_free(&run);
         return code;

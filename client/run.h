@@ -15,6 +15,7 @@
 #include "client/setup.h"
 #include "client/state.h"
 #include "client/taker.h"
+#include "common/prices.h"
 
 #define RUN_CODES_MAX JOURNAL_CODES_MAX // different error codes that are counted apart
 
@@ -48,6 +49,7 @@ struct run {
     struct buf overrides;           // msgpack map, or empty
     char **secret_names;            // n_secret_names of the model
     size_t n_secret_names;
+    struct prices *prices;          // of --prices; NULL: none
     struct rows *rows;
     struct merge merge;
     struct output output;

@@ -637,6 +637,7 @@ int run_flow_start(struct run *run, struct error *why) {
         .partitions = o->partitions,
         .durability = o->durability,
         .secrets = o->secrets,
+        .prices = o->prices,
         .log_level = o->log_level,
         .secret_names = run->secret_names,
         .n_secret_names = run->n_secret_names,

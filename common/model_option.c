@@ -37,6 +37,9 @@ static const struct {
     {"maxcontextsize", "batch.max.tokens"},
     {"retrynum", "max.retries"},
     {"modelversion", "model"},
+    {"costinput", "price.input"}, // as these were called at first
+    {"costcached", "price.cached"},
+    {"costoutput", "price.output"},
 };
 
 const struct option_row *option_rows(size_t *n) {

@@ -1,17 +1,33 @@
-// List prices and what a call cost. Invariant: a model that is not in the table has no price, which
-// is not the price 0. Called by the worker and by the coordinator's accounts.
+// List prices and what a call costs. Invariant: a model that no row and no option prices has no price,
+// which is not the price 0. Called by the coordinator's accounts and by the client's summaries.
 #include "common/prices.h"
 
-#define NONE (-1) // not applicable or not known; NaN, of a model's own options, means the same
+#include "common/mem.h"
+#include "common/model.h"
 
-static const struct price prices[] = {
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NONE (-1) // not applicable or not known
+#define FILE_MAX (1024 * 1024)
+#define USD_MAX 1000000.0
+#define TOKENS_MAX 1e12
+#define FACTOR_MAX 1000.0
+#define CELL_SHOWN 40 // bytes of a wrong cell that an error repeats
+
+static const struct price builtin[] = {
 #define PRICE(provider_, model_, input_, cached_, write_, output_, batch_, long_at_, long_in_,     \
               long_out_, as_of_, grade_)                                                           \
     {.provider = provider_,                                                                        \
      .model = model_,                                                                              \
      .input = input_,                                                                              \
      .cached = cached_,                                                                            \
+     .write = write_,                                                                              \
      .output = output_,                                                                            \
+     .batch = batch_,                                                                              \
      .long_at = long_at_,                                                                          \
      .long_in = long_in_,                                                                          \
      .long_out = long_out_,                                                                        \
@@ -20,13 +36,296 @@ static const struct price prices[] = {
 #undef PRICE
 };
 
-static const struct price *find_exactly(struct slice provider, struct slice model) {
-    for (size_t i = 0; i < sizeof(prices) / sizeof(prices[0]); i++) {
-        if (slice_is_nocase(provider, prices[i].provider) && slice_is(model, prices[i].model)) {
-            return &prices[i];
+struct prices {
+    struct price *rows; // their texts are ours
+    size_t n;
+};
+
+// ---- Reading a file -----------------------------------------------------------------------------
+
+// What a cell may hold, and where it goes.
+enum cell_type { CELL_PROVIDER, CELL_MODEL, CELL_DATE, CELL_NUMBER, CELL_TOKENS };
+struct price_column {
+    const char *name;
+    enum cell_type type;
+    double most;
+    const char *want;
+    size_t offset; // in struct price
+};
+
+static const struct price_column columns[] = {
+#define COLUMN(name_, field, type_, most_, want_)                                                  \
+    {.name = name_, .type = type_, .most = most_, .want = want_, .offset = offsetof(struct price, field)}
+    COLUMN("provider", provider, CELL_PROVIDER, 64, "a provider's name or *"),
+    COLUMN("model", model, CELL_MODEL, 256, "a model's name, with * at most at its end"),
+    COLUMN("as_of", as_of, CELL_DATE, 10, "a date, YYYY-MM-DD"),
+    COLUMN("input", input, CELL_NUMBER, USD_MAX, "USD per million tokens"),
+    COLUMN("cached_input", cached, CELL_NUMBER, USD_MAX, "USD per million tokens"),
+    COLUMN("cache_write", write, CELL_NUMBER, USD_MAX, "USD per million tokens"),
+    COLUMN("output", output, CELL_NUMBER, USD_MAX, "USD per million tokens"),
+    COLUMN("batch", batch, CELL_NUMBER, FACTOR_MAX, "a factor"),
+    COLUMN("call", call, CELL_NUMBER, USD_MAX, "USD per call"),
+    COLUMN("long_at", long_at, CELL_TOKENS, TOKENS_MAX, "a number of tokens"),
+    COLUMN("long_in", long_in, CELL_NUMBER, FACTOR_MAX, "a factor"),
+    COLUMN("long_out", long_out, CELL_NUMBER, FACTOR_MAX, "a factor"),
+#undef COLUMN
+};
+#define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
+#define N_NEEDED 3 // provider, model, as_of
+
+struct reading {
+    const char *file;
+    size_t line;
+    int order[N_COLUMNS]; // column of each cell
+    size_t n_order;       // 0: the line of names is still to come
+    struct prices *prices;
+    struct error *why;
+};
+
+static int refuse(struct reading *r, const char *name, struct slice got, const char *want) {
+    char shown[CELL_SHOWN];
+    const char *dots = slice_copy(got, shown, sizeof(shown)) ? "" : "...";
+    return error_set(r->why, -EINVAL, "%s:%zu: %s: got '%s%s', want %s", r->file, r->line, name, shown,
+                     dots, want);
+}
+
+// next_cell cuts a cell off the line; false: there was none left.
+static bool next_cell(struct slice *line, bool *more, struct slice *cell) {
+    if (!*more) {
+        return false;
+    }
+    const char *comma = line->n > 0 ? memchr(line->p, ',', line->n) : NULL;
+    size_t n = comma != NULL ? (size_t)(comma - line->p) : line->n;
+    *cell = slice_trim(slice_sub(*line, 0, n));
+    *more = comma != NULL;
+    *line = slice_sub(*line, n + 1, line->n);
+    return true;
+}
+
+static int read_names(struct reading *r, struct slice line) {
+    struct slice cell;
+    bool has[N_COLUMNS] = {0};
+    for (bool more = true; next_cell(&line, &more, &cell);) {
+        size_t i = 0;
+        while (i < N_COLUMNS && !slice_is_nocase(cell, columns[i].name)) {
+            i++;
+        }
+        if (i == N_COLUMNS || has[i]) {
+            return refuse(r, "the line of column names", cell,
+                          "each once, of provider, model, as_of, input, cached_input, cache_write, "
+                          "output, batch, call, long_at, long_in, long_out");
+        }
+        has[i] = true;
+        r->order[r->n_order++] = (int)i;
+    }
+    for (size_t i = 0; i < N_NEEDED; i++) {
+        if (!has[i]) {
+            return error_set(r->why, -EINVAL, "%s:%zu: got no column '%s', want provider, model and as_of",
+                             r->file, r->line, columns[i].name);
+        }
+    }
+    return 0;
+}
+
+static bool is_date(struct slice s) {
+    static const char form[] = "0000-00-00";
+    if (s.n != sizeof(form) - 1) {
+        return false;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        if (form[i] == '0' ? s.p[i] < '0' || s.p[i] > '9' : s.p[i] != form[i]) {
+            return false;
+        }
+    }
+    int month = (s.p[5] - '0') * 10 + s.p[6] - '0', day = (s.p[8] - '0') * 10 + s.p[9] - '0';
+    return month >= 1 && month <= 12 && day >= 1 && day <= 31;
+}
+
+static bool is_text(const struct price_column *column, struct slice s) {
+    if (s.n == 0 || (double)s.n > column->most || memchr(s.p, '"', s.n) != NULL ||
+        slice_utf8_error(s) >= 0 || memchr(s.p, '\0', s.n) != NULL) {
+        return false;
+    }
+    const char *star = memchr(s.p, '*', s.n);
+    size_t last = column->type == CELL_PROVIDER ? 0 : s.n - 1; // where a star may stand
+    return star == NULL || ((size_t)(star - s.p) == last && (column->type != CELL_PROVIDER || s.n == 1));
+}
+
+static bool read_number(struct slice s, double most, double *out) {
+    char text[CELL_SHOWN], *end;
+    if (s.n == 0 || s.n >= sizeof(text) || !slice_copy(s, text, sizeof(text)) ||
+        strspn(text, "0123456789.eE+-") != s.n) { // strtod also takes "nan", "inf", hexadecimal
+        return false;
+    }
+    *out = strtod(text, &end);
+    return *end == '\0' && isfinite(*out) && *out >= 0 && *out <= most;
+}
+
+static int read_cell(struct reading *r, const struct price_column *column, struct slice cell,
+                     struct price *row) {
+    void *field = (char *)row + column->offset;
+    double number = 0;
+    switch (column->type) {
+    case CELL_PROVIDER:
+    case CELL_MODEL:
+    case CELL_DATE:
+        if (column->type == CELL_DATE ? !is_date(cell) : !is_text(column, cell)) {
+            return refuse(r, column->name, cell, column->want);
+        }
+        *(const char **)field = slice_dup(cell);
+        return 0;
+    case CELL_NUMBER:
+    case CELL_TOKENS:
+        break;
+    }
+    if (cell.n == 0) {
+        return 0; // as it was: not known
+    }
+    if (!read_number(cell, column->most, &number)) {
+        char want[128];
+        snprintf(want, sizeof(want), "%s, 0 to %.0f", column->want, column->most);
+        return refuse(r, column->name, cell, want);
+    }
+    if (column->type == CELL_TOKENS) {
+        *(int64_t *)field = (int64_t)number;
+    } else {
+        *(double *)field = number;
+    }
+    return 0;
+}
+
+static void row_free(struct price *row) {
+    free((char *)row->provider);
+    free((char *)row->model);
+    free((char *)row->as_of);
+}
+
+static int read_row(struct reading *r, struct slice line) {
+    struct price row = {.input = NONE, .cached = NONE, .write = NONE, .output = NONE,
+                        .batch = 1, .long_in = 1, .long_out = 1, .call = NONE};
+    struct slice cell = SLICE_NONE;
+    size_t n = 0;
+    int rc = 0;
+    for (bool more = true; rc == 0 && next_cell(&line, &more, &cell); n++) {
+        rc = n < r->n_order ? read_cell(r, &columns[r->order[n]], cell, &row) : 0;
+    }
+    if (rc == 0 && n != r->n_order) {
+        rc = error_set(r->why, -EINVAL, "%s:%zu: got %zu cells, want %zu, as in the line of names",
+                       r->file, r->line, n, r->n_order);
+    } else if (rc == 0 && row.input < 0 && row.call < 0) {
+        rc = error_set(r->why, -EINVAL, "%s:%zu: got no price of '%s', want input or call", r->file,
+                       r->line, row.model);
+    }
+    if (rc != 0) {
+        row_free(&row);
+        return rc;
+    }
+    row.input = row.input < 0 ? 0 : row.input;
+    row.call = row.call < 0 ? 0 : row.call;
+    struct prices *p = r->prices;
+    p->rows = mem_realloc(p->rows, (p->n + 1) * sizeof(*p->rows));
+    p->rows[p->n++] = row;
+    return 0;
+}
+
+int prices_parse(struct slice text, const char *file, struct prices **out, struct error *why) {
+    struct reading r = {.file = file, .prices = mem_zalloc(sizeof(*r.prices)), .why = why};
+    int rc = 0;
+    if (slice_starts(text, "\xEF\xBB\xBF")) {
+        text = slice_sub(text, 3, text.n);
+    }
+    while (rc == 0 && text.n > 0) {
+        const char *end = memchr(text.p, '\n', text.n);
+        size_t n = end != NULL ? (size_t)(end - text.p) : text.n;
+        struct slice line = slice_trim(slice_sub(text, 0, n));
+        text = slice_sub(text, n + 1, text.n);
+        r.line++;
+        if (line.n > 0 && line.p[0] != '#') {
+            rc = r.n_order == 0 ? read_names(&r, line) : read_row(&r, line);
+        }
+    }
+    if (rc == 0 && r.n_order == 0) {
+        rc = error_set(why, -EINVAL, "%s: got no line, want one of column names and one for each price",
+                       file);
+    }
+    if (rc != 0) {
+        prices_free(r.prices);
+        r.prices = NULL;
+    }
+    *out = r.prices;
+    return rc;
+}
+
+int prices_load(const char *file, struct prices **out, struct error *why) {
+    *out = NULL;
+    if (file[0] == '\0') {
+        return 0;
+    }
+    FILE *f = fopen(file, "rb");
+    if (f == NULL) {
+        return error_set(why, -errno, "cannot read '%s': %s", file, strerror(errno));
+    }
+    struct buf text;
+    buf_init(&text, FILE_MAX);
+    char chunk[4096];
+    int rc = 0;
+    for (size_t n; rc == 0 && (n = fread(chunk, 1, sizeof(chunk), f)) > 0;) {
+        rc = buf_add(&text, chunk, n);
+    }
+    if (rc != 0) {
+        error_set(why, rc, "'%s' is longer than %d bytes", file, FILE_MAX);
+    } else if (ferror(f)) {
+        rc = error_set(why, -EIO, "cannot read '%s': it is no file", file);
+    }
+    fclose(f);
+    rc = rc != 0 ? rc : prices_parse(buf_slice(&text), file, out, why);
+    buf_free(&text);
+    return rc;
+}
+
+void prices_free(struct prices *prices) {
+    for (size_t i = 0; prices != NULL && i < prices->n; i++) {
+        row_free(&prices->rows[i]);
+    }
+    if (prices != NULL) {
+        free(prices->rows);
+        free(prices);
+    }
+}
+
+// ---- Finding a row ------------------------------------------------------------------------------
+
+static bool is_provider(const struct price *row, struct slice provider) {
+    return strcmp(row->provider, "*") == 0 || slice_is_nocase(provider, row->provider);
+}
+
+// find_exactly finds the last row of that name: of two in a file the later one counts.
+static const struct price *find_exactly(const struct price *rows, size_t n, struct slice provider,
+                                        struct slice model) {
+    for (size_t i = n; i-- > 0;) {
+        if (is_provider(&rows[i], provider) && slice_is(model, rows[i].model)) {
+            return &rows[i];
         }
     }
     return NULL;
+}
+
+static const struct price *find_pattern(const struct price *rows, size_t n, struct slice provider,
+                                        struct slice model) {
+    const struct price *best = NULL;
+    size_t n_best = 0;
+    for (size_t i = n; i-- > 0;) {
+        struct slice pattern = slice_of(rows[i].model);
+        if (pattern.n == 0 || pattern.p[pattern.n - 1] != '*' || !is_provider(&rows[i], provider)) {
+            continue;
+        }
+        pattern.n--;
+        if (slice_eq(slice_sub(model, 0, pattern.n), pattern) && (best == NULL || pattern.n > n_best)) {
+            best = &rows[i];
+            n_best = pattern.n;
+        }
+    }
+    return best;
 }
 
 // ends_like says whether text ends as pattern, where '0' is any digit.
@@ -44,26 +343,57 @@ static bool ends_like(struct slice text, struct slice pattern) {
     return true;
 }
 
-const struct price *price_find(struct slice provider, struct slice model) {
+static const struct price *find(const struct price *rows, size_t n, struct slice provider,
+                                struct slice model) {
     const struct slice suffixes[] = {SLICE_LIT("-0000-00-00"), SLICE_LIT("-00000000"),
                                      SLICE_LIT("-latest")};
+    const struct price *price = find_exactly(rows, n, provider, model);
+    for (size_t i = 0; price == NULL && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        if (ends_like(model, suffixes[i])) {
+            price = find_exactly(rows, n, provider, slice_sub(model, 0, model.n - suffixes[i].n));
+        }
+    }
+    return price != NULL ? price : find_pattern(rows, n, provider, model);
+}
+
+const struct price *prices_find(const struct prices *own, struct slice provider, struct slice model) {
     if (slice_starts(model, "models/")) {
         model = slice_sub(model, sizeof("models/") - 1, model.n);
     }
-    const struct price *price = find_exactly(provider, model);
-    for (size_t i = 0; price == NULL && i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-        if (ends_like(model, suffixes[i])) {
-            price = find_exactly(provider, slice_sub(model, 0, model.n - suffixes[i].n));
-        }
-    }
-    return price;
+    const struct price *price = own != NULL ? find(own->rows, own->n, provider, model) : NULL;
+    return price != NULL ? price
+                         : find(builtin, sizeof(builtin) / sizeof(builtin[0]), provider, model);
 }
 
-double price_cost(const struct price *price, double input, double cached, double output) {
-    bool is_long = price->long_at > 0 && input > (double)price->long_at;
+static void override(double *field, double own) {
+    *field = isnan(own) ? *field : own;
+}
+
+bool prices_of(const struct prices *own, const struct model_options *o, struct price *price) {
+    const struct price *row = prices_find(own, slice_of(o->provider), slice_of(o->model));
+    bool is_by_call = !isnan(o->price_call) && isnan(o->price_input);
+    bool is_own = is_by_call || (!isnan(o->price_input) && !isnan(o->price_output));
+    *price = (struct price){.provider = o->provider, .model = o->model, .as_of = "",
+                            .cached = NONE, .write = NONE, .batch = 1, .long_in = 1, .long_out = 1};
+    if (row != NULL && !is_own) {
+        *price = *row;
+    }
+    override(&price->input, o->price_input);
+    override(&price->cached, o->price_cached);
+    override(&price->write, o->price_write);
+    override(&price->output, o->price_output);
+    override(&price->call, o->price_call);
+    return row != NULL || is_own;
+}
+
+double price_cost(const struct price *price, const struct price_usage *usage) {
+    bool is_long = price->long_at > 0 && usage->input > (double)price->long_at;
     double per_cached = price->cached >= 0 ? price->cached : price->input;
+    double per_write = price->write >= 0 ? price->write : price->input;
     double per_output = price->output >= 0 ? price->output : 0;
-    double in = (input - cached) * price->input + cached * per_cached;
-    double out = output * per_output;
-    return (in * (is_long ? price->long_in : 1) + out * (is_long ? price->long_out : 1)) / 1e6;
+    double in = (usage->input - usage->cached - usage->write) * price->input +
+                usage->cached * per_cached + usage->write * per_write;
+    double out = usage->output * per_output;
+    return price->call +
+           (in * (is_long ? price->long_in : 1) + out * (is_long ? price->long_out : 1)) / 1e6;
 }

@@ -16,7 +16,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 
 _Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
@@ -236,22 +235,20 @@ static struct answer *answer_of(const struct message_report *report) {
     return a;
 }
 
-// cost_of returns USD, or a negative number when price or usage is not known. The model's own cost.*
-// options go before the price table.
-static double cost_of(const struct model_options *o, const struct message_report *report) {
-    if (!report->usage_known) {
+// cost_of returns USD, or a negative number when price or usage is not known.
+static double cost_of(const struct core *core, const struct model_options *o,
+                      const struct message_report *report) {
+    struct price price;
+    bool is_known = prices_of(core->config->prices, o, &price);
+    bool by_tokens = is_known && (price.input > 0 || price.output > 0);
+    bool was_answered = report->usage_known || (report->sent && report->http_status == 200);
+    if (!is_known || !was_answered || (by_tokens && !report->usage_known)) {
         return -1;
     }
-    struct price own = {.input = o->cost_input, .cached = o->cost_cached, .output = o->cost_output};
-    const struct price *price = &own;
-    if (isnan(o->cost_input) || isnan(o->cost_output)) {
-        price = price_find(slice_of(o->provider), slice_of(o->model));
-    } else if (isnan(own.cached)) {
-        own.cached = own.input;
-    }
-    return price == NULL ? -1
-                         : price_cost(price, (double)report->input_tokens, (double)report->cached_tokens,
-                                      (double)report->output_tokens);
+    const struct price_usage usage = {.input = (double)report->input_tokens,
+                                      .cached = (double)report->cached_tokens,
+                                      .output = (double)report->output_tokens};
+    return price_cost(&price, &usage);
 }
 
 void collect_expect_late(struct core *core, const struct call *call) {
@@ -290,7 +287,7 @@ bool collect_was_expected(struct core *core, uint64_t batch, uint64_t call) {
 // count_usage adds what a call used to the sums; batch is NULL when it is finished: then the model is
 // not known here any more, and the call counts as unpriced. Returns its cost, < 0: not known.
 static double count_usage(struct core *core, struct batch *batch, const struct message_report *report) {
-    double cost = batch != NULL ? cost_of(&batch->lane->group->model->options, report) : -1;
+    double cost = batch != NULL ? cost_of(core, &batch->lane->group->model->options, report) : -1;
     core->status->input_tokens += report->input_tokens;
     core->status->cached_tokens += report->cached_tokens;
     core->status->output_tokens += report->output_tokens;

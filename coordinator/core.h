@@ -12,6 +12,7 @@
 
 struct core;
 struct model;
+struct prices;
 struct status;
 struct store_entry;
 
@@ -26,6 +27,7 @@ struct core_config {
     bool has_push;             // there is a PUSH socket: unacked consumers
     bool all_overrides;        // records may override where a model's calls and credentials go
     const char *default_model; // of unacked rows that name none; ""
+    const struct prices *prices; // of a file, before the built-in ones; NULL: none. Borrowed
 };
 
 struct core_io {

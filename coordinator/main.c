@@ -10,6 +10,7 @@
 #include "common/mem.h"
 #include "common/metrics.h"
 #include "common/options.h"
+#include "common/prices.h"
 #include "coordinator/catalog.h"
 #include "coordinator/core.h"
 #include "coordinator/letters.h"
@@ -66,6 +67,7 @@ struct coordinator {
     struct core *core;
     struct letters *letters;
     struct metrics_server *metrics;
+    struct prices *prices;
     unsigned short random[3];
     bool releasing; // a signal to stop came: partitions are being given up
     bool recovering, stopping; // recovering: the first on_ready has come
@@ -482,7 +484,9 @@ static int check_options(struct coordinator *c, enum store_durability *durabilit
     if (!c->config.ordered && strcmp(c->options.ordered, "none") != 0) {
         return error_set(why, -EINVAL, "--ordered: got '%s', want none or key", c->options.ordered);
     }
-    return read_durability(c->options.durability, durability, why);
+    rc = prices_load(c->options.prices, &c->prices, why);
+    c->config.prices = c->prices;
+    return rc != 0 ? rc : read_durability(c->options.durability, durability, why);
 }
 
 static int start(struct coordinator *c, enum store_durability durability,
@@ -532,6 +536,7 @@ int main(int argc, char **argv) {
     if (options_parse(&program, argc, argv, &c.options, NULL, &why) < 0 ||
         check_options(&c, &durability, &why) != 0) {
         fprintf(stderr, "headrace-coordinator: %s\n", why.text);
+        prices_free(c.prices);
         options_free(&program, &c.options);
         return EXIT_USAGE;
     }
@@ -574,6 +579,7 @@ int main(int argc, char **argv) {
     store_free(c.store);
     letters_free(c.letters);
     loop_free(c.loop);
+    prices_free(c.prices);
     options_free(&program, &c.options);
     return c.exit_code;
 }

@@ -126,7 +126,7 @@ static void defaults(void **state) {
     assert_int_equal(o->request_timeout_ms, 30000);
     assert_int_equal(o->worker_lost_ms, 60000);
     assert_int_equal(o->seed, MODEL_UNSET);
-    assert_true(isnan(o->temperature) && isnan(o->cost_input));
+    assert_true(isnan(o->temperature) && isnan(o->price_input));
     assert_int_equal(o->mode, MODE_ONLINE);
     assert_int_equal(o->input_format, FORMAT_JSON);
     assert_int_equal(o->fallback_strategy, FALLBACK_SPLIT);
@@ -154,7 +154,7 @@ static void written_values(void **state) {
     const struct model_options *o = &model->options;
     assert_int_equal(o->batch_size, 20);
     assert_int_equal(o->request_timeout_ms, 120000);
-    assert_true(o->temperature == 0.25 && o->cost_input == 0.1);
+    assert_true(o->temperature == 0.25 && o->price_input == 0.1);
     assert_int_equal(o->fallback_strategy, FALLBACK_FAIL);
     assert_int_equal(o->on_error, ON_ERROR_DEAD_LETTER);
     assert_int_equal(o->input_format, FORMAT_TEXT);
