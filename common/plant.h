@@ -10,7 +10,8 @@
     X(DROP_LATE_ANSWER, "drop-late-answer")    \
     X(ACK_BEFORE_WRITE, "ack-before-write")    \
     X(FORGET_REQUEUE, "forget-requeue")        \
-    X(MATCH_BY_POSITION, "match-by-position")
+    X(MATCH_BY_POSITION, "match-by-position")  \
+    X(MISS_ROLLBACK, "miss-rollback")
 
 #ifdef HEADRACE_PLANT
 enum plant {

@@ -130,6 +130,7 @@ static void drop_writes(struct coord_part *p) {
     p->n_writes = 0;
 }
 
+// fence: coordinator/main.c ends on FENCED, and is started again; after ROLLBACK it stays and does nothing.
 static void fence(struct sim *sim, struct coord *c, uint32_t part, const char *what) {
     struct coord_part *p = &c->parts[part];
     struct error why;
@@ -138,7 +139,12 @@ static void fence(struct sim *sim, struct coord *c, uint32_t part, const char *w
     p->state = PART_IDLE;
     p->unsure = p->stalled = false;
     drop_writes(p);
-    c->fenced = true;
+    if (strncmp(what, "ROLLBACK", 8) == 0) {
+        c->alarmed = true;
+        sim->alarmed_us = sim->now_us;
+    } else {
+        c->fenced = true;
+    }
     core_fenced(c->core, part, &why);
     coord_event(sim, c);
 }
@@ -243,7 +249,7 @@ static void on_renewed(struct sim *sim, struct coord *c, struct redis_request *r
         fence(sim, c, r->part, r->reply == REPLY_FENCED ? "FENCED" : "ROLLBACK");
         return;
     }
-    if (r->got_cseq < p->confirmed || r->got_cseq > p->newest) {
+    if ((r->got_cseq < p->confirmed || r->got_cseq > p->newest) && !PLANT(MISS_ROLLBACK)) {
         fence(sim, c, r->part, "ROLLBACK it lost writes");
         return;
     }
@@ -458,7 +464,7 @@ void coord_start(struct sim *sim, struct coord *c) {
     life_start(&c->life);
     sim->n_coord_lives++;
     c->core = core_new(&c->config, &c->io, &c->status);
-    c->fenced = c->turn_due = false;
+    c->fenced = c->alarmed = c->turn_due = false;
     c->next_tick_us = INT64_MAX;
     c->n_hidden = 0;
     for (uint32_t i = 0; i < sim->n_parts; i++) {

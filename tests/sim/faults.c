@@ -2,9 +2,12 @@
 // by then or soon after everybody is alive, connected and in step again. Called once a run.
 #include "tests/sim/sim.h"
 
+// Nobody takes over once Redis has lost something: that one could not know.
 static void on_coord_back(struct sim *sim, struct event *event) {
     struct coord *c = event->who;
-    coord_start(sim, c);
+    if (!sim->rolled_back) {
+        coord_start(sim, c);
+    }
 }
 
 static void crash_coord(struct sim *sim) {
@@ -122,9 +125,8 @@ static void redis_fault(struct sim *sim) {
         life_pause(sim, &sim->redis.life, for_us);
         break;
     default:
-        // Forward ends leases early; back makes another's last as much longer.
-        sim->redis.clock_off_ms += sim_between(sim, 0, 3600000) - 60000;
-        sim->redis.clock_off_ms = sim->redis.clock_off_ms > 0 ? sim->redis.clock_off_ms : 0;
+        // Forward ends leases early; back makes them last longer.
+        sim->redis.clock_off_ms += sim_between(sim, -3600000, 3600000);
         break;
     }
 }
@@ -153,7 +155,7 @@ static void on_operator(struct sim *sim, struct event *event) {
     for (int i = 0; i < COORDS_MAX; i++) {
         struct coord *c = &sim->coords[i];
         bool wanted = i == sim->primary;
-        if (c->life.on && !life_is_paused(sim, &c->life) && !sim->rolled_back && (c->fenced || !wanted)) {
+        if (c->life.on && !life_is_paused(sim, &c->life) && !c->alarmed && (c->fenced || !wanted)) {
             coord_crash(sim, c);
         }
         if (wanted && !c->life.on && !sim_faulty(sim)) {
@@ -175,10 +177,28 @@ static void on_operator(struct sim *sim, struct event *event) {
 }
 
 // A coordinator that starts later cannot know what it does not find: only one that runs notices.
-static void on_flushall(struct sim *sim, struct event *event) {
+static bool is_one_running(const struct sim *sim) {
     const struct coord *c = &sim->coords[sim->primary];
-    if (c->life.on && core_is_open(c->core)) {
+    return c->life.on && core_is_open(c->core) && !sim->coords[1 - sim->primary].life.on && !sim->rolled_back;
+}
+
+static void on_flushall(struct sim *sim, struct event *event) {
+    if (is_one_running(sim)) {
         redis_flushall(sim);
+    }
+}
+
+static void on_file_copy(struct sim *sim, struct event *event) {
+    redis_file_copy(sim);
+}
+
+// on_file_back puts the file back, most times only once something would be lost by it.
+static void on_file_back(struct sim *sim, struct event *event) {
+    bool waits = event->a > 0 && !redis_file_is_old(sim);
+    if (waits && sim_faulty(sim)) {
+        sim_in(sim, 20000, on_file_back, NULL, NULL)->a = event->a;
+    } else if (is_one_running(sim)) {
+        redis_file_put_back(sim);
     }
 }
 
@@ -189,5 +209,10 @@ void faults_plan(struct sim *sim) {
     sim_in(sim, 3000000, on_operator, NULL, NULL);
     if (sim_chance(sim, 20)) {
         sim_in(sim, sim_between(sim, 1000000, 20000000), on_flushall, NULL, NULL);
+    } else if (sim_chance(sim, 80)) {
+        int64_t copied_us = sim_between(sim, 100000, sim_chance(sim, 500) ? 1500000 : 10000000);
+        int64_t later_us = sim_between(sim, 0, sim_chance(sim, 500) ? 5000 : 4000000);
+        sim_in(sim, copied_us, on_file_copy, NULL, NULL);
+        sim_in(sim, copied_us + later_us, on_file_back, NULL, NULL)->a = sim_chance(sim, 700);
     }
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FIRST_MS INT64_C(1000000000000) // of its clock
+
 void redis_init(struct sim *sim) {
     life_start(&sim->redis.life);
     for (uint32_t i = 0; i < PARTS_MAX; i++) {
@@ -15,7 +17,7 @@ void redis_init(struct sim *sim) {
     }
 }
 
-static void part_clear(struct redis_part *p) {
+void redis_part_clear(struct redis_part *p) {
     for (size_t i = 0; i < p->n_batches; i++) {
         free(p->batches[i].bytes);
     }
@@ -29,7 +31,7 @@ static void part_clear(struct redis_part *p) {
 
 void redis_free(struct sim *sim) {
     for (uint32_t i = 0; i < PARTS_MAX; i++) {
-        part_clear(&sim->redis.parts[i]);
+        redis_part_clear(&sim->redis.parts[i]);
     }
 }
 
@@ -57,7 +59,7 @@ void redis_crash(struct sim *sim, int64_t for_us) {
 }
 
 static int64_t clock_ms(const struct sim *sim) {
-    return sim->now_us / 1000 + sim->redis.clock_off_ms;
+    return FIRST_MS + sim->now_us / 1000 + sim->redis.clock_off_ms;
 }
 
 // ---- Arrays -----------------------------------------------------------------------------------------
@@ -102,6 +104,8 @@ static void position_raise(struct position *list, size_t n, const char *name, ui
 // part_acquire.lua
 static void acquire(struct sim *sim, struct redis_part *p, struct redis_request *r) {
     if (p->owner >= 0 && p->owner != r->coord && p->until_ms > clock_ms(sim)) {
+        int64_t most_ms = clock_ms(sim) + LEASE_MS;
+        p->until_ms = p->until_ms < most_ms ? p->until_ms : most_ms; // its clock went back
         r->reply = REPLY_HELD;
         return;
     }
@@ -119,11 +123,12 @@ static bool is_fenced(struct sim *sim, const struct redis_part *p, struct redis_
         r->reply = REPLY_ROLLBACK;
         return true;
     }
-    if (p->epoch != r->epoch && !PLANT(SKIP_EPOCH)) {
-        r->reply = REPLY_FENCED;
+    if (p->epoch != r->epoch && !PLANT(SKIP_EPOCH) &&
+        !(PLANT(MISS_ROLLBACK) && p->epoch < r->epoch)) {
+        r->reply = p->epoch < r->epoch ? REPLY_ROLLBACK : REPLY_FENCED;
         return true;
     }
-    if (p->epoch != r->epoch && r->op != REDIS_RENEW) {
+    if (p->epoch != r->epoch && r->op != REDIS_RENEW && !PLANT(MISS_ROLLBACK)) {
         sim_fail(sim, "F: partition %u took a write of epoch %" PRIu64 " in epoch %" PRIu64, r->part,
                  r->epoch, p->epoch);
     }
@@ -186,7 +191,7 @@ static void write_txn(struct sim *sim, struct redis_part *p, struct redis_reques
     if (txn->cseq == p->cseq) {
         return;
     }
-    if (txn->cseq != p->cseq + 1) {
+    if (txn->cseq != p->cseq + 1 && !PLANT(MISS_ROLLBACK)) {
         r->reply = REPLY_ROLLBACK;
         return;
     }

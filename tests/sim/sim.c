@@ -285,6 +285,7 @@ void sim_free(struct sim *sim) {
     for (int i = 0; i < sim->n_workers; i++) {
         worker_free(&sim->workers[i]);
     }
+    redis_file_free(sim);
     redis_free(sim);
     statements_free(&sim->models);
     parser_free(sim->parser);

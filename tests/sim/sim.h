@@ -98,8 +98,10 @@ struct redis_part {
     size_t n_batches, n_outs, cap_batches, cap_outs;
     struct position producers[PRODUCERS_MAX], consumers[CONSUMERS_MAX];
 };
+struct redis_file;
 struct sim_redis {
     struct life life;
+    struct redis_file *file; // a copy of what it had once; NULL: none
     int64_t clock_off_ms;    // of its wall clock
     int64_t full_until_us;   // refuses writes
     struct redis_part parts[PARTS_MAX];
@@ -132,7 +134,9 @@ struct coord {
     struct core_io io;
     struct status status;
     struct coord_part parts[PARTS_MAX];
-    bool fenced, turn_due;
+    bool fenced;             // another owns a partition: the process ends
+    bool alarmed;            // Redis lost something: the process stays, and does nothing
+    bool turn_due;
     uint64_t n_hidden;       // billed calls made again before their report came
     int64_t next_tick_us;    // INT64_MAX: none asked for
 };
@@ -189,14 +193,16 @@ struct ask {
 
 // ---- Producers and consumers (clients.c) -------------------------------------------------------------
 
+struct ends {                // what Redis has of a record's end
+    uint64_t n_out, n_dead;  // entries into the outbox, the dead letters
+    uint64_t n_error;        // of those in the outbox: errors
+};
 struct record {
     int producer;
     uint64_t seq;
-    uint32_t partition;
     bool bad, poison;
     bool acked;              // told to its producer
-    uint64_t n_out, n_dead;  // entries into the outbox, the dead letters
-    bool is_error;           // of that result
+    struct ends ends;
     uint64_t n_failed;       // calls that did not answer it
     uint64_t n_used[CONSUMERS_MAX];
     int answered_coord;      // whose core has had a good answer for it
@@ -239,6 +245,7 @@ struct sim {
     uint64_t n_events;
     char why[512];           // the first violation; "": none
     bool rolled_back;        // Redis lost something: only the alarm is checked
+    int64_t alarmed_us;      // when it rang; 0: not yet
 
     uint32_t n_parts;
     int n_workers, n_producers, n_consumers, n_coords;
@@ -301,6 +308,14 @@ void redis_init(struct sim *sim);
 void redis_free(struct sim *sim);
 void redis_crash(struct sim *sim, int64_t for_us);
 void redis_flushall(struct sim *sim);
+void redis_part_clear(struct redis_part *part);
+
+// redis_file.c
+void redis_file_copy(struct sim *sim);     // keeps what Redis has now
+void redis_file_put_back(struct sim *sim); // Redis is killed and starts with the copy, if there is one
+// redis_file_is_old: the coordinator that runs has a confirmation, or an epoch, that the copy has not.
+bool redis_file_is_old(const struct sim *sim);
+void redis_file_free(struct sim *sim);
 enum redis_op { REDIS_ACQUIRE, REDIS_RECOVER, REDIS_RENEW, REDIS_WRITE, REDIS_ACK, REDIS_READ };
 enum redis_reply { REPLY_OK, REPLY_HELD, REPLY_FENCED, REPLY_ROLLBACK, REPLY_REFUSED };
 struct redis_request {
