@@ -8,8 +8,7 @@
 
 struct query {
     const struct jsonpath *path;
-    size_t n_left;         // nodes that may still be visited
-    long n_found;          // nodes given to found
+    struct jsonpath_run *run;
     jsonpath_found *found; // the caller's
     void *arg;             // the caller's
 };
@@ -17,24 +16,35 @@ struct query {
 static int visit(struct query *q, size_t i, struct json_object *node);
 
 static bool count_node(struct query *q) {
-    if (q->n_left == 0) {
+    if (q->run->n_left == 0) {
         return false;
     }
-    q->n_left--;
+    q->run->n_left--;
     return true;
 }
 
-static int select_all(struct query *q, size_t i, struct json_object *node) {
+// take_child gives a child on that the selector s, a wildcard or filter, selects.
+static int take_child(struct query *q, size_t i, const struct jsonpath_selector *s,
+                      struct json_object *child) {
+    if (s->kind == JSONPATH_FILTER) {
+        int holds = jsonpath_holds(q->run, s->filter, child);
+        return holds > 0 ? visit(q, i, child) : holds;
+    }
+    return visit(q, i, child);
+}
+
+static int select_all(struct query *q, size_t i, const struct jsonpath_selector *s,
+                      struct json_object *node) {
     int rc = 0;
     if (json_object_is_type(node, json_type_array)) {
         size_t n = json_object_array_length(node);
         for (size_t k = 0; rc == 0 && k < n; k++) {
-            rc = visit(q, i, json_object_array_get_idx(node, k));
+            rc = take_child(q, i, s, json_object_array_get_idx(node, k));
         }
     } else if (json_object_is_type(node, json_type_object)) {
         json_object_object_foreach(node, name, member) {
             (void)name;
-            rc = visit(q, i, member);
+            rc = take_child(q, i, s, member);
             if (rc != 0) {
                 break;
             }
@@ -93,7 +103,8 @@ static int apply_selector(struct query *q, size_t i, const struct jsonpath_selec
     case JSONPATH_NAME:
         return select_name(q, i, s, node);
     case JSONPATH_WILDCARD:
-        return select_all(q, i, node);
+    case JSONPATH_FILTER:
+        return select_all(q, i, s, node);
     case JSONPATH_INDEX:
         return select_index(q, i, s->index, node);
     case JSONPATH_SLICE:
@@ -144,15 +155,33 @@ static int visit(struct query *q, size_t i, struct json_object *node) {
         return -E2BIG;
     }
     if (i == q->path->n_segments) {
-        q->n_found++;
         return q->found(q->arg, node);
     }
     return q->path->segments[i].is_descendant ? descend(q, i, node) : apply(q, i, node);
 }
 
+int jsonpath_run_query(struct jsonpath_run *run, const struct jsonpath *path,
+                       struct json_object *from, jsonpath_found *found, void *arg) {
+    struct query q = {.path = path, .run = run, .found = found, .arg = arg};
+    return visit(&q, 0, from);
+}
+
+struct counted {
+    long n;
+    jsonpath_found *found;
+    void *arg;
+};
+
+static int on_counted(void *arg, struct json_object *value) {
+    struct counted *c = arg;
+    c->n++;
+    return c->found(c->arg, value);
+}
+
 long jsonpath_query(const struct jsonpath *path, struct json_object *root, size_t max_nodes,
                     jsonpath_found *found, void *arg) {
-    struct query q = {.path = path, .n_left = max_nodes, .found = found, .arg = arg};
-    int rc = visit(&q, 0, root);
-    return rc != 0 ? rc : q.n_found;
+    struct jsonpath_run run = {.root = root, .n_left = max_nodes};
+    struct counted c = {.found = found, .arg = arg};
+    int rc = jsonpath_run_query(&run, path, root, on_counted, &c);
+    return rc != 0 ? rc : c.n;
 }

@@ -12,27 +12,7 @@
 #define MOST_INT    ((INT64_C(1) << 53) - 1)
 #define MOST_DIGITS 16
 
-struct parser {
-    struct slice text;
-    size_t at;         // offset of the next byte
-    struct buf string; // the string literal being read, escapes resolved
-    struct error *why; // may be NULL
-};
-
-// peek returns the next byte, or -1 at the end.
-static int peek(const struct parser *p) {
-    return p->at < p->text.n ? (unsigned char)p->text.p[p->at] : -1;
-}
-
-static bool take(struct parser *p, char c) {
-    if (peek(p) != c) {
-        return false;
-    }
-    p->at++;
-    return true;
-}
-
-static int fail(struct parser *p, const char *want) {
+int jsonpath_fail(struct jsonpath_parser *p, const char *want) {
     int c = peek(p);
     if (c < 0) {
         return error_set(p->why, -EINVAL, "offset %zu: got the end, want %s", p->at, want);
@@ -41,17 +21,6 @@ static int fail(struct parser *p, const char *want) {
         return error_set(p->why, -EINVAL, "offset %zu: got byte 0x%02x, want %s", p->at, c, want);
     }
     return error_set(p->why, -EINVAL, "offset %zu: got '%c', want %s", p->at, c, want);
-}
-
-// skip_space: S = *B, B = space, tab, line feed, carriage return.
-static void skip_space(struct parser *p) {
-    while (peek(p) == ' ' || peek(p) == '\t' || peek(p) == '\n' || peek(p) == '\r') {
-        p->at++;
-    }
-}
-
-static bool is_digit(int c) {
-    return c >= '0' && c <= '9';
 }
 
 // is_name_first: name-first; all that is not ASCII counts, its UTF-8 was checked.
@@ -66,10 +35,10 @@ static void set_name(struct jsonpath_selector *s, struct slice name) {
 }
 
 // parse_shorthand: member-name-shorthand = name-first *name-char.
-static int parse_shorthand(struct parser *p, struct jsonpath_selector *s) {
+static int parse_shorthand(struct jsonpath_parser *p, struct jsonpath_selector *s) {
     size_t from = p->at;
     if (!is_name_first(peek(p))) {
-        return fail(p, "a member's name, '*' or '['");
+        return jsonpath_fail(p, "a member's name, '*' or '['");
     }
     while (is_name_first(peek(p)) || is_digit(peek(p))) {
         p->at++;
@@ -78,7 +47,7 @@ static int parse_shorthand(struct parser *p, struct jsonpath_selector *s) {
     return 0;
 }
 
-static int parse_hex4(struct parser *p, uint32_t *code) {
+static int parse_hex4(struct jsonpath_parser *p, uint32_t *code) {
     *code = 0;
     for (int i = 0; i < 4; i++, p->at++) {
         int c = peek(p), lower = c | 0x20;
@@ -87,7 +56,7 @@ static int parse_hex4(struct parser *p, uint32_t *code) {
         } else if (c > 0 && lower >= 'a' && lower <= 'f') {
             *code = *code << 4 | (uint32_t)(lower - 'a' + 10);
         } else {
-            return fail(p, "four hexadecimal digits after \\u");
+            return jsonpath_fail(p, "four hexadecimal digits after \\u");
         }
     }
     return 0;
@@ -106,25 +75,25 @@ static int add_utf8(struct buf *b, uint32_t code) {
 }
 
 // parse_hexchar: hexchar = non-surrogate / (high-surrogate "\" %x75 low-surrogate), after "\u".
-static int parse_hexchar(struct parser *p) {
+static int parse_hexchar(struct jsonpath_parser *p) {
     uint32_t code, low = 0;
     int rc = parse_hex4(p, &code);
     if (rc != 0) {
         return rc;
     }
     if (code >= 0xDC00 && code <= 0xDFFF) {
-        return fail(p, "the first half of a surrogate pair before its second");
+        return jsonpath_fail(p, "the first half of a surrogate pair before its second");
     }
     if (code >= 0xD800 && code <= 0xDBFF) {
         if (!take(p, '\\') || !take(p, 'u')) {
-            return fail(p, "the second half of a surrogate pair");
+            return jsonpath_fail(p, "the second half of a surrogate pair");
         }
         rc = parse_hex4(p, &low);
         if (rc != 0) {
             return rc;
         }
         if (low < 0xDC00 || low > 0xDFFF) {
-            return fail(p, "the second half of a surrogate pair before this");
+            return jsonpath_fail(p, "the second half of a surrogate pair before this");
         }
         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
     }
@@ -132,7 +101,7 @@ static int parse_hexchar(struct parser *p) {
 }
 
 // parse_escape: what may follow a backslash: ESC quote, or escapable.
-static int parse_escape(struct parser *p, char quote) {
+static int parse_escape(struct jsonpath_parser *p, char quote) {
     static const char plain[] = "/\\bfnrt", means[] = "/\\\b\f\n\r\t";
     int c = peek(p);
     if (take(p, 'u')) {
@@ -140,14 +109,13 @@ static int parse_escape(struct parser *p, char quote) {
     }
     const char *found = c > 0 ? strchr(plain, c) : NULL;
     if (c != quote && found == NULL) {
-        return fail(p, "one of /\\bfnrtu or the string's own quote after a backslash");
+        return jsonpath_fail(p, "one of /\\bfnrtu or the string's own quote after a backslash");
     }
     p->at++;
     return buf_add_byte(&p->string, found != NULL ? means[found - plain] : quote);
 }
 
-// parse_string: string-literal, p at its quote; the content ends up in p->string.
-static int parse_string(struct parser *p) {
+int jsonpath_read_string(struct jsonpath_parser *p) {
     char quote = (char)peek(p);
     int rc = 0;
     p->at++;
@@ -155,7 +123,7 @@ static int parse_string(struct parser *p) {
     while (rc == 0 && !take(p, quote)) {
         int c = peek(p);
         if (c < 0x20) {
-            return fail(p, c < 0 ? "a quote at the string's end" : "control characters escaped");
+            return jsonpath_fail(p, c < 0 ? "a quote at the string's end" : "control characters escaped");
         }
         p->at++;
         rc = c == '\\' ? parse_escape(p, quote) : buf_add_byte(&p->string, (char)c);
@@ -164,18 +132,18 @@ static int parse_string(struct parser *p) {
 }
 
 // parse_int: int = "0" / (["-"] DIGIT1 *DIGIT), within I-JSON's range.
-static int parse_int(struct parser *p, int64_t *value) {
+static int parse_int(struct jsonpath_parser *p, int64_t *value) {
     size_t from = p->at;
     bool minus = take(p, '-');
     if (!is_digit(peek(p)) || (minus && peek(p) == '0')) {
-        return fail(p, minus ? "a digit from 1 to 9" : "an integer");
+        return jsonpath_fail(p, minus ? "a digit from 1 to 9" : "an integer");
     }
     bool is_zero = peek(p) == '0';
     size_t n = 0;
     *value = 0;
     for (; is_digit(peek(p)); p->at++, n++) {
         if (n == 1 && is_zero) {
-            return fail(p, "no digit after a leading zero");
+            return jsonpath_fail(p, "no digit after a leading zero");
         }
         *value = n < MOST_DIGITS ? *value * 10 + (peek(p) - '0') : MOST_INT + 1;
     }
@@ -192,7 +160,7 @@ static bool is_int_first(int c) {
 }
 
 // parse_slice: slice-selector = [start S] ":" S [end S] [":" [S step ]], p at the first colon.
-static int parse_slice(struct parser *p, struct jsonpath_slice *slice) {
+static int parse_slice(struct jsonpath_parser *p, struct jsonpath_slice *slice) {
     p->at++;
     slice->step = 1;
     skip_space(p);
@@ -214,7 +182,7 @@ static int parse_slice(struct parser *p, struct jsonpath_slice *slice) {
 }
 
 // parse_index_or_slice: which of the two it is shows only at the colon.
-static int parse_index_or_slice(struct parser *p, struct jsonpath_selector *s) {
+static int parse_index_or_slice(struct jsonpath_parser *p, struct jsonpath_selector *s) {
     struct jsonpath_slice slice = {0};
     if (peek(p) != ':') {
         int rc = parse_int(p, &slice.start);
@@ -238,10 +206,10 @@ static int parse_index_or_slice(struct parser *p, struct jsonpath_selector *s) {
 }
 
 // parse_selector: selector = name / wildcard / slice / index / filter.
-static int parse_selector(struct parser *p, struct jsonpath_selector *s) {
+static int parse_selector(struct jsonpath_parser *p, struct jsonpath_selector *s) {
     int c = peek(p);
     if (c == '\'' || c == '"') {
-        int rc = parse_string(p);
+        int rc = jsonpath_read_string(p);
         if (rc == 0) {
             set_name(s, buf_slice(&p->string));
         }
@@ -254,10 +222,12 @@ static int parse_selector(struct parser *p, struct jsonpath_selector *s) {
     if (is_int_first(c) || c == ':') {
         return parse_index_or_slice(p, s);
     }
-    if (c == '?') {
-        return fail(p, "a name, an index, a slice or '*': filters are not supported yet");
+    if (take(p, '?')) {
+        skip_space(p);
+        s->kind = JSONPATH_FILTER;
+        return jsonpath_read_filter(p, &s->filter);
     }
-    return fail(p, "a quoted name, an index, a slice or '*'");
+    return jsonpath_fail(p, "a quoted name, an index, a slice, '*' or '?'");
 }
 
 static struct jsonpath_selector *new_selector(struct jsonpath_segment *segment) {
@@ -272,7 +242,7 @@ static struct jsonpath_selector *new_selector(struct jsonpath_segment *segment) 
 }
 
 // parse_brackets: bracketed-selection, after its "[".
-static int parse_brackets(struct parser *p, struct jsonpath_segment *segment) {
+static int parse_brackets(struct jsonpath_parser *p, struct jsonpath_segment *segment) {
     do {
         skip_space(p);
         int rc = parse_selector(p, new_selector(segment));
@@ -281,17 +251,15 @@ static int parse_brackets(struct parser *p, struct jsonpath_segment *segment) {
         }
         skip_space(p);
     } while (take(p, ','));
-    return take(p, ']') ? 0 : fail(p, "',' or ']'");
+    return take(p, ']') ? 0 : jsonpath_fail(p, "',' or ']'");
 }
 
 // parse_segment: child-segment / descendant-segment.
-static int parse_segment(struct parser *p, struct jsonpath_segment *segment) {
+static int parse_segment(struct jsonpath_parser *p, struct jsonpath_segment *segment) {
     if (take(p, '[')) {
         return parse_brackets(p, segment);
     }
-    if (!take(p, '.')) {
-        return fail(p, "'.', '..', '[' or the end");
-    }
+    take(p, '.'); // it was seen
     segment->is_descendant = take(p, '.');
     if (segment->is_descendant && take(p, '[')) {
         return parse_brackets(p, segment);
@@ -310,28 +278,36 @@ static struct jsonpath_segment *new_segment(struct jsonpath *path) {
     return &path->segments[n];
 }
 
+int jsonpath_read_segments(struct jsonpath_parser *p, struct jsonpath *path) {
+    int rc = 0;
+    while (rc == 0) {
+        size_t from = p->at;
+        skip_space(p);
+        if (peek(p) != '.' && peek(p) != '[') {
+            p->at = from;
+            break;
+        }
+        rc = parse_segment(p, new_segment(path));
+    }
+    return rc;
+}
+
 // parse_query: jsonpath-query = "$" *(S segment). White space at either end is not part of it.
-static int parse_query(struct parser *p, struct jsonpath *path) {
+static int parse_query(struct jsonpath_parser *p, struct jsonpath *path) {
     long bad = slice_utf8_error(p->text);
     if (bad >= 0) {
         return error_set(p->why, -EINVAL, "offset %ld: got bytes that are not UTF-8, want UTF-8",
                          bad);
     }
     if (!take(p, '$')) {
-        return fail(p, "'$'");
+        return jsonpath_fail(p, "'$'");
     }
-    while (p->at < p->text.n) {
-        skip_space(p);
-        int rc = parse_segment(p, new_segment(path));
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    return 0;
+    int rc = jsonpath_read_segments(p, path);
+    return rc != 0 || p->at == p->text.n ? rc : jsonpath_fail(p, "'.', '..', '[' or the end");
 }
 
 struct jsonpath *jsonpath_compile(struct slice text, struct error *why) {
-    struct parser p = {.text = text, .why = why};
+    struct jsonpath_parser p = {.text = text, .why = why};
     buf_init(&p.string, text.n + 1); // no escape is shorter than what it stands for
     struct jsonpath *path = mem_zalloc(sizeof(*path));
     if (parse_query(&p, path) != 0) {
@@ -342,19 +318,25 @@ struct jsonpath *jsonpath_compile(struct slice text, struct error *why) {
     return path;
 }
 
-void jsonpath_free(struct jsonpath *path) {
-    if (path == NULL) {
-        return;
-    }
+void jsonpath_clear(struct jsonpath *path) {
     for (size_t i = 0; i < path->n_segments; i++) {
         struct jsonpath_segment *segment = &path->segments[i];
         for (size_t j = 0; j < segment->n_selectors; j++) {
             if (segment->selectors[j].kind == JSONPATH_NAME) {
                 free(segment->selectors[j].name);
+            } else if (segment->selectors[j].kind == JSONPATH_FILTER) {
+                jsonpath_expr_free(segment->selectors[j].filter);
             }
         }
         free(segment->selectors);
     }
     free(path->segments);
-    free(path);
+    *path = (struct jsonpath){0};
+}
+
+void jsonpath_free(struct jsonpath *path) {
+    if (path != NULL) {
+        jsonpath_clear(path);
+        free(path);
+    }
 }
