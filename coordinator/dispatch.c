@@ -1,18 +1,18 @@
 // Fills batches, and gives their calls to workers that have credit, within what the pool permits.
-// Invariant: a call is in exactly one place: its pool's ready list or, when it is a suspect, its list of
-// those (READY), the heap (WAITING), or its worker's list (SENT); and no call is made of records that are not durable.
+// Invariant: no call is made of records that are not durable, and none leaves that its pool does not
+// permit.
 // Called by intake (add), partition (batch), collect (again, done) and core (wake, pump).
 #include "coordinator/dispatch.h"
-#include "common/mem.h"
+#include "coordinator/call.h"
 #include "coordinator/collect.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
+#include "coordinator/waiting.h"
 #include "proto/record.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define BYTES_PER_TOKEN 4      // before anything was learned
@@ -20,142 +20,7 @@
 #define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
 #define VALID_MS 5000          // a call that cannot start this soon comes back unsent
 
-// ---- The heap of calls that wait for a time ---------------------------------------------------------
-
-static void heap_set(struct core *core, size_t i, struct call *call) {
-    core->waiting[i] = call;
-    call->heap_index = i;
-}
-
-static void heap_move(struct core *core, size_t i) {
-    struct call *call = core->waiting[i];
-    while (i > 0 && call->not_before_us < core->waiting[(i - 1) / 2]->not_before_us) {
-        heap_set(core, i, core->waiting[(i - 1) / 2]);
-        i = (i - 1) / 2;
-    }
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child + 1 < core->n_waiting &&
-            core->waiting[child + 1]->not_before_us < core->waiting[child]->not_before_us) {
-            child++;
-        }
-        if (child >= core->n_waiting ||
-            call->not_before_us <= core->waiting[child]->not_before_us) {
-            break;
-        }
-        heap_set(core, i, core->waiting[child]);
-        i = child;
-    }
-    heap_set(core, i, call);
-}
-
-static void heap_add(struct core *core, struct call *call) {
-    if (core->n_waiting == core->cap_waiting) {
-        core->cap_waiting = core->cap_waiting > 0 ? core->cap_waiting * 2 : 64;
-        core->waiting = mem_realloc(core->waiting, core->cap_waiting * sizeof(struct call *));
-    }
-    heap_set(core, core->n_waiting++, call);
-    heap_move(core, call->heap_index);
-}
-
-static void heap_remove(struct core *core, struct call *call) {
-    size_t i = call->heap_index;
-    struct call *last = core->waiting[--core->n_waiting];
-    if (last != call) {
-        heap_set(core, i, last);
-        heap_move(core, i);
-    }
-}
-
 // ---- Calls ------------------------------------------------------------------------------------------
-
-static struct pool *pool_of(const struct batch *batch) {
-    return batch->lane->group->pool;
-}
-
-static struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots) {
-    assert(n_slots > 0);
-    struct call *call = mem_zalloc(sizeof(*call));
-    call->batch = batch;
-    call->slots = (uint16_t *)mem_dup(slots, n_slots * sizeof(*slots));
-    call->n_slots = n_slots;
-    DL_APPEND(batch->calls, call);
-    return call;
-}
-
-static bool is_suspect(const struct call *call) {
-    return call->n_lost >= RETRY_LOST_SUSPECT;
-}
-
-static struct call **ready_list(const struct call *call) {
-    struct pool *pool = pool_of(call->batch);
-    return is_suspect(call) ? &pool->suspects : &pool->ready;
-}
-
-// call_leave takes a call out of the place that its state stands for.
-static void call_leave(struct core *core, struct call *call) {
-    switch (call->state) {
-    case CALL_READY:
-        DL_DELETE2(*ready_list(call), call, ready_prev, ready_next);
-        break;
-    case CALL_WAITING:
-        heap_remove(core, call);
-        break;
-    case CALL_SENT:
-        roster_unload(core, call);
-        pool_of(call->batch)->n_inflight--;
-        core->n_sent--;
-        break;
-    }
-}
-
-static void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front) {
-    struct pool *pool = pool_of(call->batch);
-    call->state = state;
-    switch (state) {
-    case CALL_READY:
-        if (in_front) {
-            DL_PREPEND2(*ready_list(call), call, ready_prev, ready_next);
-        } else {
-            DL_APPEND2(*ready_list(call), call, ready_prev, ready_next);
-        }
-        break;
-    case CALL_WAITING:
-        heap_add(core, call);
-        break;
-    case CALL_SENT:
-        pool->n_inflight++;
-        core->n_sent++;
-        break;
-    }
-}
-
-static void call_free(struct core *core, struct call *call) {
-    if (call->state == CALL_SENT && !call->reported) {
-        collect_expect_late(core, call);
-    }
-    call_leave(core, call);
-    DL_DELETE(call->batch->calls, call);
-    free(call->slots);
-    free(call);
-}
-
-// unanswered lists the slots that have no result; returns how many.
-static size_t unanswered(const struct batch *batch, uint16_t *slots) {
-    size_t n = 0;
-    for (size_t i = 0; i < batch->n; i++) {
-        if (!batch->entries[i].answered) {
-            slots[n++] = (uint16_t)i;
-        }
-    }
-    return n;
-}
-
-static struct call *call_whole(struct batch *batch) {
-    uint16_t slots[MODEL_BATCH_MAX];
-    size_t n = unanswered(batch, slots);
-    return n > 0 ? call_new(batch, slots, n) : NULL;
-}
 
 void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
                     int64_t delay_ms) {
@@ -243,7 +108,7 @@ static void seal_batch(struct core *core, struct batch *batch) {
     batch->state = BATCH_SEALED;
     batch->lane->open = NULL;
     if (batch->is_due) {
-        DL_DELETE2(pool_of(batch)->due, batch, due_prev, due_next);
+        DL_DELETE2(batch->lane->group->pool->due, batch, due_prev, due_next);
         batch->is_due = false;
     }
     if (batch->n_in_write < batch->n) {
@@ -312,7 +177,7 @@ void dispatch_due(struct core *core, struct batch *batch) {
     }
     if (!batch->is_due) {
         batch->is_due = true;
-        DL_APPEND2(pool_of(batch)->due, batch, due_prev, due_next);
+        DL_APPEND2(batch->lane->group->pool->due, batch, due_prev, due_next);
     }
     batch->due_us = INT64_MAX;
 }
@@ -348,7 +213,7 @@ void dispatch_forget_batch(struct core *core, struct batch *batch) {
         call_free(core, call);
     }
     if (batch->is_due) {
-        DL_DELETE2(pool_of(batch)->due, batch, due_prev, due_next);
+        DL_DELETE2(batch->lane->group->pool->due, batch, due_prev, due_next);
     }
     if (batch->lane->open == batch) {
         batch->lane->open = NULL;
@@ -429,18 +294,6 @@ void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, con
     }
 }
 
-// drop_answered takes slots off a call that a late answer has filled since; false: none is left.
-static bool drop_answered(struct call *call) {
-    size_t n = 0;
-    for (size_t i = 0; i < call->n_slots; i++) {
-        if (!call->batch->entries[call->slots[i]].answered) {
-            call->slots[n++] = call->slots[i];
-        }
-    }
-    call->n_slots = n;
-    return n > 0;
-}
-
 static int64_t valid_ms(const struct model_options *o) {
     return o->worker_lost_ms / 2 < VALID_MS ? o->worker_lost_ms / 2 : VALID_MS;
 }
@@ -519,7 +372,7 @@ static void pump_pool(struct core *core, struct pool *pool) {
         if (call == NULL) {
             return;
         }
-        if (!drop_answered(call)) {
+        if (!call_drop_answered(call)) {
             call_free(core, call);
             continue;
         }
@@ -534,7 +387,7 @@ static void pump_pool(struct core *core, struct pool *pool) {
 static struct call *next_suspect(struct core *core) {
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         while (pool->suspects != NULL && pool_may_send(pool, core->now_us)) {
-            if (drop_answered(pool->suspects)) {
+            if (call_drop_answered(pool->suspects)) {
                 return pool->suspects;
             }
             call_free(core, pool->suspects);
@@ -579,15 +432,16 @@ static void pump_suspects(struct core *core) {
 }
 
 void dispatch_wake(struct core *core) {
-    while (core->n_waiting > 0 && core->waiting[0]->not_before_us <= core->now_us) {
-        struct call *call = core->waiting[0];
+    struct call *call;
+    while ((call = waiting_first(core)) != NULL && call->not_before_us <= core->now_us) {
         call_leave(core, call);
         call_enter(core, call, CALL_READY, true);
     }
 }
 
 int64_t dispatch_next_us(const struct core *core) {
-    int64_t next = core->n_waiting > 0 ? core->waiting[0]->not_before_us : INT64_MAX;
+    const struct call *first = waiting_first(core);
+    int64_t next = first != NULL ? first->not_before_us : INT64_MAX;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         if (pool->blocked_until_us > core->now_us && pool->blocked_until_us < next) {
             next = pool->blocked_until_us;

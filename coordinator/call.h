@@ -1,0 +1,23 @@
+// call: one request for some records of a batch. Its states are drawn in core_state.h.
+#ifndef HEADRACE_COORDINATOR_CALL_H
+#define HEADRACE_COORDINATOR_CALL_H
+
+#include "coordinator/core_state.h"
+
+// call_new makes a call for some slots of a batch (copied; at least one); it is in no place yet.
+struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots);
+// call_whole makes a call for all records of a batch that have no answer, or returns NULL: none.
+struct call *call_whole(struct batch *batch);
+// call_free takes a call out of its place first.
+void call_free(struct core *core, struct call *call);
+
+// call_enter puts a call into the place of a state: READY at the end or in front of its pool's, WAITING
+// until not_before_us, SENT once roster_load gave it to a worker.
+void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front);
+// call_leave takes a call out of the place that its state stands for.
+void call_leave(struct core *core, struct call *call);
+
+// call_drop_answered takes slots off a call that a late answer has filled since; false: none is left.
+bool call_drop_answered(struct call *call);
+
+#endif
