@@ -4,6 +4,7 @@
 #include "client/run.h"
 
 #include "client/commands.h"
+#include "client/dry_run.h"
 #include "client/run_resume.h"
 
 #include "common/clock.h"
@@ -114,7 +115,7 @@ static int load_model(struct run *run, struct error *why) {
     status = status ? status : setup_pack_overrides(overrides, o->set.n, &run->overrides, why);
     status = status ? status : make_create(run, model, why);
     setup_free_overrides(overrides, o->set.n);
-    return status ? status : check_secrets(run, why);
+    return status || o->dry_run ? status : check_secrets(run, why);
 }
 
 // ---- Input and output ---------------------------------------------------------------------------
@@ -242,6 +243,9 @@ static int prepare_state(struct run *run, struct error *why) {
 static int check_choices(const struct run_options *o, struct error *why) {
     static const char *const durabilities[] = {"always", "everysec", "none"};
     enum log_level level;
+    if (o->output[0] == '\0' && !o->dry_run) {
+        return error_set(why, -EINVAL, "--output: got nothing, want where the rows go (or --dry-run)");
+    }
     int status = log_level_parse(o->log_level, &level, why);
     if (status < 0) {
         error_prefix(why, "--log-level: ");
@@ -448,6 +452,42 @@ static int start(struct run *run, struct error *why) {
     return code;
 }
 
+// ---- Without a call -----------------------------------------------------------------------------
+
+static void say_bad_row(void *arg, const struct error *why) {
+    client_say(0, "%s", why->text);
+}
+
+// try_out is --dry-run.
+static int try_out(struct run *run, struct error *why) {
+    const struct run_options *o = &run->options;
+    const struct dry_run_config config = {
+        .model = run->model,
+        .prices = run->prices,
+        .rows = run->rows,
+        .id_column = o->id_column,
+        .key_column = o->key_column,
+        .partitions = o->partitions,
+        .answer_tokens = o->answer_tokens,
+        .bad = say_bad_row,
+    };
+    struct dry_run sums;
+    if (dry_run_count(&config, &sums, why) < 0) {
+        return client_say(EXIT_BAD_USE, "%s", why->text);
+    }
+    if (sums.bad > DRY_RUN_SHOWN) {
+        client_say(0, "... and %llu more rows that cannot be asked",
+                   (unsigned long long)(sums.bad - DRY_RUN_SHOWN));
+    }
+    struct buf text;
+    buf_init(&text, SUMMARY_MAX);
+    if (dry_run_text(&config, &sums, &text) == 0) {
+        fputs(text.p, stdout);
+    }
+    buf_free(&text);
+    return sums.bad > 0 ? EXIT_ROW_ERRORS : EXIT_ALL_OK;
+}
+
 int run_main(int argc, char **argv) {
     struct run run = {.output.fd = -1, .state.lock = -1};
     struct error why = {0};
@@ -462,8 +502,10 @@ int run_main(int argc, char **argv) {
         return code;
     }
     run_resume_order(&run);
-    if (open_input(&run, &why) < 0 || choose_output(&run, &why) < 0) {
+    if (open_input(&run, &why) < 0 || (!run.options.dry_run && choose_output(&run, &why) < 0)) {
         client_say(code, "%s", why.text);
+    } else if (run.options.dry_run) {
+        code = try_out(&run, &why);
     } else {
         code = start(&run, &why);
     }
