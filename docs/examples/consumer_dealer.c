@@ -8,6 +8,7 @@
 // after it is on the disk. Stops when OUTPUT has at least COUNT lines. See docs/protocol.md.
 #include <inttypes.h>
 #include <msgpack.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,15 @@
 enum { REFUSED = 0x01, SUBSCRIBE = 0x30, RESULTS = 0x32, ACK = 0x33 };
 #define PARTITIONS_MAX 4096
 #define CREDIT 1000     // most results sent and not yet acked
+#define AGAIN_MS 100    // after a refusal
 #define SILENCE_MS 1000 // then ask whether the coordinator still knows us
 
 static void *socket_; // the DEALER
 static FILE *out;
 static uint64_t last[PARTITIONS_MAX]; // number of the last result of each partition in the output
 static uint64_t n_lines;              // of the output
+// again: SUBSCRIBE once all that is under way was read; one answers any number of refusals.
+static bool again = true;
 
 // begin starts a frame: the head and a map of n fields, which the caller adds.
 static void begin(msgpack_sbuffer *frame, msgpack_packer *pack, int kind, size_t n) {
@@ -124,14 +128,13 @@ static void on_results(const msgpack_object *map) {
     send_ack(partition, oseq - 1);
 }
 
-static void on_refused(const msgpack_object *map, const char *consumer) {
+static void on_refused(const msgpack_object *map) {
     static const char *const try_again[] = {"starting", "stopping", "not-subscribed", "bad-ack"};
     const msgpack_object *code = field(map, "code"), *text = field(map, "message");
     for (size_t i = 0; i < 4; i++) {
         if (code->via.str.size == strlen(try_again[i]) &&
             memcmp(code->via.str.ptr, try_again[i], code->via.str.size) == 0) {
-            usleep(100 * 1000);
-            send_subscribe(consumer);
+            again = true;
             return;
         }
     }
@@ -140,7 +143,7 @@ static void on_refused(const msgpack_object *map, const char *consumer) {
     exit(1);
 }
 
-static void on_frame(zmq_msg_t *frame, const char *consumer) {
+static void on_frame(zmq_msg_t *frame) {
     const char *bytes = zmq_msg_data(frame);
     msgpack_unpacked message;
     msgpack_unpacked_init(&message);
@@ -150,7 +153,7 @@ static void on_frame(zmq_msg_t *frame, const char *consumer) {
         if (bytes[3] == RESULTS) {
             on_results(&message.data);
         } else if (bytes[3] == REFUSED) {
-            on_refused(&message.data, consumer);
+            on_refused(&message.data);
         }
     }
     msgpack_unpacked_destroy(&message);
@@ -174,15 +177,19 @@ int main(int argc, char **argv) {
         fprintf(stderr, "consumer_dealer: %s: %s\n", argv[1], zmq_strerror(zmq_errno()));
         return 2;
     }
-    send_subscribe(argv[2]);
     while (count == 0 || n_lines < count) {
         zmq_pollitem_t item = {.socket = socket_, .events = ZMQ_POLLIN};
         zmq_msg_t frame;
         zmq_msg_init(&frame);
-        if (zmq_poll(&item, 1, SILENCE_MS) == 0) {
-            send_ack(0, 0); // says nothing new; a restarted coordinator refuses it
+        if (zmq_poll(&item, 1, again ? AGAIN_MS : SILENCE_MS) == 0) {
+            if (again) {
+                send_subscribe(argv[2]);
+            } else {
+                send_ack(0, 0); // says nothing new; a restarted coordinator refuses it
+            }
+            again = false;
         } else if (zmq_msg_recv(&frame, socket_, 0) >= 0) {
-            on_frame(&frame, argv[2]);
+            on_frame(&frame);
         }
         zmq_msg_close(&frame);
     }

@@ -10,7 +10,6 @@ on the disk. Stops when OUTPUT has at least COUNT lines. See docs/protocol.md.
 """
 import os
 import sys
-import time
 
 import msgpack
 import zmq
@@ -18,6 +17,7 @@ import zmq
 REFUSED, SUBSCRIBE, RESULTS, ACK = 0x01, 0x30, 0x32, 0x33
 TRY_AGAIN = {"not-subscribed", "bad-ack", "starting", "stopping"}
 CREDIT = 1000      # most results sent and not yet acked
+AGAIN_MS = 100     # after a refusal
 SILENCE_MS = 1000  # then ask whether the coordinator still knows us
 
 
@@ -47,16 +47,19 @@ def main(address, consumer, output, count=0):
     def subscribe():
         send(SUBSCRIBE, consumer=consumer, credit=CREDIT, format="json")
 
-    subscribe()
+    again = True  # SUBSCRIBE once all that is under way was read: one answers any number of refusals
     while count == 0 or n < count:
-        if not socket.poll(SILENCE_MS):
-            send(ACK, partition=0, upto=0)  # says nothing new; a restarted coordinator refuses it
+        if not socket.poll(AGAIN_MS if again else SILENCE_MS):
+            if again:
+                subscribe()
+            else:
+                send(ACK, partition=0, upto=0)  # says nothing new; a restarted coordinator refuses it
+            again = False
             continue
         frame = socket.recv()
         kind, fields = frame[3], msgpack.unpackb(frame[4:])
         if kind == REFUSED and fields["code"] in TRY_AGAIN:
-            time.sleep(0.1)
-            subscribe()
+            again = True
         elif kind == REFUSED:
             sys.exit(f"{fields['code']}: {fields['message']}")
         elif kind == RESULTS:

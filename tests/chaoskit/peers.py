@@ -200,14 +200,16 @@ class Consumer(Peer):
         self.say(SUBSCRIBE, consumer=self.name, credit=5000, format="json")
 
     def run(self):
-        self.subscribe()
+        again = True  # SUBSCRIBE once all that is under way was read: one answers any number of refusals
         while True:
-            kind, fields = self.hear(0.5)
-            if kind == RESULTS:
+            kind, fields = self.hear(0.1 if again else 0.5)
+            if kind is None and again:
+                self.subscribe()
+                again = False
+            elif kind == RESULTS:
                 self.use(fields)
             elif kind == REFUSED and fields["code"] in TRY_AGAIN:
-                time.sleep(0.1)
-                self.subscribe()
+                again = True
             elif kind == REFUSED:
                 sys.exit(f"{fields['code']}: {fields['message']}")
             elif kind is None and time.monotonic() - self.heard > SILENCE_S:
