@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #define HELD_MAX_BYTES (64 * 1024 * 1024) // bound of the field in messages.def
@@ -28,7 +29,7 @@ struct link {
     void *context, *socket;
     struct loop_socket *watch;
     struct loop_timer *tick;
-    uint64_t incarnation;   // start time: larger at each start
+    uint64_t incarnation;   // larger at each start
     int64_t heartbeat_ms;
     int64_t heard_us;       // when the last message came, or the socket was made
     bool welcome;
@@ -225,7 +226,8 @@ struct link *link_new(struct loop *loop, const struct link_config *config,
     link->loop = loop;
     link->config = *config;
     link->handlers = *handlers;
-    link->incarnation = (uint64_t)clock_unix_ms();
+    // The time, and the process: two of one name may start in the same millisecond.
+    link->incarnation = (uint64_t)clock_unix_ms() << 16 | ((uint64_t)getpid() & 0xFFFF);
     link->heartbeat_ms = FIRST_HEARTBEAT_MS;
     buf_init(&link->out, FRAME_MAX_BYTES);
     buf_init(&link->held, HELD_MAX_BYTES);
