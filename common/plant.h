@@ -11,7 +11,9 @@
     X(ACK_BEFORE_WRITE, "ack-before-write")    \
     X(FORGET_REQUEUE, "forget-requeue")        \
     X(MATCH_BY_POSITION, "match-by-position")  \
-    X(MISS_ROLLBACK, "miss-rollback")
+    X(MISS_ROLLBACK, "miss-rollback")          \
+    X(MIX_OVERRIDES, "mix-overrides")          \
+    X(FORGET_LOSS, "forget-loss")
 
 #ifdef HEADRACE_PLANT
 enum plant {

@@ -402,7 +402,7 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     struct call like = *call;
     like.tries = d.tries;
     like.reasked = d.reasked;
-    like.n_lost += c->outcome == OUTCOME_WORKER_LOST;
+    like.n_lost += c->outcome == OUTCOME_WORKER_LOST && !PLANT(FORGET_LOSS);
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
     uint16_t left[MODEL_BATCH_MAX];

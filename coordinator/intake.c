@@ -96,7 +96,7 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
     struct buf key;
     buf_init(&key, MODEL_NAME_MAX + 65536 + 64);
     int rc = buf_addf(&key, "%.*s\n%u\n", SLICE_FMT(name), model->revision);
-    rc |= buf_add_slice(&key, options);
+    rc |= PLANT(MIX_OVERRIDES) ? 0 : buf_add_slice(&key, options);
     assert(rc == 0);
     struct group *g;
     HASH_FIND(hh, core->groups, key.p, key.n, g);

@@ -1,8 +1,8 @@
 // The checker. The letters stand for what is looked at:
 //   L  nothing is lost: what was acked to a producer is durable, and ends as a result or a dead letter
 //   D  nothing is doubled: each record enters the outbox once; consumers see no gap and nothing twice
-//   B  nothing is bought twice: no record is asked for again once the coordinator has its answer, nor while
-//      a call for it may still be answered, unless that call is counted as ambiguous
+//   B  nothing is bought twice (check_calls.c)
+//   O  records are asked for as they want it (check_calls.c)
 //   R  the right answer is on the right record, and an error has a cause
 //   V  everything ends soon after the last fault
 //   F  no write with an old epoch (redis.c)
@@ -27,141 +27,12 @@ int record_find(const struct sim *sim, struct slice text) {
             continue;
         }
         slice_copy(slice_sub(text, i, 31), copy, sizeof(copy));
-        if (sscanf(copy, "p%d-%d", &producer, &seq) == 2 && producer >= 0 && producer < sim->n_producers &&
+        if (sscanf(copy, "p%d-%d", &producer, &seq) == 2 && producer >= 0 && producer < sim->n_files &&
             seq >= 1 && seq <= sim->producers[producer].n) {
             return sim->producers[producer].first + seq - 1;
         }
     }
     return -1;
-}
-
-// ---- Calls ------------------------------------------------------------------------------------------
-
-int check_ask_of(struct sim *sim, int worker, uint64_t batch, uint64_t call) {
-    for (size_t i = sim->n_asks; i-- > 0;) {
-        const struct ask *a = &sim->asks[i];
-        if (a->batch == batch && a->call == call && a->worker == worker) {
-            return (int)i;
-        }
-    }
-    sim_fail(sim, "worker %d has a call that nobody sent to it", worker);
-    return 0;
-}
-
-static bool asks_for(const struct ask *a, int record) {
-    for (size_t i = 0; i < a->count; i++) {
-        if (a->records[i] == record) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_known_to(const struct ask *a, const struct coord *c) {
-    return a->known_coord == c->index && a->known_life == c->life.n;
-}
-
-// hide marks the earlier calls for a record whose report has not come, and that are made again now. Those
-// that reached the provider may have been billed, so each has to be counted as ambiguous.
-static void hide(struct sim *sim, struct coord *c, int record) {
-    for (size_t i = 0; i < sim->n_asks; i++) {
-        struct ask *a = &sim->asks[i];
-        bool reported = a->reports > 0 && a->report_life == c->life.n;
-        if (is_known_to(a, c) && asks_for(a, record) && !reported && !a->hidden) {
-            a->hidden = true;
-            c->n_hidden += a->started;
-        }
-    }
-}
-
-void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct message_dispatch *d) {
-    struct ask ask = {.batch = d->batch, .call = d->call, .coord = c->index, .coord_life = c->life.n,
-                      .at_us = sim->now_us, .worker = worker, .known_coord = c->index,
-                      .known_life = c->life.n};
-    struct slice rest = d->records, values;
-    uint64_t slot;
-    if (c->alarmed) {
-        sim_fail(sim, "F: a call after it was noticed that Redis lost something");
-    }
-    for (; record_next(&rest, &slot, &values) > 0 && ask.count < ASKED_MAX; ask.count++) {
-        int record = record_find(sim, values);
-        if (record < 0) {
-            sim_fail(sim, "R: a call asks for a record that no producer sent");
-            return;
-        }
-        struct record *r = &sim->records[record];
-        ask.records[ask.count] = record;
-        ask.slots[ask.count] = slot;
-        if (r->ends.n_out + r->ends.n_dead > 0 && !sim->rolled_back) {
-            sim_fail(sim, "B: p%d-%d is asked for, and its result is in the outbox", r->producer, (int)r->seq);
-        } else if (r->answered_coord == c->index && r->answered_life == c->life.n) {
-            sim_fail(sim, "B: p%d-%d is asked for again after its answer came", r->producer, (int)r->seq);
-        }
-        hide(sim, c, record);
-    }
-    sim_trace(sim, "%s: batch %" PRIx64 " call %" PRIu64 " (a%zu) to worker %d: %zu records", c->name, d->batch,
-              d->call, sim->n_asks, worker, ask.count);
-    if (sim->n_asks == sim->cap_asks) {
-        sim->cap_asks = sim->cap_asks > 0 ? sim->cap_asks * 2 : 64;
-        sim->asks = mem_realloc(sim->asks, sim->cap_asks * sizeof(*sim->asks));
-    }
-    sim->asks[sim->n_asks++] = ask;
-    if (c->n_hidden > c->status.calls_ambiguous) {
-        sim_fail(sim, "B: %" PRIu64 " calls were made again before their report came, %" PRIu64
-                      " are counted as ambiguous", c->n_hidden, c->status.calls_ambiguous);
-    }
-}
-
-// check_hello: from now on the coordinator knows of the calls that the worker names.
-void check_hello(struct sim *sim, struct coord *c, int worker, struct slice held) {
-    msgpack_unpacked unpacked;
-    msgpack_unpacked_init(&unpacked);
-    if (msgpack_unpack_next(&unpacked, held.p, held.n, NULL) == MSGPACK_UNPACK_SUCCESS) {
-        for (uint32_t i = 0; i < unpacked.data.via.array.size; i++) {
-            const msgpack_object *f = unpacked.data.via.array.ptr[i].via.array.ptr;
-            struct ask *a = &sim->asks[check_ask_of(sim, worker, f[0].via.u64, f[1].via.u64)];
-            a->known_coord = c->index;
-            a->known_life = c->life.n;
-            sim_trace(sim, "  it holds batch %" PRIx64 " call %" PRIu64 " (a%zu): %zu records", a->batch, a->call,
-                      (size_t)(a - sim->asks), a->count);
-        }
-    }
-    msgpack_unpacked_destroy(&unpacked);
-}
-
-void check_report(struct sim *sim, struct coord *c, const struct message_report *report) {
-    char text[32];
-    slice_copy(report->request_id, text, sizeof(text));
-    size_t i = strtoul(text + (text[0] == 'a'), NULL, 10);
-    if (i >= sim->n_asks) {
-        sim_fail(sim, "a report for a call that nobody made");
-        return;
-    }
-    struct ask *a = &sim->asks[i];
-    if (a->report_life != c->life.n || a->known_coord != c->index) {
-        a->reports = 0;
-    }
-    a->reports++;
-    a->answered |= report->usage_known;
-    a->report_life = c->life.n;
-    a->known_coord = c->index;
-    a->known_life = c->life.n;
-    struct slice rest = report->items, payload;
-    uint64_t slot;
-    enum outcome outcome;
-    while (item_next(&rest, &slot, &outcome, &payload) > 0) {
-        for (size_t k = 0; k < a->count; k++) {
-            if (a->slots[k] == slot && outcome == OUTCOME_OK) {
-                struct record *r = &sim->records[a->records[k]];
-                r->answered_coord = c->index;
-                r->answered_life = c->life.n;
-            }
-        }
-    }
-    for (size_t k = 0; k < a->count; k++) {
-        struct record *r = &sim->records[a->records[k]];
-        r->n_failed += r->answered_coord != c->index || r->answered_life != c->life.n;
-    }
 }
 
 // ---- Records ----------------------------------------------------------------------------------------
@@ -207,7 +78,7 @@ static struct record *read_result(struct sim *sim, struct slice json, bool *is_e
     *is_error = strstr(line, "\"error\":null") == NULL;
     snprintf(value, sizeof(value), "\"sentiment\":\"=p%d-%d\"", r->producer, (int)r->seq);
     bool is_right = strstr(line, value) != NULL;
-    if (!*is_error && (!is_right || r->bad || r->poison)) {
+    if (!*is_error && (!is_right || r->bad || r->poison || r->killer)) {
         sim_fail(sim, "R: a wrong answer: %.200s", line);
     } else if (*is_error && !r->bad && !r->poison && r->n_failed == 0 && sim->n_coord_crashes == 0 &&
                strstr(line, "worker-lost") == NULL) {
@@ -291,8 +162,13 @@ bool check_is_done(const struct sim *sim) {
     if (!c->life.on || life_is_paused(sim, &c->life)) {
         return false;
     }
-    for (int i = 0; i < sim->n_producers; i++) {
-        if (sim->producers[i].acked < (uint64_t)sim->producers[i].n) {
+    for (int i = 0; i < sim->n_files; i++) {
+        uint64_t acked = 0;
+        for (int k = 0; k < sim->n_producers; k++) {
+            const struct sim_producer *p = &sim->producers[k];
+            acked = p->rows_of == i && p->acked > acked ? p->acked : acked;
+        }
+        if (acked < (uint64_t)sim->producers[i].n) {
             return false;
         }
     }
@@ -366,6 +242,13 @@ void check_end(struct sim *sim) {
     }
     for (int i = 0; i < sim->n_records; i++) {
         const struct record *r = &sim->records[i];
+        bool is_innocent = !r->bad && !r->poison && !r->killer;
+        const struct model_options *o = &sim->models.items[r->model].model->options;
+        if (sim->is_quiet && is_innocent && o->ambiguous_retries > 0 && r->ends.n_error + r->ends.n_dead > 0) {
+            sim_fail(sim, "R: p%d-%d has no value, and nothing had failed but others", r->producer, (int)r->seq);
+        } else if (r->n_killed > KILLS_MAX && sim->n_coord_lives == 1) {
+            sim_fail(sim, "R: p%d-%d has killed %d workers", r->producer, (int)r->seq, (int)r->n_killed);
+        }
         if (r->ends.n_out + r->ends.n_dead != 1) {
             sim_fail(sim, "L: p%d-%d has %d results", r->producer, (int)r->seq, (int)(r->ends.n_out + r->ends.n_dead));
         } else if (r->n_used[0] != r->ends.n_out) {

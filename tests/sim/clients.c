@@ -15,6 +15,18 @@
 
 static void on_producer_connect(struct sim *sim, struct event *event);
 
+const struct sim_override sim_overrides[OVERRIDES] = {
+    {NULL, NULL}, {"temperature", "0.5"}, {"batch.size", "2"}, {"model", "another"}};
+
+static void add_options(const struct sim *sim, const struct record *r, struct buf *out) {
+    const struct sim_override *o = &sim_overrides[r->override];
+    int rc = 0;
+    if (r->override != sim->default_override) {
+        rc = buf_addf(out, "\"options\": {\"%s\": \"%s\"}, ", o->name, o->value);
+    }
+    (void)rc; // short
+}
+
 void client_row(const struct sim *sim, int record, struct buf *out) {
     const struct record *r = &sim->records[record];
     int rc;
@@ -22,19 +34,28 @@ void client_row(const struct sim *sim, int record, struct buf *out) {
         rc = buf_addf(out, "{\"id\": \"p%d-%d\", \"key\": \"k%d\", \"other\": 1}\n", r->producer, (int)r->seq,
                       (int)(r->seq % 7));
     } else {
-        rc = buf_addf(out,
-                      "{\"id\": \"p%d-%d\", \"key\": \"k%d\", \"model\": \"m%d\", \"fields\": {\"text\": "
-                      "\"p%d-%d\"}}\n",
-                      r->producer, (int)r->seq, (int)(r->seq % 7), r->seq % 11 == 0, r->producer,
-                      (int)r->seq);
+        rc = buf_addf(out, "{\"id\": \"p%d-%d\", \"key\": \"k%d\", \"model\": \"m%d\", ", r->producer, (int)r->seq,
+                      (int)(r->seq % 7), r->model);
+        add_options(sim, r, out);
+        rc |= buf_addf(out, "\"fields\": {\"text\": \"p%d-%d\"}}\n", r->producer, (int)r->seq);
     }
     (void)rc; // short
 }
 
 static void open_producer(struct sim *sim, struct sim_producer *p) {
+    const struct sim_override *o = &sim_overrides[sim->default_override];
+    struct buf options;
+    buf_init(&options, 1024);
+    if (o->name != NULL) { // a msgpack map of one
+        (void)!buf_addf(&options, "\x81%c%s%c%s", (char)(0xA0 | strlen(o->name)), o->name,
+                        (char)(0xA0 | strlen(o->value)), o->value);
+    }
     struct message m = {.kind = MESSAGE_OPEN,
-                        .open = {.producer = slice_of(p->name), .model = SLICE_LIT("m0")}};
+                        .open = {.producer = slice_of(p->name),
+                                 .model = SLICE_LIT("m0"),
+                                 .options = buf_slice(&options)}};
     (void)link_to_coord(sim, p->link, &m);
+    buf_free(&options);
 }
 
 static void append(struct sim *sim, struct sim_producer *p) {
@@ -83,7 +104,7 @@ static void producer_opened(struct sim *sim, struct sim_producer *p, const struc
     p->flushed = false;
     p->limit = m->limit;
     p->acked = m->upto > p->acked ? m->upto : p->acked;
-    check_acked(sim, p->index, m->upto);
+    check_acked(sim, p->rows_of, m->upto);
     p->next = m->upto + 1;
     if (p->next > 1 && sim_chance(sim, 200)) { // some send more than they need to
         p->next -= sim_below(sim, p->next < 4 ? p->next : 4);
@@ -94,6 +115,8 @@ static void producer_refused(struct sim *sim, struct sim_producer *p, const stru
     if (slice_is(m->code, "gap") || slice_is(m->code, "over-limit")) {
         p->next = m->expected < p->next ? m->expected : p->next;
         p->limit = slice_is(m->code, "gap") ? p->limit : p->next - 1;
+    } else if (slice_is(m->code, "superseded")) {
+        client_producer_crash(sim, p); // the other one goes on
     } else if (slice_is(m->code, "starting") || slice_is(m->code, "stopped") || slice_is(m->code, "not-open")) {
         p->open = false;
         sim_in(sim, AGAIN_US, on_open_again, &p->life, p)->a = (uint64_t)p->link;
@@ -107,7 +130,7 @@ void client_producer_message(struct sim *sim, struct sim_producer *p, const stru
     if (m->kind == MESSAGE_OPENED) {
         producer_opened(sim, p, &m->opened);
     } else if (m->kind == MESSAGE_ACKED) {
-        check_acked(sim, p->index, m->acked.upto);
+        check_acked(sim, p->rows_of, m->acked.upto);
         p->acked = m->acked.upto > p->acked ? m->acked.upto : p->acked;
         p->limit = m->acked.limit;
     } else if (m->kind == MESSAGE_REFUSED) {

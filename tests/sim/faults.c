@@ -205,8 +205,12 @@ static void on_file_back(struct sim *sim, struct event *event) {
 void faults_plan(struct sim *sim) {
     struct event *first = sim_in(sim, sim_between(sim, 1000, 3000000), on_fault, NULL, NULL);
     first->a = sim_chance(sim, 100) ? 0 : sim_below(sim, 1 << 12) | (sim_chance(sim, 300) ? 0xFFF : 0);
+    sim->is_quiet = first->a == 0 && sim->fault_permille == 0;
     first->b = (uint64_t)sim_between(sim, 50000, 6000000);
     sim_in(sim, 3000000, on_operator, NULL, NULL);
+    if (sim->is_quiet) {
+        return;
+    }
     if (sim_chance(sim, 20)) {
         sim_in(sim, sim_between(sim, 1000000, 20000000), on_flushall, NULL, NULL);
     } else if (sim_chance(sim, 80)) {

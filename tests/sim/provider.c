@@ -44,6 +44,10 @@ static uint64_t choose(struct sim *sim, const struct work *k) {
     return stops && !sim_chance(sim, 200) ? (uint64_t)CUT_BILLED : kind;
 }
 
+bool provider_has_text(uint64_t kind) {
+    return kind <= PROSE;
+}
+
 int64_t provider_ask(struct sim *sim, struct work *k, uint64_t *kind) {
     struct ask *a = ask_of(sim, k);
     *kind = choose(sim, k);

@@ -207,7 +207,7 @@ static void make_models(struct sim *sim) {
             "'on.error'='%s', 'response.best.effort'='%s');\n",
             i, (int)sim->batch_size, (int)timeout_ms, (int)lost_ms, (int)sim->request_timeout_ms,
             fallbacks[sim_below(sim, 4)], (int)sim_between(sim, 0, 3), (int)sim_between(sim, 1, 6), limit,
-            sim_chance(sim, 200) ? "dead-letter" : "error-row", sim_chance(sim, 200) ? "on" : "off");
+            sim_chance(sim, 200) ? "dead-letter" : sim_chance(sim, 150) ? "fail" : "error-row", sim_chance(sim, 200) ? "on" : "off");
     }
     struct error why = {0};
     int rc = model_sql_parse(slice_of(sql), "sim", &sim->models, &why);
@@ -216,6 +216,25 @@ static void make_models(struct sim *sim) {
     }
     for (size_t i = 0; i < sim->models.n; i++) {
         sim->models.items[i].model->revision = 1;
+    }
+}
+
+static void make_records(struct sim *sim) {
+    uint64_t poison = sim_chance(sim, 300) ? 40 : 0, bad = sim_chance(sim, 300) ? 40 : 0;
+    uint64_t killer = sim_chance(sim, 100) ? 20 : 0, override = sim_chance(sim, 300) ? 400 : 0;
+    sim->default_override = override > 0 ? (int)sim_below(sim, OVERRIDES) : 0;
+    for (int i = 0; i < sim->n_files; i++) {
+        struct sim_producer *p = &sim->producers[i];
+        p->first = sim->n_records;
+        for (int k = 0; k < p->n; k++) {
+            struct record *r = &sim->records[sim->n_records++];
+            *r = (struct record){.producer = i, .seq = (uint64_t)k + 1, .model = (k + 1) % 11 == 0};
+            r->bad = sim_chance(sim, bad);
+            r->poison = sim_chance(sim, poison);
+            r->killer = sim_chance(sim, killer);
+            // A row cannot take back what its producer overrides.
+            r->override = sim_chance(sim, override) ? (int)sim_between(sim, 1, OVERRIDES - 1) : sim->default_override;
+        }
     }
 }
 
@@ -234,18 +253,17 @@ static void make_actors(struct sim *sim) {
     if (sim->n_workers > 1 && sim_chance(sim, 100)) { // two processes with one name
         memcpy(sim->workers[1].name, sim->workers[0].name, sizeof(sim->workers[0].name));
     }
-    uint64_t poison = sim_chance(sim, 300) ? 40 : 0, bad = sim_chance(sim, 300) ? 40 : 0;
-    for (int i = 0; i < sim->n_producers; i++) {
+    for (int i = 0; i < sim->n_files; i++) {
         struct sim_producer *p = &sim->producers[i];
-        *p = (struct sim_producer){.index = i, .link = -1, .first = sim->n_records};
+        *p = (struct sim_producer){.index = i, .rows_of = i, .link = -1, .first = sim->n_records};
         snprintf(p->name, sizeof(p->name), "p%d", i);
         p->n = (int)sim_between(sim, 1, RECORDS_MAX / PRODUCERS_MAX);
-        for (int k = 0; k < p->n; k++) {
-            sim->records[sim->n_records++] = (struct record){.producer = i,
-                                                             .seq = (uint64_t)k + 1,
-                                                             .bad = sim_chance(sim, bad),
-                                                             .poison = sim_chance(sim, poison)};
-        }
+    }
+    make_records(sim);
+    for (int i = sim->n_files; i < sim->n_producers; i++) { // a second process with a first one's name and rows
+        struct sim_producer *p = &sim->producers[i];
+        *p = sim->producers[0];
+        p->index = i;
     }
     for (int i = 0; i < sim->n_consumers; i++) {
         struct sim_consumer *c = &sim->consumers[i];
@@ -263,7 +281,8 @@ struct sim *sim_new(uint64_t seed, bool trace) {
     sim->now_us = 1000000;
     sim->n_parts = (uint32_t)sim_between(sim, 1, PARTS_MAX);
     sim->n_workers = (int)sim_between(sim, 1, WORKERS_MAX);
-    sim->n_producers = (int)sim_between(sim, 1, PRODUCERS_MAX);
+    sim->n_files = (int)sim_between(sim, 1, PRODUCERS_MAX);
+    sim->n_producers = sim->n_files + (sim->n_files < PRODUCERS_MAX && sim_chance(sim, 100));
     sim->n_consumers = (int)sim_between(sim, 1, CONSUMERS_MAX);
     sim->delay_us = sim_between(sim, 100, sim_chance(sim, 200) ? 300000 : 5000);
     sim->fault_permille = sim_chance(sim, 250) ? 0 : (int)sim_between(sim, 10, 400);
@@ -296,6 +315,10 @@ void sim_free(struct sim *sim) {
     free(sim);
 }
 
+static void on_producer_due(struct sim *sim, struct event *event) {
+    client_producer_start(sim, event->who);
+}
+
 void sim_run(struct sim *sim) {
     coord_start(sim, &sim->coords[0]);
     for (int i = 0; i < sim->n_consumers; i++) {
@@ -305,7 +328,8 @@ void sim_run(struct sim *sim) {
         worker_start(sim, &sim->workers[i]);
     }
     for (int i = 0; i < sim->n_producers; i++) {
-        client_producer_start(sim, &sim->producers[i]);
+        int64_t later_us = i < sim->n_files ? 0 : sim_between(sim, 0, 3000000);
+        sim_in(sim, later_us, on_producer_due, NULL, &sim->producers[i]);
     }
     faults_plan(sim);
     int64_t last_us = sim->faults_end_us + (int64_t)END_MS * 1000;

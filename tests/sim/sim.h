@@ -29,6 +29,8 @@
 #define CONSUMERS_MAX 2
 #define COORDS_MAX 2
 #define MODELS 2
+#define OVERRIDES 4
+#define KILLS_MAX 12        // of workers, by one record
 #define RECORDS_MAX 192     // of all producers together
 #define ASKED_MAX 16        // records of one call: batch.size at most
 #define LEASE_MS 5000
@@ -200,7 +202,11 @@ struct ends {                // what Redis has of a record's end
 struct record {
     int producer;
     uint64_t seq;
-    bool bad, poison;
+    int model, override;     // what its row asks for: m0, m1; of sim_overrides
+    bool bad;                // its row is no record
+    bool poison;             // the provider refuses it, until it learns better
+    bool killer;             // whatever answers it crashes the worker
+    uint64_t n_killed;       // workers
     bool acked;              // told to its producer
     struct ends ends;
     uint64_t n_failed;       // calls that did not answer it
@@ -210,6 +216,7 @@ struct record {
 };
 struct sim_producer {
     int index;
+    int rows_of;             // whose rows and name it has: its own, or those of a process started before
     struct life life;
     char name[16];
     int link;
@@ -254,6 +261,8 @@ struct sim {
     int fault_permille;      // of the provider's answers
     uint64_t batch_size;
     int64_t request_timeout_ms;
+    bool is_quiet;           // nothing fails but by the records' own doing
+    int default_override;    // of all producers
     struct statements models;
     struct parser *parser;
 
@@ -265,6 +274,7 @@ struct sim {
     size_t n_links, cap_links;
     struct sim_worker workers[WORKERS_MAX];
     struct sim_producer producers[PRODUCERS_MAX];
+    int n_files;             // of rows: the first producers have one each
     struct sim_consumer consumers[CONSUMERS_MAX];
     struct record records[RECORDS_MAX];
     int n_records;
@@ -361,10 +371,15 @@ struct answered {
     const char *warning;
 };
 // provider_ask makes one call: says when its end comes, and by then what it is.
+bool provider_has_text(uint64_t kind); // of an end: there is an answer to read
 int64_t provider_ask(struct sim *sim, struct work *work, uint64_t *kind);
 void provider_answer(struct sim *sim, struct work *work, uint64_t kind, struct answered *out);
 
 // clients.c
+struct sim_override {
+    const char *name, *value; // of a model's option; NULL: none
+};
+extern const struct sim_override sim_overrides[OVERRIDES];
 void client_producer_start(struct sim *sim, struct sim_producer *producer);
 void client_producer_crash(struct sim *sim, struct sim_producer *producer);
 void client_producer_message(struct sim *sim, struct sim_producer *producer, const struct message *message);

@@ -94,10 +94,32 @@ static void unsent(struct sim *sim, struct sim_worker *w, struct work *k) {
 
 // ---- Calls ------------------------------------------------------------------------------------------
 
+// kills says whether reading the answer crashes the worker, and counts it for the records that do it.
+static bool kills(struct sim *sim, const struct work *k) {
+    bool any = false;
+    for (size_t i = 0; i < k->count; i++) {
+        struct record *r = k->records[i] >= 0 ? &sim->records[k->records[i]] : NULL;
+        if (r != NULL && r->killer) {
+            any = true;
+            r->n_killed++;
+        }
+    }
+    return any;
+}
+
+static void on_born_again(struct sim *sim, struct event *event) {
+    worker_start(sim, event->who);
+}
+
 static void on_answer(struct sim *sim, struct event *event) {
     struct sim_worker *w = event->who;
     struct work *k = find(w, event->a, event->b);
     if (k == NULL || k->state != WORK_RUNNING) {
+        return;
+    }
+    if (provider_has_text((uint64_t)event->n_bytes) && kills(sim, k)) {
+        worker_crash(sim, w);
+        sim_in(sim, sim_between(sim, 1000, 2000000), on_born_again, NULL, w);
         return;
     }
     struct buf items;
@@ -340,7 +362,7 @@ void worker_start(struct sim *sim, struct sim_worker *w) {
         return;
     }
     life_start(&w->life);
-    w->incarnation = (uint64_t)sim->now_us / 1000 + (uint64_t)w->index;
+    w->incarnation = (uint64_t)sim->now_us * WORKERS_MAX + (uint64_t)w->index;
     w->link = -1;
     w->welcome = false;
     memset(w->models, 0, sizeof(w->models));
