@@ -49,6 +49,7 @@ struct job {
     const char *finish;
     size_t input_tokens, output_tokens, of;
     char path[64];
+    char client_id[64]; // X-Client-Request-Id; "": none
     uint64_t key_hash;
     struct buf records; // JSON members: items, indices, records, answered
 };
@@ -103,6 +104,8 @@ static void ledger_add(struct serve *s, const struct job *job, size_t sent, bool
                       (long long)job->came_unix_ms, (long long)((clock_us() - job->came_us) / 1000),
                       fault_random((uint64_t)s->options->seed, job->n, ITEM_SALT));
     rc = rc != 0 ? rc : json_add_string(&s->ledger, slice_of(job->path));
+    rc = rc != 0 ? rc : buf_add_str(&s->ledger, ",\"client_id\":");
+    rc = rc != 0 ? rc : json_add_string(&s->ledger, slice_of(job->client_id));
     rc = rc != 0 ? rc
                  : buf_addf(&s->ledger,
                             ",\"key\":\"%016" PRIx64 "\",%s,\"input_tokens\":%zu,"
@@ -355,6 +358,7 @@ static struct job *job_new(struct serve *s, struct httpd_request *request) {
     job->finish = "";
     job->key_hash = answer_hash(key_of(request));
     (void)slice_copy(httpd_path(request), job->path, sizeof(job->path));
+    (void)slice_copy(httpd_header(request, "X-Client-Request-Id"), job->client_id, sizeof(job->client_id));
     buf_init(&job->records, REPLY_MAX);
     s->n_inflight++;
     httpd_set_state(request, job);
