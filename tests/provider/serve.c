@@ -9,19 +9,17 @@
 #include "common/mem.h"
 #include "tests/provider/answer.h"
 #include "tests/provider/chat.h"
-#include "tests/provider/fault.h"
+#include "tests/provider/control.h"
+#include "tests/provider/ledger.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define BODY_MAX         (32u << 20)
 #define REPLY_MAX        (64u << 20)
-#define LEDGER_MAX       (256u << 20) // lines that wait for the end of the turn
-#define LEDGER_FLUSH     (256u << 10) // or for this many bytes
 #define CLIENTS_MAX      20000
 #define SLOW_CHUNK_BYTES 16
 #define SLOW_CHUNK_MS    20
@@ -30,97 +28,23 @@
 
 struct serve {
     const struct provider_options *options;
-    struct fault_rates rates;
-    enum fault poison_kind;
+    struct setup setup;
     struct httpd *httpd;
-    int ledger_fd; // -1: none
-    struct buf ledger;
+    struct ledger ledger;
+    struct quota quota;
+    struct control control;
     uint64_t n_requests;
     int64_t n_inflight;
-    int64_t start_us;
+    int64_t epoch_us; // what monotonic time is to be added to for the time since 1970
 };
 
-// What is known of one request until its line is written.
-struct job {
-    uint64_t n; // its number, from 1
-    int64_t came_us, came_unix_ms;
-    enum fault fault;
-    int status; // 0: no answer was meant to be sent
-    const char *finish;
-    size_t input_tokens, output_tokens, of;
-    char path[64];
-    char client_id[64]; // X-Client-Request-Id; "": none
-    uint64_t key_hash;
-    struct buf records; // JSON members: items, indices, records, answered
-};
-
-// --- ledger --------------------------------------------------------------------------------------
-
-static void ledger_flush(struct serve *s) {
-    size_t at = 0;
-    while (s->ledger_fd >= 0 && at < s->ledger.n) {
-        ssize_t n = write(s->ledger_fd, s->ledger.p + at, s->ledger.n - at);
-        if (n < 0 && errno != EINTR) {
-            break;
-        }
-        at += n > 0 ? (size_t)n : 0;
-    }
-    buf_clear(&s->ledger);
+static int64_t now_us(const struct serve *s) {
+    return s->epoch_us + clock_us();
 }
 
 static void on_turn_end(void *arg) {
-    ledger_flush(arg);
-}
-
-// note_records writes down which records a chat asked for, and which got a right item.
-static int note_records(const struct chat *chat, bool billed, struct buf *out) {
-    int rc = buf_addf(out, "\"items\":%zu,\"indices\":[", chat->n_slots);
-    for (size_t i = 0; rc == 0 && i < chat->n_slots; i++) {
-        rc = buf_addf(out, "%s%lld", i > 0 ? "," : "", (long long)chat->slots[i].index);
-    }
-    rc = rc != 0 ? rc : buf_add_str(out, "],\"records\":[");
-    for (size_t i = 0; rc == 0 && i < chat->n_slots; i++) {
-        rc = buf_addf(out, "%s\"%016" PRIx64 "\"", i > 0 ? "," : "",
-                      answer_hash(chat_text(chat, &chat->slots[i])));
-    }
-    rc = rc != 0 ? rc : buf_add_str(out, "],\"answered\":[");
-    bool first = true;
-    for (size_t i = 0; rc == 0 && billed && i < chat->n_slots; i++) {
-        if (chat->slots[i].item_end > 0) {
-            rc = buf_addf(out, "%s%lld", first ? "" : ",", (long long)chat->slots[i].index);
-            first = false;
-        }
-    }
-    return rc != 0 ? rc : buf_add_byte(out, ']');
-}
-
-static void ledger_add(struct serve *s, const struct job *job, size_t sent, bool whole) {
-    const char *fault = fault_name(job->fault);
-    const char *quote = fault != NULL ? "\"" : "";
-    int rc = buf_addf(&s->ledger,
-                      "{\"n\":%" PRIu64 ",\"time_ms\":%lld,\"unix_ms\":%lld,\"took_ms\":%lld,"
-                      "\"request_id\":\"req_%016" PRIx64 "\",\"path\":",
-                      job->n, (long long)((job->came_us - s->start_us) / 1000),
-                      (long long)job->came_unix_ms, (long long)((clock_us() - job->came_us) / 1000),
-                      fault_random((uint64_t)s->options->seed, job->n, ITEM_SALT));
-    rc = rc != 0 ? rc : json_add_string(&s->ledger, slice_of(job->path));
-    rc = rc != 0 ? rc : buf_add_str(&s->ledger, ",\"client_id\":");
-    rc = rc != 0 ? rc : json_add_string(&s->ledger, slice_of(job->client_id));
-    rc = rc != 0 ? rc
-                 : buf_addf(&s->ledger,
-                            ",\"key\":\"%016" PRIx64 "\",%s,\"input_tokens\":%zu,"
-                            "\"output_tokens\":%zu,\"status\":%d,\"finish\":\"%s\","
-                            "\"fault\":%s%s%s,\"sent\":%zu,\"of\":%zu,\"complete\":%s}\n",
-                            job->key_hash,
-                            job->records.n > 0
-                                ? job->records.p
-                                : "\"items\":0,\"indices\":[],\"records\":[],\"answered\":[]",
-                            job->input_tokens, job->output_tokens, job->status, job->finish, quote,
-                            fault != NULL ? fault : "null", quote, sent, job->of,
-                            whole ? "true" : "false");
-    if (rc != 0 || s->ledger.n > LEDGER_FLUSH) {
-        ledger_flush(s);
-    }
+    struct serve *s = arg;
+    ledger_flush(&s->ledger);
 }
 
 static void on_done(void *arg, struct httpd_request *request, size_t sent, bool whole) {
@@ -130,9 +54,13 @@ static void on_done(void *arg, struct httpd_request *request, size_t sent, bool 
         return;
     }
     s->n_inflight--;
-    if (s->ledger_fd >= 0) {
-        ledger_add(s, job, sent, whole);
+    if (job->admitted) {
+        int64_t late = quota_end(&s->quota, job->pool, job->charged_output,
+                                  (int64_t)job->output_tokens, now_us(s));
+        job->charged_late = job->charged_output == 0;
+        job->charged_output += late;
     }
+    ledger_add(&s->ledger, job, sent, whole);
     buf_free(&job->records);
     free(job);
 }
@@ -152,8 +80,11 @@ static void send_reply(struct serve *s, struct httpd_request *request, struct jo
                        struct httpd_reply *reply) {
     job->status = reply->ending == HTTPD_RESET ? 0 : reply->status;
     job->of = reply->body.n;
-    httpd_reply_header(reply, "x-request-id", "req_%016" PRIx64,
-                       fault_random((uint64_t)s->options->seed, job->n, ITEM_SALT));
+    httpd_reply_header(reply, s->setup.style == TELL_ANTHROPIC ? "request-id" : "x-request-id", "%s",
+                       job->id);
+    if (job->pool != NULL) {
+        tell_headers(s->setup.style, &s->quota, job->pool, job->unix_us, reply);
+    }
     httpd_send(request, reply);
 }
 
@@ -185,6 +116,17 @@ static void send_html(struct serve *s, struct httpd_request *request, struct job
                                       "<h1>502 Bad Gateway</h1></body></html>\n");
     (void)rc;
     send_reply(s, request, job, &reply);
+}
+
+// send_trouble answers the faults that each provider words in its own way; false for the others.
+static bool send_trouble(struct serve *s, struct httpd_request *request, struct job *job) {
+    struct httpd_reply reply = {0};
+    if (!tell_trouble(s->setup.style, job->fault, s->options->retry_after, job->id, &reply)) {
+        return false;
+    }
+    reply.after_ms = delay_of(s, job, 0);
+    send_reply(s, request, job, &reply);
+    return true;
 }
 
 // send_status answers the faults that are a status of their own; false for the others.
@@ -223,7 +165,7 @@ static bool send_status(struct serve *s, struct httpd_request *request, struct j
         return true;
     }
     default:
-        return false;
+        return send_trouble(s, request, job);
     }
 }
 
@@ -285,7 +227,7 @@ static void send_completion(struct serve *s, struct httpd_request *request, stru
     int rc = answer_write(chat, job->fault, draw, &content);
     bound_answer(job, chat, &content);
     rc = rc != 0 ? rc : write_completion(s, job, chat, buf_slice(&content), &reply.body);
-    rc = rc != 0 || s->ledger_fd < 0 ? rc : note_records(chat, true, &job->records);
+    ledger_note(&s->ledger, job, chat, true);
     buf_free(&content);
     if (rc != 0) {
         buf_free(&reply.body);
@@ -309,10 +251,55 @@ static enum fault poison_of(const struct serve *s, const struct chat *chat) {
         const char *text = poison->items[i];
         if (text[0] != '\0' && chat->prompt.n > 0 &&
             memmem(chat->prompt.p, chat->prompt.n, text, strlen(text)) != NULL) {
-            return s->poison_kind;
+            return s->setup.poison_kind;
         }
     }
     return FAULT_NONE;
+}
+
+// is_closed says whether a fault is a refusal at the door: no limit sees the request.
+static bool is_closed(enum fault fault) {
+    return fault == FAULT_AUTH || fault == FAULT_PERMISSION || fault == FAULT_NO_MODEL ||
+           fault == FAULT_QUOTA || fault == FAULT_BILLING || fault == FAULT_SPEND_LIMIT ||
+           fault == FAULT_DAILY_LIMIT;
+}
+
+// admit lets the limits look at a request; false: it was answered with their 429.
+static bool admit(struct serve *s, struct httpd_request *request, struct job *job,
+                  const struct chat *chat) {
+    struct quota_ask ask = {.input_tokens = (int64_t)chat->input_tokens,
+                             .most_output = chat->max_tokens > 0 ? chat->max_tokens : 0};
+    struct quota_refusal refusal = {0};
+    job->pool = quota_pool(&s->quota, job->key_hash, chat->model, job->unix_us);
+    job->admitted = quota_admit(&s->quota, job->pool, &ask, job->unix_us, &job->charged_output,
+                                 &refusal);
+    if (job->admitted) {
+        job->charged_input = ask.input_tokens;
+        return true;
+    }
+    job->limited = quota_rows[refusal.limit].option;
+    struct httpd_reply reply = {0};
+    tell_refusal(s->setup.style, &refusal, s->quota.config.most[refusal.limit], chat->model, job->id,
+                 &reply);
+    send_reply(s, request, job, &reply);
+    return false;
+}
+
+// refuse_long answers a prompt that is longer than the context; false if it is not.
+static bool refuse_long(struct serve *s, struct httpd_request *request, struct job *job,
+                        const struct chat *chat) {
+    int64_t context = s->options->context;
+    if (context == 0 || chat->input_tokens <= (size_t)context) {
+        return false;
+    }
+    struct error why = {0};
+    error_set(&why, 0,
+              "This model's maximum context length is %lld tokens. However, your messages resulted in "
+              "%zu tokens.",
+              (long long)context, chat->input_tokens);
+    send_error(s, request, job, 400, "invalid_request_error", "context_length_exceeded", why.text,
+               false);
+    return true;
 }
 
 static void serve_chat(struct serve *s, struct httpd_request *request, struct job *job,
@@ -322,31 +309,34 @@ static void serve_chat(struct serve *s, struct httpd_request *request, struct jo
         send_error(s, request, job, 400, "invalid_request_error", NULL, why.text, false);
         return;
     }
-    int64_t context = s->options->context;
-    if (context > 0 && chat->input_tokens > (size_t)context) {
-        error_set(&why, 0,
-                  "This model's maximum context length is %lld tokens. However, your messages "
-                  "resulted in %zu tokens.",
-                  (long long)context, chat->input_tokens);
-        send_error(s, request, job, 400, "invalid_request_error", "context_length_exceeded",
-                   why.text, false);
+    (void)slice_copy(chat->model, job->model, sizeof(job->model));
+    if (refuse_long(s, request, job, chat)) {
         return;
     }
     enum fault poison = poison_of(s, chat);
-    job->fault =
-        poison != FAULT_NONE ? poison : fault_draw(&s->rates, (uint64_t)s->options->seed, job->n);
-    if (!send_status(s, request, job)) {
+    job->fault = poison != FAULT_NONE ? poison
+                                      : fault_draw(control_rates(&s->control, job->unix_us),
+                                                   (uint64_t)s->options->seed, job->n);
+    bool refused = !is_closed(job->fault) && !admit(s, request, job, chat);
+    if (refused) {
+        job->fault = FAULT_NONE; // it never came to it
+    }
+    if (refused || send_status(s, request, job)) {
+        ledger_note(&s->ledger, job, chat, false);
+    } else {
         job->input_tokens = chat->input_tokens;
         send_completion(s, request, job, chat);
-    } else if (s->ledger_fd >= 0 && note_records(chat, false, &job->records) != 0) {
-        buf_clear(&job->records);
     }
 }
 
 // --- requests ------------------------------------------------------------------------------------
 
 static struct slice key_of(const struct httpd_request *request) {
-    struct slice header = httpd_header(request, "Authorization");
+    static const char *const names[] = {"Authorization", "x-api-key", "api-key", "x-goog-api-key"};
+    struct slice header = SLICE_NONE;
+    for (size_t i = 0; header.n == 0 && i < sizeof(names) / sizeof(names[0]); i++) {
+        header = httpd_header(request, names[i]);
+    }
     return slice_starts(header, "Bearer ") ? slice_sub(header, 7, header.n) : header;
 }
 
@@ -354,11 +344,12 @@ static struct job *job_new(struct serve *s, struct httpd_request *request) {
     struct job *job = mem_zalloc(sizeof(*job));
     job->n = ++s->n_requests;
     job->came_us = clock_us();
-    job->came_unix_ms = clock_unix_ms();
+    job->unix_us = s->epoch_us + job->came_us;
+    snprintf(job->id, sizeof(job->id), "req_%016" PRIx64,
+             fault_random((uint64_t)s->options->seed, job->n, ITEM_SALT));
     job->finish = "";
     job->key_hash = answer_hash(key_of(request));
     (void)slice_copy(httpd_path(request), job->path, sizeof(job->path));
-    (void)slice_copy(httpd_header(request, "X-Client-Request-Id"), job->client_id, sizeof(job->client_id));
     buf_init(&job->records, REPLY_MAX);
     s->n_inflight++;
     httpd_set_state(request, job);
@@ -397,51 +388,45 @@ static void serve_api(struct serve *s, struct httpd_request *request) {
 }
 
 static void on_request(void *arg, struct httpd_request *request) {
+    struct serve *s = arg;
     if (slice_is(httpd_path(request), "/health")) {
         httpd_send_text(request, 200, "application/json", SLICE_LIT("{\"status\":\"ok\"}"));
         return;
     }
-    serve_api(arg, request);
+    if (s->options->control && slice_is(httpd_path(request), "/control")) {
+        control_serve(&s->control, request, now_us(s));
+        return;
+    }
+    serve_api(s, request);
 }
 
 // --- life ----------------------------------------------------------------------------------------
 
 static int read_options(struct serve *s, struct error *why) {
-    const struct provider_options *o = s->options;
-    for (size_t i = 0; i < o->faults.n; i++) {
-        int rc =
-            o->faults.items[i][0] != '\0' ? fault_rates_add(&s->rates, o->faults.items[i], why) : 0;
-        if (rc != 0) {
-            return rc;
-        }
+    const char *bind = s->options->bind;
+    bool loopback = strncmp(bind, "127.", 4) == 0 || strncmp(bind, "[::1]:", 6) == 0 ||
+                    strncmp(bind, "localhost:", 10) == 0 || strchr(bind, ':') == NULL || bind[0] == ':';
+    if (s->options->control && !loopback) {
+        return error_set(why, -EINVAL, "--control: got --bind '%s', want a loopback address", bind);
     }
-    s->poison_kind = fault_find(slice_of(o->poison_kind));
-    if (s->poison_kind == FAULT_NONE) {
-        return error_set(why, -EINVAL, "--poison-kind: got '%s', want a kind of --fault",
-                         o->poison_kind);
-    }
-    if (o->ledger[0] != '\0') {
-        s->ledger_fd = open(o->ledger, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        if (s->ledger_fd < 0) {
-            return error_set(why, -errno, "--ledger '%s': %s", o->ledger, strerror(errno));
-        }
-    }
-    return 0;
+    int rc = setup_read(s->options, &s->setup, why);
+    return rc != 0 ? rc : ledger_open(&s->ledger, s->options->ledger, why);
 }
 
 struct serve *serve_new(struct loop *loop, const struct provider_options *options,
                         struct error *why) {
     struct serve *s = mem_zalloc(sizeof(*s));
     s->options = options;
-    s->ledger_fd = -1;
-    s->start_us = clock_us();
-    buf_init(&s->ledger, LEDGER_MAX);
+    s->ledger.fd = -1;
+    s->epoch_us = clock_unix_ms() * 1000 - clock_us();
     struct httpd_config config = {.on_request = on_request,
                                   .on_done = on_done,
                                   .arg = s,
                                   .max_body = BODY_MAX,
                                   .max_clients = CLIENTS_MAX};
     if (read_options(s, why) == 0) {
+        quota_init(&s->quota, &s->setup.limits);
+        s->control = (struct control){.quota = &s->quota, .rates = s->setup.rates};
         s->httpd = httpd_new(loop, options->bind, &config, why);
     }
     if (s->httpd == NULL) {
@@ -457,11 +442,8 @@ void serve_free(struct serve *serve) {
         return;
     }
     httpd_free(serve->httpd);
-    ledger_flush(serve);
-    if (serve->ledger_fd >= 0) {
-        close(serve->ledger_fd);
-    }
-    buf_free(&serve->ledger);
+    ledger_close(&serve->ledger);
+    quota_free(&serve->quota);
     free(serve);
 }
 
