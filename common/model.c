@@ -5,7 +5,9 @@
 #include "common/json.h"
 #include "common/jsonpath.h"
 #include "common/mem.h"
+#include "common/pattern.h"
 #include "common/template.h"
+#include "common/xpath.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -45,6 +47,8 @@ void model_free(struct model *model) {
     template_free(model->prompt_template);
     template_free(model->batch_template);
     jsonpath_free(model->response_path);
+    xpath_free(model->response_xpath);
+    pattern_free(model->response_pattern);
     free(model);
 }
 

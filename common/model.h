@@ -10,7 +10,9 @@
 #include <stdint.h>
 
 struct jsonpath;
+struct pattern;
 struct template;
+struct xpath;
 
 #define MODEL_NAME_MAX 128    // bytes of a model's or column's name
 #define MODEL_COLUMNS_MAX 64  // INPUT or OUTPUT columns
@@ -38,7 +40,13 @@ struct column {
 enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION };
 enum model_mode { MODE_ONLINE };
 enum model_format { FORMAT_JSON, FORMAT_XML, FORMAT_TEXT };           // input.format
-enum model_response { RESPONSE_JSON, RESPONSE_TEXT };                 // response.format
+enum model_response {                                                 // response.format
+    RESPONSE_JSON,
+    RESPONSE_TEXT,
+    RESPONSE_XML,
+    RESPONSE_DELIMITED,
+    RESPONSE_REGEX,
+};
 enum model_structured { STRUCTURED_AUTO, STRUCTURED_OFF, STRUCTURED_REQUIRED };
 enum model_fallback { FALLBACK_SPLIT, FALLBACK_SINGLE, FALLBACK_RETRY, FALLBACK_FAIL };
 enum model_best_effort { BEST_EFFORT_LONE, BEST_EFFORT_ON, BEST_EFFORT_OFF };
@@ -86,7 +94,9 @@ struct model {
     size_t n_settings;
     struct model_options options;   // the same, parsed, with defaults filled in
     struct template *system_template, *prompt_template, *batch_template; // NULL when not given
-    struct jsonpath *response_path; // of response.path
+    struct jsonpath *response_path;   // of response.path, for json; NULL otherwise
+    struct xpath *response_xpath;     // of response.path, for xml
+    struct pattern *response_pattern; // of response.pattern, for regex
 };
 
 void model_free(struct model *model); // model may be NULL

@@ -4,7 +4,6 @@
 #include "common/model_parts.h"
 
 #include "common/json.h"
-#include "common/jsonpath.h"
 #include "common/template.h"
 
 #include <ctype.h>
@@ -61,8 +60,7 @@ int model_check_column(const struct column *list, size_t n, struct slice name, b
     return 0;
 }
 
-// setting_of returns the setting of an option, or NULL when it was not written.
-static const struct model_setting *setting_of(const struct model *model, const char *name) {
+const struct model_setting *model_setting_of(const struct model *model, const char *name) {
     for (size_t i = 0; i < model->n_settings; i++) {
         if (strcmp(model->settings[i].name, name) == 0) {
             return &model->settings[i];
@@ -71,9 +69,8 @@ static const struct model_setting *setting_of(const struct model *model, const c
     return NULL;
 }
 
-// blame makes *line the line where the option stands.
-static int blame(const struct model *model, const char *name, int *line) {
-    const struct model_setting *setting = setting_of(model, name);
+int model_blame(const struct model *model, const char *name, int *line) {
+    const struct model_setting *setting = model_setting_of(model, name);
     *line = setting != NULL ? setting->line : 0;
     return -EINVAL;
 }
@@ -84,10 +81,10 @@ static int read_options(struct model *model, int *line, struct error *why) {
     size_t n;
     const struct option_row *rows = option_rows(&n);
     for (size_t i = 0; i < n; i++) {
-        const struct model_setting *setting = setting_of(model, rows[i].name);
+        const struct model_setting *setting = model_setting_of(model, rows[i].name);
         const char *value = setting != NULL ? setting->value : rows[i].def;
         if (option_read(&rows[i], value, &model->options, why) != 0) {
-            return blame(model, rows[i].name, line);
+            return model_blame(model, rows[i].name, line);
         }
     }
     return 0;
@@ -103,13 +100,13 @@ static int check_required(const struct model *model, int *line, struct error *wh
     };
     for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
         if (required[i].value[0] == '\0') {
-            return error_set(why, blame(model, required[i].name, line),
+            return error_set(why, model_blame(model, required[i].name, line),
                              "option '%s': missing, want for example '%s' = '%s'", required[i].name,
                              required[i].name, required[i].example);
         }
     }
     if (!slice_is_nocase(slice_of(model->options.provider), "openai")) {
-        return error_set(why, blame(model, "provider", line),
+        return error_set(why, model_blame(model, "provider", line),
                          "option 'provider': got '%s', want 'openai' (any compatible endpoint)",
                          model->options.provider);
     }
@@ -138,7 +135,7 @@ static int check_endpoint(const struct model *model, int *line, struct error *wh
     if (fault == NULL) {
         return 0;
     }
-    return error_set(why, blame(model, "endpoint", line),
+    return error_set(why, model_blame(model, "endpoint", line),
                      "option 'endpoint': %s, want an http:// or https:// URL", fault);
 }
 
@@ -154,7 +151,7 @@ static int check_api_key(const struct model *model, int *line, struct error *why
         return 0;
     }
     return error_set(
-        why, blame(model, "api_key", line),
+        why, model_blame(model, "api_key", line),
         "option 'api_key': got a literal value (not repeated here), want the name of an "
         "environment variable or secret, as ${OPENAI_API_KEY}");
 }
@@ -219,14 +216,14 @@ static int check_headers(const struct model *model, int *line, struct error *why
     int rc = json_parse(slice_of(model->options.headers), &value, NULL);
     if (rc != 0 || !json_object_is_type(value, json_type_object)) {
         json_object_put(value);
-        return error_set(why, blame(model, "headers", line),
+        return error_set(why, model_blame(model, "headers", line),
                          "option 'headers': got something else, want a JSON object of strings, as "
                          "{\"X-Team\": \"reviews\"}");
     }
     json_object_object_foreach(value, name, header) {
         const char *fault = header_fault(name, header);
         if (fault != NULL) {
-            rc = error_set(why, blame(model, "headers", line), "option 'headers': '%.60s' %s", name,
+            rc = error_set(why, model_blame(model, "headers", line), "option 'headers': '%.60s' %s", name,
                            fault);
             break;
         }
@@ -244,12 +241,12 @@ static int check_params(const struct model *model, int *line, struct error *why)
     }
     if (json_parse(slice_of(model->options.params), &value, why) != 0) {
         error_prefix(why, "option 'params': not JSON: ");
-        return blame(model, "params", line);
+        return model_blame(model, "params", line);
     }
     bool is_object = json_object_is_type(value, json_type_object);
     json_object_put(value);
     if (!is_object) {
-        return error_set(why, blame(model, "params", line),
+        return error_set(why, model_blame(model, "params", line),
                          "option 'params': got JSON of another type, want an object, as "
                          "{\"reasoning_effort\": \"none\"}");
     }
@@ -270,18 +267,9 @@ static int check_stop(const struct model *model, int *line, struct error *why) {
     json_object_put(value);
     return good ? 0
                 : error_set(
-                      why, blame(model, "stop", line),
+                      why, model_blame(model, "stop", line),
                       "option 'stop': got something else, want a JSON array of strings that are "
                       "not empty, as [\"END\", \"###\"], or strings with commas between");
-}
-
-static int check_path(struct model *model, int *line, struct error *why) {
-    model->response_path = jsonpath_compile(slice_of(model->options.response_path), why);
-    if (model->response_path == NULL) {
-        error_prefix(why, "option 'response.path': ");
-        return blame(model, "response.path", line);
-    }
-    return 0;
 }
 
 // Where a template may speak of a record's columns.
@@ -341,14 +329,14 @@ static int check_template(const struct model *model, const char *option, const c
     *out = template_compile(slice_of(text), why);
     if (*out == NULL) {
         error_prefix(why, "option '%s': ", option);
-        return blame(model, option, line);
+        return model_blame(model, option, line);
     }
     struct name_check check = {.model = model, .where = where};
     template_walk(*out, "records", on_template_name, &check);
     if (check.bad[0] == '\0') {
         return 0;
     }
-    blame(model, option, line);
+    model_blame(model, option, line);
     if (check.misplaced && where == COLUMNS_NOWHERE) {
         return error_set(
             why, -EINVAL,
@@ -383,39 +371,11 @@ static int check_templates(struct model *model, int *line, struct error *why) {
 
 // ---- Options against each other -----------------------------------------------------------------
 
-static int check_format(const struct model *model, int *line, struct error *why) {
-    const struct model_options *o = &model->options;
-    if (o->response_format == RESPONSE_JSON) {
-        return 0;
-    }
-    if (o->batch_size > 1) {
-        return error_set(
-            why, blame(model, "batch.size", line),
-            "option 'batch.size': got %lld with 'response.format' = 'text', want 1, or "
-            "'response.format' = 'json': an answer for several records must carry an index",
-            (long long)o->batch_size);
-    }
-    if (model->n_output > 1) {
-        return error_set(
-            why, blame(model, "response.format", line),
-            "option 'response.format': got 'text' with %zu OUTPUT columns, want 'json': a "
-            "text is one value",
-            model->n_output);
-    }
-    if (o->structured_output == STRUCTURED_REQUIRED) {
-        return error_set(
-            why, blame(model, "structured.output", line),
-            "option 'structured.output': got 'required' with 'response.format' = 'text', "
-            "want 'json'");
-    }
-    return 0;
-}
-
 static int check_fields(struct model *model, int *line, struct error *why) {
     struct model_options *o = &model->options;
     if (model->n_output > 1 && o->response_value_field[0] != '\0') {
         return error_set(
-            why, blame(model, "response.value.field", line),
+            why, model_blame(model, "response.value.field", line),
             "option 'response.value.field': got '%.60s' with %zu OUTPUT columns, want it "
             "left out: each column is read by its own name",
             o->response_value_field, model->n_output);
@@ -425,14 +385,14 @@ static int check_fields(struct model *model, int *line, struct error *why) {
     }
     if (o->batch_size > 1 && model_input_index(model, SLICE_LIT("index")) >= 0) {
         return error_set(
-            why, blame(model, "batch.size", line),
+            why, model_blame(model, "batch.size", line),
             "INPUT: column 'index' has the name of a record's number in a prompt, want "
             "another name, or 'batch.size' = '1'");
     }
     for (size_t i = 0; o->batch_size > 1 && i < model->n_output; i++) {
         const char *field = model->n_output == 1 ? o->response_value_field : model->output[i].name;
         if (strcmp(field, o->response_index_field) == 0) {
-            return error_set(why, blame(model, "response.index.field", line),
+            return error_set(why, model_blame(model, "response.index.field", line),
                              "option 'response.index.field': got '%.60s', which is where an OUTPUT "
                              "column's value is too, want another name",
                              field);
@@ -463,8 +423,8 @@ int model_check(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : check_headers(model, line, why);
     rc = rc != 0 ? rc : check_params(model, line, why);
     rc = rc != 0 ? rc : check_stop(model, line, why);
-    rc = rc != 0 ? rc : check_format(model, line, why);
+    rc = rc != 0 ? rc : model_check_format(model, line, why);
     rc = rc != 0 ? rc : check_fields(model, line, why);
-    rc = rc != 0 ? rc : check_path(model, line, why);
+    rc = rc != 0 ? rc : model_check_path(model, line, why);
     return rc != 0 ? rc : check_templates(model, line, why);
 }

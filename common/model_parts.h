@@ -66,6 +66,19 @@ MUST_CHECK int model_check_name(const char *what, struct slice name, struct erro
 // fault.
 MUST_CHECK int model_check(struct model *model, int *line, struct error *why);
 
+// model_setting_of returns the setting of an option, or NULL when it was not written.
+const struct model_setting *model_setting_of(const struct model *model, const char *name);
+
+// model_blame makes *line the line where the option stands. Returns -EINVAL.
+int model_blame(const struct model *model, const char *name, int *line);
+
+// ---- model_format.c: what an answer looks like ---------------------------------------------------
+
+// model_check_format refuses a response.format that cannot carry what the model wants, and
+// model_check_path compiles where its items are. As model_check.
+MUST_CHECK int model_check_format(const struct model *model, int *line, struct error *why);
+MUST_CHECK int model_check_path(struct model *model, int *line, struct error *why);
+
 // secret_next finds the next ${NAME} at or after *at, and moves *at behind it.
 // Returns 1 with name; 0: no more; -EINVAL: a "${" that no NAME and "}" follow.
 MUST_CHECK int secret_next(struct slice text, size_t *at, struct slice *name);

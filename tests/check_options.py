@@ -7,7 +7,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROW = re.compile(
-    r'^MODEL_OPTION\((\w+),\s*"([^"]*)",\s*(\w+),\s*"([^"]*)",\s*([^,]+),\s*([^,]+),\s*"((?:[^"\\]|\\.)*)"')
+    r'^MODEL_OPTION\((\w+),\s*"([^"]*)",\s*(\w+),\s*"((?:[^"\\]|\\.)*)",\s*([^,]+),\s*([^,]+),\s*"((?:[^"\\]|\\.)*)"')
 
 
 def value_of(kind, least, most, want):
@@ -28,6 +28,7 @@ def options_of_table(text):
         if match is None:
             sys.exit(f"model_options.def: a row that cannot be read: {line}")
         _, name, kind, default, least, most, want = match.groups()
+        default = default.replace('\\"', '"')
         options[name] = (f"`{default}`" if default else "–",
                          value_of(kind, least.strip(), most.strip(), want))
     return options

@@ -1,6 +1,6 @@
 // Answers into items. Invariant: a value reaches a record only by the number that its item carries;
 // where the numbers leave a doubt, nothing is kept and the record is asked again. Reads in three
-// passes: find the JSON values, list their items, judge the numbers; then cast each value.
+// passes: the format's reader lists the items; their numbers are judged; then each value is cast.
 // Called by the worker's wiring, tests and the fuzz target; never keeps a pointer into the text.
 #include "worker/parse.h"
 #include "worker/parse_items.h"
@@ -23,6 +23,7 @@
 struct parser *parser_new(void) {
     struct parser *p = mem_zalloc(sizeof(*p));
     buf_init(&p->payload, PAYLOAD_MAX);
+    buf_init(&p->scratch, PAYLOAD_MAX);
     return p;
 }
 
@@ -39,13 +40,9 @@ void parser_free(struct parser *parser) {
     if (parser != NULL) {
         parser_clear(parser);
         buf_free(&parser->payload);
+        buf_free(&parser->scratch);
         free(parser);
     }
-}
-
-static void fail(struct parsed *out, enum outcome outcome, const char *detail) {
-    out->outcome = outcome;
-    snprintf(out->detail, sizeof(out->detail), "%s", detail);
 }
 
 // ---- The numbers ------------------------------------------------------------------------------
@@ -99,7 +96,7 @@ static bool numbers_judge(struct parser *p, const struct question *q, struct par
         return true;
     }
     if (s.n == 0) {
-        fail(out, OUTCOME_UNREADABLE, "");
+        parse_fail(out, OUTCOME_UNREADABLE, "");
         snprintf(out->detail, sizeof(out->detail), "got %zu items, none of which has a number in '%.64s'",
                  p->n_items, q->model->options.response_index_field);
         return false;
@@ -117,7 +114,7 @@ static bool numbers_judge(struct parser *p, const struct question *q, struct par
         parse_warn(out, name);
         return true;
     }
-    fail(out, OUTCOME_SHIFTED, "");
+    parse_fail(out, OUTCOME_SHIFTED, "");
     snprintf(out->detail, sizeof(out->detail),
              "got item numbers from %" PRId64 " to %" PRId64 ", want 1 to %zu", s.least, s.most,
              q->count);
@@ -172,7 +169,7 @@ static void items_assign(struct parser *p, const struct question *q, struct pars
 
 static void add_item(struct parsed *out, uint64_t slot, enum outcome outcome, struct slice payload) {
     if (item_pack(&out->items, slot, outcome, payload) != 0) {
-        fail(out, OUTCOME_UNREADABLE, "the answer's items are longer than a report may be");
+        parse_fail(out, OUTCOME_UNREADABLE, "the answer's items are longer than a report may be");
         return;
     }
     out->n_items++;
@@ -213,41 +210,6 @@ static void pack_record(struct parser *p, const struct question *q, size_t k, st
 
 // ---- Whole answers ----------------------------------------------------------------------------
 
-// parse_text takes the whole text for the value of the only record's first column.
-static void parse_text(struct parser *p, const struct question *q, struct slice text,
-                       struct parsed *out) {
-    struct json_object *value = json_object_new_string_len(text.p, (int)text.n);
-    struct error why = {0};
-    buf_clear(&p->payload);
-    int rc = value_pack_array(&p->payload, q->model->n_output);
-    rc = rc != 0 ? rc : value_pack_answer(&q->model->output[0], value, &p->payload, &why);
-    for (size_t i = 1; rc == 0 && i < q->model->n_output; i++) {
-        rc = value_pack_answer(&q->model->output[i], NULL, &p->payload, &why);
-    }
-    json_object_put(value);
-    if (rc == 0) {
-        add_item(out, q->slots[0], OUTCOME_OK, buf_slice(&p->payload));
-    } else {
-        add_item(out, q->slots[0], OUTCOME_BAD_VALUE, slice_of(why.text));
-    }
-}
-
-// parse_bare takes a JSON scalar for the value of a single prompt with one column. False: it is not.
-static bool parse_bare(struct parser *p, const struct question *q, struct json_object *root,
-                       struct parsed *out) {
-    if (q->batched || q->model->n_output != 1 || root == NULL ||
-        json_object_is_type(root, json_type_array) || json_object_is_type(root, json_type_object)) {
-        return false;
-    }
-    struct error why = {0};
-    buf_clear(&p->payload);
-    int rc = value_pack_array(&p->payload, 1);
-    rc = rc != 0 ? rc : value_pack_answer(&q->model->output[0], root, &p->payload, &why);
-    add_item(out, q->slots[0], rc == 0 ? OUTCOME_OK : OUTCOME_BAD_VALUE,
-             rc == 0 ? buf_slice(&p->payload) : slice_of(why.text));
-    return true;
-}
-
 // single_judge: the answer to a single prompt needs no number, but must be the only one.
 static void single_judge(struct parser *p) {
     for (size_t i = 0; i < p->n_items; i++) {
@@ -269,29 +231,22 @@ static void judge(struct parser *p, const struct question *q, struct parsed *out
     }
 }
 
-static void parse_json(struct parser *p, const struct question *q, struct slice text,
+// What response.format may be: a file and a row each.
+static const struct format formats[] = {
+    [RESPONSE_JSON] = {.name = "json", .read = parse_json},
+    [RESPONSE_TEXT] = {.name = "text", .read = parse_text},
+    [RESPONSE_XML] = {.name = "xml", .read = parse_xml},
+    [RESPONSE_DELIMITED] = {.name = "delimited", .read = parse_delimited, .with_blanks = true},
+    [RESPONSE_REGEX] = {.name = "regex", .read = parse_regex},
+};
+
+// read_items lists the answer's items and judges them.
+static void read_items(struct parser *p, const struct question *q, struct slice text,
                        struct parsed *out) {
-    struct json_object *root = NULL;
-    if (json_parse(text, &root, NULL) == 0) {
-        if (parse_bare(p, q, root, out)) {
-            json_object_put(root);
-            return;
-        }
-        items_of(p, q, &root, out);
-        if (p->n_items == 0 && !p->overflow) {
-            bool empty = json_object_is_type(p->roots[0], json_type_array) &&
-                         json_object_array_length(p->roots[0]) == 0;
-            fail(out, empty ? OUTCOME_EMPTY : OUTCOME_UNREADABLE,
-                 "the answer has no items where 'response.path' looks");
-        }
-    } else {
-        values_find(p, q, text, out);
-        if (p->n_items == 0) {
-            fail(out, OUTCOME_UNREADABLE, "the answer is not JSON, nor does it hold JSON items");
-        }
-    }
+    const struct format *format = &formats[q->model->options.response_format];
+    format->read(p, q, format->with_blanks ? text : slice_trim(text), out);
     if (p->overflow) {
-        fail(out, OUTCOME_UNREADABLE, "the answer has more items than can be meant");
+        parse_fail(out, OUTCOME_UNREADABLE, "the answer has more items than can be meant");
     }
     if (out->outcome == OUTCOME_OK) {
         judge(p, q, out);
@@ -307,17 +262,15 @@ void parse_answer(struct parser *parser, const struct question *question, struct
     buf_clear(&out->items);
     parser_clear(parser);
     if (slice_starts(text, "\xEF\xBB\xBF")) {
+        parse_warn(out, "byte-order-mark");
         text = slice_sub(text, 3, text.n);
     }
-    text = slice_trim(text);
-    if (text.n == 0) {
-        fail(out, OUTCOME_EMPTY, "the answer has no text");
+    if (slice_trim(text).n == 0) {
+        parse_fail(out, OUTCOME_EMPTY, "the answer has no text");
     } else if (slice_utf8_error(text) >= 0) {
-        fail(out, OUTCOME_UNREADABLE, "the answer is not UTF-8");
-    } else if (question->model->options.response_format == RESPONSE_TEXT && !question->batched) {
-        parse_text(parser, question, text, out);
+        parse_fail(out, OUTCOME_UNREADABLE, "the answer is not UTF-8");
     } else {
-        parse_json(parser, question, text, out);
+        read_items(parser, question, text, out);
     }
     parser_clear(parser);
     bool all = out->outcome == OUTCOME_OK && out->n_items == question->count;
@@ -326,6 +279,6 @@ void parse_answer(struct parser *parser, const struct question *question, struct
             buf_clear(&out->items);
             out->n_items = 0;
         }
-        fail(out, OUTCOME_TRUNCATED, "the answer ended at the token limit");
+        parse_fail(out, OUTCOME_TRUNCATED, "the answer ended at the token limit");
     }
 }

@@ -1,16 +1,26 @@
-// The JSON values in an answer's text, and the items in them: prose and code fences around, several
-// values, arrays that are cut off or broken. Invariant: an item is taken whole or not at all, and an
-// object is never taken out of a broken one. Called by parse.c.
+// The list of items that an answer's reader fills: what all formats share. Invariant: a number is one
+// only if it is written as one; the list never grows past ITEMS_MAX. Called by parse_FORMAT.c.
 #include "worker/parse_items.h"
 
-#include "common/jsonpath.h"
 #include "worker/prompt.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define FAILED_VALUES_MAX 64            // brackets that turn out to be no JSON: keeps the time linear
-#define PATH_NODES_MAX 200000           // nodes that response.path may walk through
+void parse_fail(struct parsed *out, enum outcome outcome, const char *detail) {
+    out->outcome = outcome;
+    snprintf(out->detail, sizeof(out->detail), "%s", detail);
+}
+
+bool parse_own(struct parser *p, struct json_object *root) {
+    if (p->n_roots == VALUES_MAX) {
+        json_object_put(root);
+        p->overflow = true;
+        return false;
+    }
+    p->roots[p->n_roots++] = root;
+    return true;
+}
 
 void parse_warn(struct parsed *out, const char *name) {
     if (strstr(out->warning, name) != NULL) {
@@ -19,8 +29,6 @@ void parse_warn(struct parsed *out, const char *name) {
     size_t n = strlen(out->warning);
     snprintf(out->warning + n, sizeof(out->warning) - n, "%s%s", n > 0 ? " " : "", name);
 }
-
-// ---- The items of one JSON value --------------------------------------------------------------
 
 #define INDEX_FAR 1000000000 // what is further from any record is no number of one
 
@@ -43,7 +51,7 @@ static bool index_of(struct json_object *field, int64_t *index) {
     return true;
 }
 
-static void item_add(struct parser *p, const struct question *q, struct json_object *json) {
+void parse_item_add(struct parser *p, const struct question *q, struct json_object *json) {
     if (p->n_items == ITEMS_MAX) {
         p->overflow = true;
         return;
@@ -54,226 +62,25 @@ static void item_add(struct parser *p, const struct question *q, struct json_obj
     item->has_index = field != NULL && index_of(field, &item->index);
 }
 
-static void items_of_array(struct parser *p, const struct question *q, struct json_object *array) {
-    size_t n = json_object_array_length(array);
-    for (size_t i = 0; i < n && !p->overflow; i++) {
-        item_add(p, q, json_object_array_get_idx(array, i));
-    }
-}
-
-static bool is_item(const struct question *q, struct json_object *object) {
-    struct json_object *member;
-    if (json_object_object_get_ex(object, q->model->options.response_index_field, &member)) {
-        return true;
-    }
+// is_text_column asks whether a field is the value of a STRING column, or of none.
+static bool is_text_column(const struct question *q, const char *name) {
     for (size_t i = 0; i < q->model->n_output; i++) {
-        if (json_object_object_get_ex(object, prompt_value_field(q->model, i), &member)) {
-            return true;
+        if (strcmp(prompt_value_field(q->model, i), name) == 0) {
+            return q->model->output[i].type == TYPE_STRING;
         }
     }
-    return false;
+    return true;
 }
 
-// only_array returns the one array among an object's members, or NULL.
-static struct json_object *only_array(struct json_object *object) {
-    struct json_object *found = NULL;
-    json_object_object_foreach(object, name, member) {
-        (void)name;
-        if (json_object_is_type(member, json_type_array)) {
-            if (found != NULL) {
-                return NULL;
-            }
-            found = member;
-        }
+bool parse_item_set(const struct question *q, struct json_object *item, const char *name,
+                    struct slice text) {
+    if (json_object_object_get_ex(item, name, NULL)) {
+        return false;
     }
-    return found;
-}
-
-struct finding {
-    struct parser *parser;
-    const struct question *question;
-};
-
-static int on_found(void *arg, struct json_object *value) {
-    struct finding *f = arg;
-    item_add(f->parser, f->question, value);
-    return 0;
-}
-
-// items_by_default reads `$[*]`: an array's elements; or an object that is an item itself, or that
-// holds "items" (what our JSON Schema asks for), or one array whatever its name.
-static void items_by_default(struct parser *p, const struct question *q, struct json_object *root,
-                             struct parsed *out) {
-    if (json_object_is_type(root, json_type_array)) {
-        items_of_array(p, q, root);
-        return;
+    struct json_object *value = NULL;
+    if (slice_trim(text).n > 0 || is_text_column(q, name)) {
+        value = json_object_new_string_len(text.n > 0 ? text.p : "", (int)text.n);
     }
-    struct json_object *items = json_get(root, "items");
-    bool ours = json_object_is_type(items, json_type_array) &&
-                json_object_object_length(root) == 1;
-    if (!ours && json_object_is_type(root, json_type_object) && is_item(q, root)) {
-        item_add(p, q, root);
-        return;
-    }
-    if (json_object_is_type(items, json_type_array)) {
-        items_of_array(p, q, items);
-        return;
-    }
-    if (json_object_is_type(root, json_type_object)) {
-        struct json_object *array = only_array(root);
-        if (array != NULL) {
-            parse_warn(out, "wrapped");
-            items_of_array(p, q, array);
-        }
-    }
-}
-
-static bool is_default_path(const struct model *model) {
-    return model->response_path == NULL || strcmp(model->options.response_path, "$[*]") == 0;
-}
-
-void items_of(struct parser *p, const struct question *q, struct json_object **root,
-                     struct parsed *out) {
-    struct json_object *value = *root;
-    p->roots[p->n_roots++] = value;
-    *root = NULL;
-    if (is_default_path(q->model)) {
-        items_by_default(p, q, value, out);
-        return;
-    }
-    size_t before = p->n_items;
-    struct finding f = {.parser = p, .question = q};
-    long n = jsonpath_query(q->model->response_path, value, PATH_NODES_MAX, on_found, &f);
-    if (n < 0) {
-        p->n_items = before; // a path that never ends finds nothing
-        p->overflow = true;
-    } else if (n == 0 && q->model->options.structured_output == STRUCTURED_REQUIRED) {
-        items_by_default(p, q, value, out); // the schema's shape, whatever the path
-    }
-}
-
-// ---- The JSON values in a text ----------------------------------------------------------------
-
-// balanced returns how many bytes the array or object at the start of s takes, or 0 if it does not
-// end. Strings are skipped; whether brackets match in kind is json_parse's business.
-static size_t balanced(struct slice s) {
-    size_t depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        if (in_string) {
-            if (c == '\\') {
-                i++;
-            } else if (c == '"') {
-                in_string = false;
-            }
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '[' || c == '{') {
-            depth++;
-        } else if ((c == ']' || c == '}') && --depth == 0) {
-            return i + 1;
-        }
-    }
-    return 0;
-}
-
-static bool is_opening(char c) {
-    return c == '[' || c == '{';
-}
-
-// rescue walks into an array or object that is not JSON as a whole and keeps the whole objects of
-// arrays in it. Returns how many bytes it went over.
-static size_t rescue(struct parser *p, const struct question *q, struct slice s, size_t *n_failed,
-                     struct parsed *out) {
-    size_t i = 1;
-    if (s.p[0] == '{') { // never take an object out of a broken item: only arrays hold items
-        while (i < s.n && s.p[i] != '[') {
-            i++;
-        }
-        return i;
-    }
-    while (i < s.n && p->n_roots < VALUES_MAX) {
-        if (s.p[i] == '[') {
-            return i; // a nested array is a value of its own
-        }
-        if (s.p[i] == ']') {
-            return i + 1;
-        }
-        if (s.p[i] != '{') {
-            i++;
-            continue;
-        }
-        struct slice rest = slice_sub(s, i, s.n);
-        size_t n = balanced(rest);
-        if (n == 0) {
-            return s.n;
-        }
-        struct json_object *json = NULL;
-        if (json_parse(slice_sub(rest, 0, n), &json, NULL) == 0) {
-            size_t before = p->n_items;
-            if (is_item(q, json)) {
-                p->roots[p->n_roots++] = json;
-                item_add(p, q, json);
-            } else {
-                json_object_put(json);
-            }
-            if (p->n_items > before) {
-                parse_warn(out, "repaired");
-            }
-        } else if (++*n_failed > FAILED_VALUES_MAX) {
-            return s.n;
-        }
-        i += n;
-    }
-    return i;
-}
-
-void values_find(struct parser *p, const struct question *q, struct slice text,
-                        struct parsed *out) {
-    size_t n_failed = 0, n_with_items = 0;
-    bool prose = false; // there is text outside of arrays and objects
-    for (size_t i = 0; i < text.n && n_failed <= FAILED_VALUES_MAX && p->n_roots < VALUES_MAX;) {
-        if (!is_opening(text.p[i])) {
-            prose |= strchr(" \t\r\n,]}", text.p[i]) == NULL || text.p[i] == '\0';
-            i++;
-            continue;
-        }
-        struct slice rest = slice_sub(text, i, text.n);
-        size_t n = balanced(rest);
-        size_t before = p->n_items;
-        struct json_object *json = NULL;
-        if (n > 0 && json_parse(slice_sub(rest, 0, n), &json, NULL) == 0) {
-            struct parsed quiet = {0}; // a value without items may be prose: its repairs do not count
-            items_of(p, q, &json, &quiet);
-            bool any = false;
-            for (size_t k = before; k < p->n_items; k++) {
-                any |= json_object_is_type(p->items[k].json, json_type_object);
-            }
-            if (!any) {
-                p->n_items = before; // "see [1]" is no answer
-                prose = true;
-            } else if (quiet.warning[0] != '\0') {
-                parse_warn(out, quiet.warning);
-            }
-            i += n;
-        } else {
-            n_failed++;
-            struct slice broken = n > 0 ? slice_sub(rest, 0, n) : rest;
-            i += rescue(p, q, broken, &n_failed, out);
-            if (n == 0 && p->n_items > before) {
-                parse_warn(out, "cut-array");
-            }
-        }
-        n_with_items += p->n_items > before;
-    }
-    if (p->n_items == 0) {
-        return;
-    }
-    if (prose) {
-        parse_warn(out, memmem(text.p, text.n, "```", 3) != NULL ? "code-fence" : "prose");
-    }
-    if (n_with_items > 1) {
-        parse_warn(out, "several-values");
-    }
+    json_object_object_add(item, name, value);
+    return true;
 }

@@ -405,10 +405,8 @@ static int render(struct rendering *r, const struct template *t, struct buf *out
     return template_render(t, &source, r, out);
 }
 
-// add_instruction is the batch prompt of a model that has none of its own.
-static int add_instruction(const struct model *model, struct buf *out) {
-    int rc = buf_add_str(out, "Answer for each numbered record below. Return only a JSON array with "
-                              "exactly one object per record: [{");
+static int instruct_json(const struct model *model, struct buf *out) {
+    int rc = buf_add_str(out, "a JSON array with exactly one object per record: [{");
     rc = rc != 0 ? rc : json_add_string(out, slice_of(model->options.response_index_field));
     rc = rc != 0 ? rc : buf_add_str(out, ": <number of the record>");
     for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
@@ -417,6 +415,49 @@ static int add_instruction(const struct model *model, struct buf *out) {
         rc = rc != 0 ? rc : buf_addf(out, ": <%s>", column_type_name(model->output[i].type));
     }
     return rc != 0 ? rc : buf_add_str(out, "}, ...]");
+}
+
+static int instruct_xml(const struct model *model, struct buf *out) {
+    int rc = buf_addf(out, "XML with exactly one element per record: <items><item %s=\"number of "
+                           "the record\">", model->options.response_index_field);
+    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
+        const char *field = prompt_value_field(model, i);
+        rc = buf_addf(out, "<%s>%s</%s>", field, column_type_name(model->output[i].type), field);
+    }
+    return rc != 0 ? rc : buf_add_str(out, "</item>...</items>");
+}
+
+// instruct_delimited: a header line, which also serves where the fields go by number.
+static int instruct_delimited(const struct model *model, struct buf *out) {
+    const struct model_options *o = &model->options;
+    bool tab = strcmp(o->response_delimiter, "\\t") == 0;
+    const char *delimiter = tab ? "\t" : o->response_delimiter;
+    int rc = buf_addf(out, "lines with '%s' between fields%s%s%s, exactly one per record, under this "
+                           "header:\n%s",
+                      tab ? "a tab" : delimiter,
+                      o->response_quote[0] != '\0' ? " (a field that holds it stands in " : "",
+                      o->response_quote, o->response_quote[0] != '\0' ? ")" : "",
+                      o->response_index_field);
+    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
+        rc = buf_add_str(out, delimiter);
+        rc = rc != 0 ? rc : buf_add_str(out, prompt_value_field(model, i));
+    }
+    return rc;
+}
+
+// add_instruction is the batch prompt of a model that has none of its own.
+static int add_instruction(const struct model *model, struct buf *out) {
+    int rc = buf_add_str(out, "Answer for each numbered record below. Return only ");
+    switch (rc == 0 ? model->options.response_format : -1) {
+    case RESPONSE_JSON:
+        return instruct_json(model, out);
+    case RESPONSE_XML:
+        return instruct_xml(model, out);
+    case RESPONSE_DELIMITED:
+        return instruct_delimited(model, out);
+    default:
+        return rc; // the others have a template, CREATE MODEL made sure
+    }
 }
 
 static int add_batch(struct rendering *r, struct buf *out) {

@@ -8,14 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MODEL(output, options)                                                                     \
+    "CREATE MODEL m INPUT (text STRING) OUTPUT (" output ") WITH ('provider' = 'openai', "         \
+    "'endpoint' = 'http://127.0.0.1/', 'model' = 'x'" options ");"
+
 static const char *const models[] = {
-    "CREATE MODEL m INPUT (text STRING) OUTPUT (sentiment STRING) WITH ('provider' = 'openai', "
-    "'endpoint' = 'http://127.0.0.1/', 'model' = 'x', 'batch.size' = '4');",
-    "CREATE MODEL m INPUT (text STRING) OUTPUT (a INT, b DOUBLE NOT NULL, c BOOLEAN) WITH ('provider' = "
-    "'openai', 'endpoint' = 'http://127.0.0.1/', 'model' = 'x', 'batch.size' = '4', "
-    "'response.path' = '$..items[*]', 'response.best.effort' = 'on');",
-    "CREATE MODEL m INPUT (text STRING) OUTPUT (sentiment STRING) WITH ('provider' = 'openai', "
-    "'endpoint' = 'http://127.0.0.1/', 'model' = 'x');",
+    MODEL("sentiment STRING", ", 'batch.size' = '4'"),
+    MODEL("a INT, b DOUBLE NOT NULL, c BOOLEAN",
+          ", 'batch.size' = '4', 'response.path' = '$..items[*]', 'response.best.effort' = 'on'"),
+    MODEL("sentiment STRING", ""),
+    MODEL("a STRING, b INT", ", 'batch.size' = '4', 'response.format' = 'xml'"),
+    MODEL("a STRING", ", 'batch.size' = '4', 'response.format' = 'xml', 'response.path' = '//*[a]'"),
+    MODEL("a STRING, b INT", ", 'batch.size' = '4', 'response.format' = 'delimited'"),
+    MODEL("a STRING", ", 'batch.size' = '4', 'response.format' = 'delimited', 'response.delimiter' "
+                      "= '\\t', 'response.index.field' = '1', 'response.value.field' = '2'"),
+    MODEL("a STRING", ", 'batch.size' = '4', 'response.format' = 'regex', 'batch.prompt.template' = "
+                      "'x', 'response.pattern' = '(?<index>\\d+)[=:](?<a>\\w*)'"),
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 
@@ -24,7 +32,7 @@ static void fuzz_text(unsigned how, struct slice text) {
     static struct parser *parser;
     static struct parsed parsed;
     static const uint64_t slots[] = {7, 6, 5, 4};
-    size_t i = how % N_MODELS;
+    size_t i = (how & 0x3f) % N_MODELS;
     if (parser == NULL) {
         parser = parser_new();
         buf_init(&parsed.items, 1 << 20);

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CASES_MAX 256
+#define CASES_MAX 512
 
 struct text_case {
     struct slice name, setup, input, want;

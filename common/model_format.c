@@ -1,0 +1,144 @@
+// What an answer looks like: response.format and the options that belong to it. Invariant: a format
+// that passed can carry every OUTPUT column of every record of a batch. Called by model_check.c.
+#include "common/model_parts.h"
+
+#include "common/jsonpath.h"
+#include "common/pattern.h"
+#include "common/xpath.h"
+
+#include <errno.h>
+#include <string.h>
+
+// check_text: a text is one value of one record.
+static int check_text(const struct model *model, int *line, struct error *why) {
+    const struct model_options *o = &model->options;
+    if (o->batch_size > 1) {
+        return error_set(
+            why, model_blame(model, "batch.size", line),
+            "option 'batch.size': got %lld with 'response.format' = 'text', want 1, or "
+            "'response.format' = 'json': an answer for several records must carry an index",
+            (long long)o->batch_size);
+    }
+    if (model->n_output > 1) {
+        return error_set(
+            why, model_blame(model, "response.format", line),
+            "option 'response.format': got 'text' with %zu OUTPUT columns, want 'json': a "
+            "text is one value",
+            model->n_output);
+    }
+    return 0;
+}
+
+// check_unused refuses an option that its format does not look at.
+static int check_unused(const struct model *model, int *line, struct error *why) {
+    static const struct {
+        const char *name, *format;
+        int response;
+    } owners[] = {{"response.pattern", "regex", RESPONSE_REGEX},
+                  {"response.delimiter", "delimited", RESPONSE_DELIMITED},
+                  {"response.quote", "delimited", RESPONSE_DELIMITED}};
+    for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
+        if (model_setting_of(model, owners[i].name) != NULL &&
+            model->options.response_format != owners[i].response) {
+            return error_set(why, model_blame(model, owners[i].name, line),
+                             "option '%s': got a value without 'response.format' = '%s', which "
+                             "alone uses it",
+                             owners[i].name, owners[i].format);
+        }
+    }
+    return 0;
+}
+
+static int check_delimited(const struct model *model, int *line, struct error *why) {
+    const struct model_options *o = &model->options;
+    if (o->response_quote[0] != '\0' && strchr(o->response_delimiter, o->response_quote[0]) != NULL) {
+        return error_set(why, model_blame(model, "response.quote", line),
+                         "option 'response.quote': got '%s', which 'response.delimiter' holds too, "
+                         "want another",
+                         o->response_quote);
+    }
+    if (strpbrk(o->response_delimiter, "\r\n") != NULL || (o->response_quote[0] & 0x80) != 0 ||
+        strpbrk(o->response_quote, "\r\n") != NULL) {
+        return error_set(why, model_blame(model, "response.delimiter", line),
+                         "option 'response.delimiter': got a line break or a quote that is not "
+                         "ASCII, want text within a line");
+    }
+    return 0;
+}
+
+int model_check_format(const struct model *model, int *line, struct error *why) {
+    const struct model_options *o = &model->options;
+    int rc = check_unused(model, line, why);
+    if (rc != 0 || o->response_format == RESPONSE_JSON) {
+        return rc;
+    }
+    if (o->structured_output == STRUCTURED_REQUIRED) {
+        const struct model_setting *format = model_setting_of(model, "response.format");
+        return error_set(why, model_blame(model, "structured.output", line),
+                         "option 'structured.output': got 'required' with 'response.format' = "
+                         "'%.16s', want 'json'",
+                         format != NULL ? format->value : "");
+    }
+    if (o->response_format == RESPONSE_TEXT) {
+        return check_text(model, line, why);
+    }
+    return o->response_format == RESPONSE_DELIMITED ? check_delimited(model, line, why) : 0;
+}
+
+// want_group refuses a pattern without a group for a field.
+static int want_group(const struct model *model, const char *field, int *line, struct error *why) {
+    if (pattern_group(model->response_pattern, field) > 0) {
+        return 0;
+    }
+    return error_set(why, model_blame(model, "response.pattern", line),
+                     "option 'response.pattern': got no group '%.60s', want (?<%.60s>...) in it: "
+                     "each field is read from the group of its name",
+                     field, field);
+}
+
+static int check_pattern(struct model *model, int *line, struct error *why) {
+    const struct model_options *o = &model->options;
+    if (o->response_pattern[0] == '\0') {
+        return error_set(why, model_blame(model, "response.format", line),
+                         "option 'response.pattern': missing, want for example "
+                         "'response.pattern' = '^(?<index>\\d+): (?<label>.*)$'");
+    }
+    model->response_pattern = pattern_compile(slice_of(o->response_pattern), PATTERN_LINES, why);
+    if (model->response_pattern == NULL) {
+        error_prefix(why, "option 'response.pattern': ");
+        return model_blame(model, "response.pattern", line);
+    }
+    if (o->batch_size > 1 && o->batch_prompt_template[0] == '\0') {
+        return error_set(why, model_blame(model, "response.format", line),
+                         "option 'batch.prompt.template': missing, want one with "
+                         "'response.format' = 'regex': only it can say what answer is wanted");
+    }
+    int rc = o->batch_size > 1 ? want_group(model, o->response_index_field, line, why) : 0;
+    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
+        rc = want_group(model, model->n_output == 1 ? o->response_value_field : model->output[i].name,
+                        line, why);
+    }
+    return rc;
+}
+
+int model_check_path(struct model *model, int *line, struct error *why) {
+    const char *text = model->options.response_path;
+    bool given = model_setting_of(model, "response.path") != NULL;
+    switch (model->options.response_format) {
+    case RESPONSE_JSON:
+        model->response_path = jsonpath_compile(slice_of(text), why);
+        break;
+    case RESPONSE_XML:
+        model->response_xpath = xpath_compile(slice_of(given ? text : "/*/*"), why);
+        break;
+    case RESPONSE_REGEX:
+        return check_pattern(model, line, why);
+    default:
+        return 0;
+    }
+    if (model->response_path == NULL && model->response_xpath == NULL) {
+        error_prefix(why, "option 'response.path': ");
+        return model_blame(model, "response.path", line);
+    }
+    return 0;
+}

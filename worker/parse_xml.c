@@ -1,0 +1,338 @@
+// An answer in XML: items are the elements that an XPath finds; a field is a child element or an
+// attribute of its name. Invariant: an element that the answer left open is never an item, so that no
+// value is cut. Called by parse.c.
+#include "worker/parse_items.h"
+
+#include "common/xpath.h"
+#include "worker/prompt.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define OPEN_MAX 64 // elements in one another that a cut answer may leave open
+
+struct finding {
+    struct parser *parser;
+    const struct question *question;
+    xmlNodePtr open[OPEN_MAX]; // elements that the text did not close
+    size_t n_open;
+};
+
+// ---- Fields -------------------------------------------------------------------------------------
+
+static struct slice text_of(const xmlChar *text) {
+    return slice_of((const char *)text);
+}
+
+static xmlNodePtr child_of(xmlNodePtr element, const char *name) {
+    xmlNodePtr child = element->children;
+    while (child != NULL && !(child->type == XML_ELEMENT_NODE && text_of(child->name).n > 0 &&
+                              strcmp((const char *)child->name, name) == 0)) {
+        child = child->next;
+    }
+    return child;
+}
+
+static bool has_children(xmlNodePtr element) {
+    for (xmlNodePtr child = element->children; child != NULL; child = child->next) {
+        if (child->type == XML_ELEMENT_NODE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// json_of makes an element's content a JSON value: its text, or for an element with elements in it an
+// array of them when all have one name, else an object.
+static struct json_object *json_of(const struct question *q, xmlNodePtr element, int depth) {
+    if (!has_children(element) || depth > JSON_MAX_DEPTH) {
+        xmlChar *content = xmlNodeGetContent(element);
+        struct slice s = slice_trim(text_of(content));
+        struct json_object *value = json_object_new_string_len(s.n > 0 ? s.p : "", (int)s.n);
+        xmlFree(content);
+        return value;
+    }
+    xmlNodePtr first = NULL;
+    bool same = true;
+    for (xmlNodePtr child = element->children; child != NULL; child = child->next) {
+        if (child->type == XML_ELEMENT_NODE) {
+            first = first == NULL ? child : first;
+            same = same && xmlStrEqual(first->name, child->name);
+        }
+    }
+    struct json_object *value = same ? json_object_new_array() : json_object_new_object();
+    for (xmlNodePtr child = element->children; child != NULL; child = child->next) {
+        if (child->type != XML_ELEMENT_NODE) {
+            continue;
+        }
+        struct json_object *inner = json_of(q, child, depth + 1);
+        if (same) {
+            json_object_array_add(value, inner);
+        } else {
+            json_object_object_add(value, (const char *)child->name, inner);
+        }
+    }
+    return value;
+}
+
+// set_field finds a field: an attribute, then a child element.
+static void set_field(const struct question *q, struct json_object *item, xmlNodePtr element,
+                      const char *name) {
+    xmlChar *attribute = xmlGetNoNsProp(element, (const xmlChar *)name);
+    if (attribute != NULL) {
+        (void)parse_item_set(q, item, name, slice_trim(text_of(attribute)));
+        xmlFree(attribute);
+        return;
+    }
+    xmlNodePtr child = child_of(element, name);
+    if (child != NULL && has_children(child)) {
+        json_object_object_add(item, name, json_of(q, child, 0));
+    } else if (child != NULL) {
+        xmlChar *content = xmlNodeGetContent(child);
+        (void)parse_item_set(q, item, name, slice_trim(text_of(content)));
+        xmlFree(content);
+    }
+}
+
+// set_content takes the text of an element without elements in it for the only column's value.
+static void set_content(const struct question *q, struct json_object *item, xmlNodePtr element) {
+    const char *name = prompt_value_field(q->model, 0);
+    if (q->model->n_output == 1 && !json_object_object_get_ex(item, name, NULL) &&
+        !has_children(element)) {
+        xmlChar *content = xmlNodeGetContent(element);
+        (void)parse_item_set(q, item, name, slice_trim(text_of(content)));
+        xmlFree(content);
+    }
+}
+
+static int on_element(void *arg, xmlNodePtr element) {
+    struct finding *f = arg;
+    const struct question *q = f->question;
+    for (size_t i = 0; i < f->n_open; i++) {
+        if (f->open[i] == element) {
+            return 0;
+        }
+    }
+    struct json_object *item = json_object_new_object();
+    set_field(q, item, element, q->model->options.response_index_field);
+    for (size_t i = 0; i < q->model->n_output; i++) {
+        set_field(q, item, element, prompt_value_field(q->model, i));
+    }
+    set_content(q, item, element);
+    if (parse_own(f->parser, item)) {
+        parse_item_add(f->parser, q, item);
+    }
+    return f->parser->overflow ? 1 : 0;
+}
+
+// ---- Repair -------------------------------------------------------------------------------------
+
+static bool is_name_first(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0;
+}
+
+// tag_name returns the name in a tag at s ("<name" or "</name").
+static struct slice tag_name(struct slice s) {
+    size_t from = s.n > 1 && s.p[1] == '/' ? 2 : 1, n = from;
+    while (n < s.n && strchr(" \t\r\n/>", s.p[n]) == NULL) {
+        n++;
+    }
+    return slice_sub(s, from, n - from);
+}
+
+static size_t index_of(struct slice s, const char *what) {
+    const char *found = s.n > 0 ? memmem(s.p, s.n, what, strlen(what)) : NULL;
+    return found != NULL ? (size_t)(found - s.p) + strlen(what) : s.n + 1;
+}
+
+// tag_end returns how long the tag, comment or CDATA at s is; past s.n: it has no end.
+static size_t tag_end(struct slice s) {
+    if (slice_starts(s, "<!--")) {
+        return index_of(s, "-->");
+    }
+    if (slice_starts(s, "<![CDATA[")) {
+        return index_of(s, "]]>");
+    }
+    if (slice_starts(s, "<?")) {
+        return index_of(s, "?>");
+    }
+    char quote = '\0';
+    for (size_t i = 1; i < s.n; i++) {
+        if (quote != '\0') {
+            quote = s.p[i] == quote ? '\0' : quote;
+        } else if (s.p[i] == '"' || s.p[i] == '\'') {
+            quote = s.p[i];
+        } else if (s.p[i] == '>') {
+            return i + 1;
+        }
+    }
+    return s.n + 1;
+}
+
+// is_reference: an entity of XML or a character's number begins at s, which begins with '&'.
+static bool is_reference(struct slice s) {
+    static const char *const known[] = {"&amp;", "&lt;", "&gt;", "&quot;", "&apos;"};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (slice_starts(s, known[i])) {
+            return true;
+        }
+    }
+    size_t i = slice_starts(s, "&#x") ? 3 : slice_starts(s, "&#") ? 2 : s.n, from = i;
+    const char *digits = i == 3 ? "0123456789abcdefABCDEF" : "0123456789";
+    while (i < s.n && s.p[i] != '\0' && strchr(digits, s.p[i]) != NULL) {
+        i++;
+    }
+    return i > from && i < s.n && s.p[i] == ';';
+}
+
+// What mend goes through and what it finds.
+struct mending {
+    struct buf *out;
+    struct slice open[OPEN_MAX]; // names of the elements that are open
+    size_t n_open;
+    size_t whole, n_whole_open;  // length of out and open elements after the last closing tag
+    struct slice whole_open[OPEN_MAX];
+    bool escaped;                // an '&' was
+};
+
+// mend_tag copies a tag and keeps account of what is open. False: it cannot be.
+static bool mend_tag(struct mending *m, struct slice tag) {
+    if (buf_add_slice(m->out, tag) != 0) {
+        return false;
+    }
+    if (tag.p[1] == '!' || tag.p[1] == '?') {
+        return true;
+    }
+    bool closes = tag.p[1] == '/', alone = tag.n > 2 && tag.p[tag.n - 2] == '/';
+    if (closes) {
+        if (m->n_open == 0 || !slice_eq(m->open[m->n_open - 1], tag_name(tag))) {
+            return false;
+        }
+        m->n_open--;
+    } else if (!alone) {
+        if (m->n_open == OPEN_MAX) {
+            return false;
+        }
+        m->open[m->n_open++] = tag_name(tag);
+    }
+    if (closes || alone) {
+        m->whole = m->out->n;
+        m->n_whole_open = m->n_open;
+        memcpy(m->whole_open, m->open, sizeof(m->open));
+    }
+    return true;
+}
+
+// mend copies text, escapes a bare '&', and stops where a tag cannot be.
+static void mend(struct mending *m, struct slice text) {
+    size_t i = 0;
+    while (i < text.n) {
+        struct slice rest = slice_sub(text, i, text.n);
+        if (rest.p[0] == '<') {
+            size_t n = tag_end(rest);
+            if (n > rest.n || n < 3 || !mend_tag(m, slice_sub(rest, 0, n))) {
+                return;
+            }
+            i += n;
+            continue;
+        }
+        bool bare = rest.p[0] == '&' && !is_reference(rest);
+        m->escaped |= bare;
+        if ((bare ? buf_add_str(m->out, "&amp;") : buf_add_byte(m->out, rest.p[0])) != 0) {
+            return;
+        }
+        i++;
+    }
+}
+
+// strip cuts what stands before the first tag and behind the last one.
+static struct slice strip(struct slice text, struct parsed *out) {
+    size_t from = 0, to = text.n;
+    while (from + 1 < text.n && !(text.p[from] == '<' && (is_name_first(text.p[from + 1]) ||
+                                                         text.p[from + 1] == '?'))) {
+        from++;
+    }
+    while (to > from && text.p[to - 1] != '>') {
+        to--;
+    }
+    bool fenced = memmem(text.p, text.n, "```", 3) != NULL;
+    bool is_cut = memchr(text.p + to, '<', text.n - to) != NULL; // in the middle of a tag
+    if (from > 0 || (to < text.n && !is_cut)) {
+        parse_warn(out, fenced ? "code-fence" : "prose");
+    }
+    return slice_sub(text, from, to - from);
+}
+
+// mended makes a document of text that is none: several roots get one around them, what is left open
+// at the end is closed behind the last whole element.
+static xmlDocPtr mended(struct parser *p, struct slice text, struct finding *f, struct parsed *out) {
+    struct mending m = {.out = &p->scratch};
+    buf_clear(&p->scratch);
+    if (slice_starts(text, "<?")) {
+        text = slice_sub(text, tag_end(text), text.n);
+    }
+    mend(&m, text);
+    if (m.whole == 0) {
+        return NULL;
+    }
+    p->scratch.n = m.whole;
+    for (size_t i = m.n_whole_open; i > 0; i--) {
+        if (buf_add_str(&p->scratch, "</") != 0 || buf_add_slice(&p->scratch, m.whole_open[i - 1]) != 0 ||
+            buf_add_byte(&p->scratch, '>') != 0) {
+            return NULL;
+        }
+    }
+    xmlDocPtr doc = xpath_document(buf_slice(&p->scratch));
+    bool wrapped = doc == NULL;
+    if (wrapped) {
+        struct buf whole;
+        buf_init(&whole, XPATH_DOCUMENT_MAX);
+        if (buf_add_str(&whole, "<items>") == 0 && buf_add_slice(&whole, buf_slice(&p->scratch)) == 0 &&
+            buf_add_str(&whole, "</items>") == 0) {
+            doc = xpath_document(buf_slice(&whole));
+        }
+        buf_free(&whole);
+    }
+    if (doc == NULL) {
+        return NULL;
+    }
+    parse_warn(out, wrapped ? "no-root" : m.n_whole_open > 0 ? "cut-array" : "repaired");
+    if (m.escaped) {
+        parse_warn(out, "bare-ampersand");
+    }
+    xmlNodePtr node = xmlDocGetRootElement(doc);
+    node = wrapped && node != NULL ? xmlGetLastChild(node) : node;
+    for (size_t i = 0; i < m.n_whole_open && node != NULL; i++) {
+        while (node != NULL && node->type != XML_ELEMENT_NODE) {
+            node = node->prev;
+        }
+        if (node != NULL) {
+            f->open[f->n_open++] = node;
+            node = xmlGetLastChild(node);
+        }
+    }
+    return doc;
+}
+
+void parse_xml(struct parser *p, const struct question *q, struct slice text, struct parsed *out) {
+    struct finding f = {.parser = p, .question = q};
+    xmlDocPtr doc = NULL;
+    if (text.n <= XPATH_DOCUMENT_MAX && !slice_has_nocase(text, "<!DOCTYPE")) {
+        text = strip(text, out);
+        doc = xpath_document(text);
+        doc = doc != NULL ? doc : mended(p, text, &f, out);
+    }
+    if (doc == NULL) {
+        parse_fail(out, OUTCOME_UNREADABLE, "the answer is not XML, nor can it be made to be");
+        return;
+    }
+    long n = xpath_query(q->model->response_xpath, doc, on_element, &f);
+    xmlFreeDoc(doc);
+    if (n < 0) {
+        parse_fail(out, OUTCOME_UNREADABLE,
+                   n == -EINVAL ? "'response.path' does not find elements"
+                                : "'response.path' takes too many steps on the answer");
+    } else if (p->n_items == 0) {
+        parse_fail(out, OUTCOME_UNREADABLE, "the answer has no elements where 'response.path' looks");
+    }
+}
