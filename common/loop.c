@@ -6,6 +6,7 @@
 //            callbacks; if a socket is still ready an idle handle keeps the loop from sleeping.
 #include "common/loop.h"
 #include "common/clock.h"
+#include "common/hook.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -176,6 +177,7 @@ void loop_free(struct loop *loop) {
 }
 
 void loop_run(struct loop *loop) {
+    hook_hang();
     loop->stopping = false;
     loop->woke_us = clock_us();
     // uv_stop before uv_run would be forgotten, so the flag is ours.

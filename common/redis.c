@@ -9,6 +9,7 @@
 //   repairing, sent is empty: repair_if_drained ─▶ SCRIPT LOAD of all, then held in its order
 #include "common/redis.h"
 #include "common/clock.h"
+#include "common/hook.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
@@ -364,6 +365,9 @@ static void on_hiredis_reply(redisAsyncContext *ac, void *reply, void *privdata)
         r = NULL;
     }
     repair_if_drained(redis);
+    if (r != NULL && r->is_script) {
+        hook_point(redis->scripts[r->script].name);
+    }
     if (r != NULL) {
         answer(r, reply); // last: the callback may free redis
     }
@@ -543,5 +547,6 @@ void redis_script(struct redis *redis, const char *name, redis_reply_fn *on_repl
     }
     format(redis, r, n_all, all);
     free(all);
+    hook_point(name);
     submit(redis, r);
 }

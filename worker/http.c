@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,8 @@ struct transfer {
     int n_requests;          // how often curl was about to write the request
     bool too_long;           // the answer is past the reply's ceiling
     int64_t begun_us;        // first byte out
+    char name[64];           // a header that names the call: what a provider logs can be matched with ours
+    struct curl_slist headers; // that one, before those of the model
     struct transfer *prev, *next;
 };
 
@@ -423,7 +426,10 @@ static void transfer_begin(struct transfer *t, struct multi *m, struct call *cal
     buf_clear(&call->reply);
     CURL *e = t->easy;
     curl_easy_setopt(e, CURLOPT_URL, call->held->url);
-    curl_easy_setopt(e, CURLOPT_HTTPHEADER, call->held->headers);
+    snprintf(t->name, sizeof(t->name), "X-Client-Request-Id: %016" PRIx64 "-%" PRIu64, call->id.batch,
+             call->id.call);
+    t->headers = (struct curl_slist){.data = t->name, .next = call->held->headers};
+    curl_easy_setopt(e, CURLOPT_HTTPHEADER, &t->headers);
     curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body.p); // not copied: lives as long as the call
     curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)o->request_timeout_ms);

@@ -3,6 +3,7 @@
 #include "worker/receive.h"
 
 #include "common/clock.h"
+#include "common/hook.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "worker/value.h"
@@ -56,6 +57,9 @@ static int start(struct receive *receive, struct call *call) {
         return 0;
     }
     call_set_state(receive->calls, call, CALL_RUNNING);
+    if (hook_holds()) {
+        return 0;
+    }
     receive->next(receive->arg, call);
     return 0;
 }

@@ -148,8 +148,13 @@ def check_results(cluster, told, verdict):
             if code != "-" or tag != "h:" + want[producer][seq - 1]:
                 verdict["wrong"] += 1
                 verdict["examples"].append(line.decode())
+    poisoned = [(name, seq) for name, seq in cluster.poison if seq <= told.get(name, 0)]
+    for name, seq in poisoned:
+        verdict["wrong"] += seen[name][seq]
+        seen[name][seq] = 1
     verdict["records"] = sum(told.values())
     verdict["lost"] = sum(n - sum(seen[name]) for name, n in told.items())
+    verdict["undead"] = abs(verdict["dead"] - len(poisoned))
     return want
 
 
@@ -201,8 +206,7 @@ def check(cluster):
     told = cluster.told()
     verdict = {**{name: 0 for name in (
         "records", "lost", "doubled", "gaps", "wrong", "redelivered", "calls", "paid_calls", "bought_twice",
-        "extra_calls", "paid_again", "dead", "left_in_redis",
-        "uncounted")}, "causes": {}, "examples": []}
+        "extra_calls", "paid_again", "dead", "undead", "left_in_redis", "uncounted")}, "causes": {}, "examples": []}
     check_redis(cluster, told, verdict)
     check_results(cluster, told, verdict)
     check_bill(cluster, verdict)
@@ -210,6 +214,6 @@ def check(cluster):
     if cluster.parts["coordinator"].kills == 0:  # else some were counted by one that is dead
         verdict["uncounted"] = max(0, verdict["extra_calls"] - verdict["ambiguous"])
     verdict["faults_found"] = cluster.faults_found
-    bad = ("lost", "doubled", "gaps", "wrong", "paid_again", "dead", "left_in_redis", "uncounted")
+    bad = ("lost", "doubled", "gaps", "wrong", "paid_again", "undead", "left_in_redis", "uncounted")
     verdict["ok"] = not any(verdict[name] for name in bad) and not cluster.faults_found
     return verdict

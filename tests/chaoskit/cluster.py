@@ -27,8 +27,9 @@ from ports import free_port
 PEERS = pathlib.Path(__file__).resolve().parent / "peers.py"
 MODEL = """CREATE MODEL tag INPUT (text STRING) OUTPUT (tag STRING)
 WITH ('provider' = 'openai', 'endpoint' = 'http://127.0.0.1:%d/v1/chat/completions', 'model' = 'gpt-5.4-mini',
-      'api_key' = '${OPENAI_API_KEY}', 'batch.size' = '20', 'batch.timeout.ms' = '200', 'max.retries' = '100',
-      'ambiguous.retries' = '100', 'worker.lost.ms' = '%d', 'request.timeout.ms' = '%d');
+      'api_key' = '${OPENAI_API_KEY}', 'batch.size' = '%d', 'batch.timeout.ms' = '%d', 'max.retries' = '100',
+      'ambiguous.retries' = '100', 'worker.lost.ms' = '%d', 'request.timeout.ms' = '%d',
+      'on.error' = 'dead-letter');
 """
 
 
@@ -75,9 +76,9 @@ class Proxy:
 class Part:
     """One process of the cluster, over all its lives."""
 
-    def __init__(self, cluster, name, command, env=None, is_done=None):
+    def __init__(self, cluster, name, command, env=None):
         self.cluster, self.name, self.command = cluster, name, command
-        self.env, self.is_done = env or (lambda life: {}), is_done
+        self.env = env or (lambda life: {})
         self.lives = self.kills = self.stops = 0
         self.process, self.stopped = None, False
         self.log = cluster.path / f"{name}.log"
@@ -134,7 +135,11 @@ class Cluster:
 
     def __init__(self, path, bin_folder, seed=1, workers=3, producers=2, partitions=4, rate=1000, total=0,
                  latency=20, faults=(), lost_ms=2000, timeout_ms=15000, die_rate=0.0, coordinator=(),
-                 fsync="always", redis=(), env=()):
+                 fsync="always", redis=(), batch=(20, 200), poison=(), env=None, worker_env=None,
+                 producer_env=None):
+        """batch: most records of a batch, and its age in ms. poison: (producer, sequence) of records that the
+        provider refuses. env: more environment of the coordinator, a function of its life, counted from 0;
+        worker_env, producer_env: of those, functions of name and life."""
         self.path, self.bin, self.seed, self.partitions = pathlib.Path(path), pathlib.Path(bin_folder), seed, partitions
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "redis").mkdir(exist_ok=True)
@@ -148,7 +153,9 @@ class Cluster:
         self.events, self.faults_found, self.parts = [], [], {}
         self.counters, self.counting = {}, True
         self.event_file = open(self.path / "events.jsonl", "w")
-        self.lost_ms, self.total = lost_ms, total
+        self.lost_ms, self.total, self.batch, self.poison = lost_ms, total, batch, tuple(poison)
+        self.worker_env = worker_env or (lambda name, life: {})
+        self.producer_env = producer_env or (lambda name, life: {})
         self.ledger, self.stop_file = self.path / "ledger", self.path / "stop"
         self.workers = [f"worker-{i}" for i in range(1, workers + 1)]
         self.producers = [f"producer-{i}" for i in range(1, producers + 1)]
@@ -156,7 +163,7 @@ class Cluster:
         self.redis_port, self.bind_port, self.metrics_port = free_port(), free_port(), free_port()
         try:
             self.start_services(latency, faults, timeout_ms, fsync, redis)
-            self.start_coordinator(coordinator, dict(env))
+            self.start_coordinator(coordinator, env or (lambda life: {}))
             self.start_peers()
         except BaseException:
             self.end()
@@ -174,7 +181,10 @@ class Cluster:
         shim = self.bin.parent / "libsynced.so"
         shim = shim if shim.exists() else None
         self.has_power_cut = shim is not None
-        shimmed = {"LD_PRELOAD": str(shim), "HEADRACE_SYNCED_FILE": str(self.synced_file)} if shim else {}
+        self.clock_file = self.path / "clock"
+        self.clock_file.write_bytes(struct.pack("=q", 0))
+        shimmed = {"LD_PRELOAD": str(shim), "HEADRACE_SYNCED_FILE": str(self.synced_file),
+                   "HEADRACE_CLOCK_FILE": str(self.clock_file)} if shim else {}
         self.add("redis", ["redis-server", "--port", self.redis_port, "--bind", "127.0.0.1", "--dir",
                            self.path / "redis", "--appendonly", "yes", "--appendfsync", fsync, "--save", "",
                            "--maxmemory-policy", "noeviction", "--enable-debug-command", "local", *redis],
@@ -184,7 +194,9 @@ class Cluster:
         self.add("provider", [self.bin / "headrace-provider", "--bind", "127.0.0.1:0", "--port-file", port_file,
                               "--ledger", self.ledger, "--seed", self.seed, "--latency-ms", latency,
                               "--latency-jitter-ms", latency, "--retry-after-ms", 300,
-                              *[word for fault in faults for word in ("--fault", fault)]])
+                              *[word for fault in faults for word in ("--fault", fault)],
+                              *[word for name, seq in self.poison
+                                for word in ("--poison", f"record {seq} of {name},")]])
         wait_for("the simulator's port", lambda: port_file.exists() and port_file.read_text().strip())
         control = self.path / "proxy.sock"
         self.proxy = Proxy(self.add("proxy", [self.bin / "headrace-faultproxy", control]), control)
@@ -193,15 +205,15 @@ class Cluster:
         for name in [*self.workers, *self.producers, "consumer"]:
             self.proxy.link(name, self.bind_port)
         self.models = self.path / "models.sql"
-        self.models.write_text(MODEL % (self.proxy.ports["provider"], self.lost_ms, timeout_ms))
+        self.models.write_text(MODEL % (self.proxy.ports["provider"], *self.batch, self.lost_ms, timeout_ms))
 
     def start_coordinator(self, more, env):
         self.add("coordinator", [
             self.bin / "headrace-coordinator", "--bind", f"tcp://127.0.0.1:{self.bind_port}", "--redis",
             f"redis://127.0.0.1:{self.proxy.ports['redis']}", "--namespace", "chaos", "--partitions",
             self.partitions, "--name", "c1", "--models", self.models, "--model", "tag", "--metrics",
-            f"127.0.0.1:{self.metrics_port}", *more], env=lambda life: env)
-        self.wait_open()
+            f"127.0.0.1:{self.metrics_port}", *more], env=env)
+        wait_for("the coordinator", lambda: self.get_health() or not self.parts["coordinator"].is_running(), 60)
         threading.Thread(target=self.count, daemon=True).start()
 
     def start_peers(self):
@@ -210,14 +222,15 @@ class Cluster:
         for name in self.workers:
             self.add(name, [self.bin / "headrace-worker", "--coordinator", address(name), "--name", name,
                             "--drain-timeout", "5s"],
-                     env=lambda life, name=name: {"OPENAI_API_KEY": self.key(name, life)})
+                     env=lambda life, name=name: {"OPENAI_API_KEY": self.key(name, life),
+                                                    **self.worker_env(name, life)})
         self.add("consumer", [sys.executable, PEERS, "consumer", address("consumer"), "tester", self.seed,
                               self.path / "used", self.die_rate])
         start = time.time()
         for name in self.producers:
             self.add(name, [sys.executable, PEERS, "producer", address(name), name, self.seed,
                             self.path / f"{name}.sent", self.rate, start, self.total // len(self.producers),
-                            self.stop_file], is_done=lambda: False)
+                            self.stop_file], env=lambda life, name=name: self.producer_env(name, life))
 
     @staticmethod
     def key(worker, life):
@@ -276,6 +289,10 @@ class Cluster:
         """A counter of the coordinator over all its lives; what the last tenth of a second of one had is lost."""
         return int(sum(life.get(name, 0) for life in list(self.counters.values())))
 
+    def gauge(self, name):
+        """What the present life of the coordinator said last."""
+        return self.counters.get(self.parts["coordinator"].lives, {}).get(name, 0)
+
     def told(self):
         """How many records each producer may have sent."""
         told = {}
@@ -299,6 +316,19 @@ class Cluster:
         except (ValueError, subprocess.TimeoutExpired):
             return -1
 
+    def n_dead(self):
+        try:
+            return sum(int(self.redis("XLEN", f"hr:{{chaos:{p}}}:dlq") or 0) for p in range(self.partitions))
+        except (ValueError, subprocess.TimeoutExpired):
+            return 0
+
+    def headrace(self, *words, seconds=30):
+        """The command line, straight at the coordinator; returns its status and what it said."""
+        done = subprocess.run([str(self.bin / "headrace"), *map(str, words), "-c",
+                               f"tcp://127.0.0.1:{self.bind_port}"], capture_output=True, text=True,
+                              timeout=seconds, env=self.env)
+        return done.returncode, done.stdout + done.stderr
+
     def used_files(self):
         return sorted(self.path.glob("used.[0-9]*"), key=lambda path: int(path.suffix[1:] or 0)
                       if path.suffix[1:].isdigit() else -1)
@@ -315,6 +345,17 @@ class Cluster:
     def fault(self, link, verb, *value):
         self.note("fault", link, verb=verb, value=list(value))
         self.proxy.tell(verb, link, *value)
+
+    def hang(self, name):
+        """The loop of a program stands still for a while; the threads of its libraries go on."""
+        self.note("pause", name)
+        self.parts[name].process.send_signal(signal.SIGUSR1)
+
+    def set_redis_clock(self, seconds):
+        """Redis's clock is so much before the true one from now on."""
+        self.note("clock", "redis", seconds=seconds)
+        with open(self.clock_file, "r+b") as file:  # in place: Redis has it mapped
+            file.write(struct.pack("=q", seconds))
 
     def heal(self, link):
         self.note("heal", link)
@@ -371,7 +412,7 @@ class Cluster:
 
         def is_used():
             self.keep_alive()
-            return self.n_used() >= total and self.batches_left() == 0
+            return self.n_used() + self.n_dead() >= total and self.batches_left() == 0
         wait_for("the last result", is_used, seconds, 0.3)
         took = time.monotonic() - begin
         self.count_once()

@@ -3,6 +3,8 @@
 
 usage: peers.py producer ADDRESS NAME SEED LOG RATE START TOTAL STOP_FILE
        peers.py consumer ADDRESS NAME SEED LOGS DIE_RATE
+       peers.py crowd ADDRESS NAME SEED LOG N
+       peers.py stranger ADDRESS NAME SEED - N
 
 The producer makes record N of its name from the name, the seed and N alone, so it needs no memory: RATE
 records a second since START (Unix time), to TOTAL, or until STOP_FILE is there. LOG gets "S N" before
@@ -11,6 +13,10 @@ record N is sent and "A N" when all up to N are acked.
 The consumer writes a file LOGS.K each time it starts: a line for each partition "P OSEQ" (where it stands), then
 "= PARTITION OSEQ PRODUCER SEQ CODE TAG" for each result it used, "d" for one that came twice, "g" for a
 gap. It acks after it wrote, and with the rate DIE_RATE ends in between.
+
+A crowd is N workers that take no calls; LOG gets "K MS" when the K-th was welcomed. A stranger sends N frames of
+which none is right. With $CHAOS_REPLAY a producer begins by sending all that was accepted once more, in an order
+that the number there decides.
 """
 import json
 import os
@@ -23,6 +29,7 @@ import time
 import msgpack
 import zmq
 
+PING, PONG, HELLO, WELCOME, REPORT = 0x02, 0x03, 0x10, 0x11, 0x13
 REFUSED, OPEN, OPENED, APPEND, ACKED, FLUSH = 0x01, 0x20, 0x21, 0x22, 0x23, 0x24
 SUBSCRIBE, SUBSCRIBED, RESULTS, ACK = 0x30, 0x31, 0x32, 0x33
 # superseded: a message of a dead predecessor came late, out of some buffer. There is never a second one.
@@ -59,6 +66,14 @@ class Peer:
         except zmq.Again:
             pass  # nobody there: silence follows
 
+    def begin_again(self, greet):
+        """After a refusal. All that was on its way to one that is gone is refused: once is enough for that."""
+        end = time.monotonic() + 0.1
+        while (left := end - time.monotonic()) > 0:
+            if self.socket.poll(left * 1000):
+                self.socket.recv()
+        greet()
+
     def hear(self, timeout):
         if not self.socket.poll(timeout * 1000):
             return None, {}
@@ -79,6 +94,7 @@ class Producer(Peer):
         self.sent = self.acked = self.limit = 0
         self.is_open = self.flushed = False
         self.n_gaps = 0  # refusals that be_naughty has earned
+        self.replay = int(os.environ.get("CHAOS_REPLAY", "0"))
 
     def note(self, letter, seq):
         os.write(self.log, b"%s %d\n" % (letter, seq))
@@ -107,6 +123,13 @@ class Producer(Peer):
             first = max(1, self.sent - 30)
             self.append(first, self.sent - first + 1)  # accepted before: skipped
 
+    def send_all_again(self):
+        """Everything that was accepted, in blocks of any order: skipped."""
+        firsts = list(range(1, self.sent + 1, 50))
+        random.Random(self.replay).shuffle(firsts)
+        for first in firsts:
+            self.append(first, min(50, self.sent - first + 1))
+
     def open(self):
         self.is_open, self.n_gaps = False, 0
         self.say(OPEN, producer=self.name, model="tag")
@@ -117,7 +140,9 @@ class Producer(Peer):
             self.sent = self.acked = fields["upto"]
             self.limit = fields["limit"]
             self.is_open, self.flushed = True, False
-            if self.chance.random() < MISCHIEF:
+            if self.replay > 0:
+                self.send_all_again()
+            elif self.chance.random() < MISCHIEF:
                 self.be_naughty()
         elif kind == ACKED and self.is_open:
             self.limit = fields["limit"]
@@ -129,8 +154,7 @@ class Producer(Peer):
         elif kind == REFUSED and fields["code"] == "gap" and self.n_gaps > 0:
             self.n_gaps -= 1
         elif kind == REFUSED:
-            time.sleep(0.1)
-            self.open()
+            self.begin_again(self.open)
         elif kind is None and time.monotonic() - self.heard > SILENCE_S and (
                 not self.is_open or self.acked < self.sent):
             self.connect()
@@ -217,7 +241,94 @@ class Consumer(Peer):
                 self.subscribe()
 
 
+class Crowd:
+    """Many workers with no room for a call."""
+
+    def __init__(self, address, name, seed, log, n):
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.name, self.welcome, self.sockets = name, {}, {}
+        self.poller = zmq.Poller()
+        zmq.Context.instance().set(zmq.MAX_SOCKETS, int(n) + 10)
+        for number in range(int(n)):
+            socket = zmq.Context.instance().socket(zmq.DEALER)
+            socket.linger = 0
+            socket.reconnect_ivl, socket.reconnect_ivl_max = 100, 1000
+            socket.heartbeat_ivl, socket.heartbeat_timeout = 1000, 3000
+            socket.connect(address)
+            self.sockets[socket] = number
+            self.poller.register(socket, zmq.POLLIN)
+            self.hello(socket)
+
+    @staticmethod
+    def say(socket, kind, **fields):
+        try:
+            socket.send(b"HR" + bytes([1, kind]) + msgpack.packb(fields), zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+
+    def hello(self, socket):
+        number = self.sockets[socket]
+        self.say(socket, HELLO, worker=f"{self.name}-{number}", incarnation=1, version="0", max_inflight=0,
+                 max_bytes=0, held=msgpack.packb([]))
+
+    def hear(self, socket):
+        frame = socket.recv()
+        if frame[3] == WELCOME:
+            os.write(self.log, b"%d %d\n" % (self.sockets[socket], time.time() * 1000))
+        elif frame[3] == REFUSED:  # it started anew and does not know me
+            self.hello(socket)
+
+    def run(self):
+        due = time.monotonic()
+        while True:
+            for socket, _ in self.poller.poll(200):
+                self.hear(socket)
+            if time.monotonic() >= due:
+                due = time.monotonic() + 1
+                for socket in self.sockets:
+                    self.say(socket, PING, time=1, worker=True)
+
+
+class Stranger(Peer):
+    """Sends what nobody should: cut, changed, of another version, too long, at the wrong time."""
+
+    def __init__(self, address, name, seed, _, n):
+        super().__init__(address)
+        self.chance, self.n = random.Random(seed), int(n)
+
+    def make(self):
+        kinds = [OPEN, APPEND, FLUSH, SUBSCRIBE, ACK, HELLO, PING, REPORT, 0x15, 0x40, 0x42, 0x44]
+        fields = dict(producer="x", model="nobody's", first_seq=1, count=1, records=b"{}", consumer="x", credit=1,
+                      partition=self.chance.randrange(1 << 20), upto=1 << 40, batch=self.chance.getrandbits(64), call=1,
+                      outcome="ok", items=b"\x91\xc0", worker="x", version="9", max_inflight=1, held=b"\xdd\xff\xff\xff\xff")
+        good = b"HR" + bytes([1, self.chance.choice(kinds)]) + msgpack.packb(fields)
+        at = self.chance.randrange(4, len(good))
+        return self.chance.choice([
+            self.chance.randbytes(self.chance.randrange(0, 300)), b"HR\x01" + self.chance.randbytes(40), good[:at],
+            b"HR\x02" + good[3:], b"HR\x01\xee" + good[4:], good[:at] + self.chance.randbytes(3) + good[at + 3:],
+            b"HR\x01\x20\xdf\xff\xff\xff\xff", b"HR\x01\x22\x81\xa7records\xc6\x7f\xff\xff\xff" + bytes(1000),
+            b"HR\x01\x20" + b"\x81\xa1x" * 5000, good])
+
+    def run(self):
+        for number in range(self.n):
+            self.socket.send(self.make())
+            if number % 50 == 0:
+                self.heard = time.monotonic()
+                while self.socket.poll(1):
+                    self.socket.recv()
+            if number == self.n // 2:  # too long by far: the connection is cut, and nothing else
+                self.socket.send(b"HR\x01\x22" + bytes(200 << 20))
+                self.connect()
+        self.socket.send(b"HR\x01" + bytes([PING]) + msgpack.packb({"time": 7}))
+        while True:
+            kind, fields = self.hear(10)
+            if kind is None:
+                sys.exit("no answer to a good PING")
+            if kind == PONG and fields["time"] == 7:
+                return
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 7:
         sys.exit(__doc__)
-    {"producer": Producer, "consumer": Consumer}[sys.argv[1]](*sys.argv[2:]).run()
+    {"producer": Producer, "consumer": Consumer, "crowd": Crowd, "stranger": Stranger}[sys.argv[1]](*sys.argv[2:]).run()

@@ -67,6 +67,7 @@ def test_submit_and_collect_through_four_workers(box, cluster, reviews):
     check_results(box, c.results(), given)
     calls = c.simulator.calls()
     assert 150 <= len(calls) <= 160 + 8, "at most one short batch a partition"
+    assert len({call["client_id"] for call in calls}) == len(calls), "each call has a name of its own"
     numbers = c.coordinator.metrics()
     assert numbers["headrace_calls_total"] == len(calls)
     assert numbers["headrace_records_in_total"] == 3000

@@ -115,6 +115,8 @@ void ledger_add(struct ledger *ledger, const struct job *job, size_t sent, bool 
                       (long long)(job->unix_us / 1000), (long long)job->unix_us,
                       (long long)((clock_us() - job->came_us) / 1000), job->id);
     rc = rc != 0 ? rc : json_add_string(out, slice_of(job->path));
+    rc = rc != 0 ? rc : buf_add_str(out, ",\"client_id\":");
+    rc = rc != 0 ? rc : json_add_string(out, slice_of(job->client_id));
     rc = rc != 0 ? rc : buf_addf(out, ",\"key\":\"%016" PRIx64 "\",\"model\":", job->key_hash);
     rc = rc != 0 ? rc : json_add_string(out, slice_of(job->model));
     rc = rc != 0 ? rc

@@ -21,6 +21,7 @@ struct job {
     const char *finish;
     size_t input_tokens, output_tokens, of;
     char path[64];
+    char client_id[64]; // X-Client-Request-Id; "": none
     char model[64];
     uint64_t key_hash;
     struct quota_pool *pool;  // NULL: no limit has looked at it

@@ -350,6 +350,7 @@ static struct job *job_new(struct serve *s, struct httpd_request *request) {
     job->finish = "";
     job->key_hash = answer_hash(key_of(request));
     (void)slice_copy(httpd_path(request), job->path, sizeof(job->path));
+    (void)slice_copy(httpd_header(request, "X-Client-Request-Id"), job->client_id, sizeof(job->client_id));
     buf_init(&job->records, REPLY_MAX);
     s->n_inflight++;
     httpd_set_state(request, job);

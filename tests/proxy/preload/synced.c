@@ -1,6 +1,6 @@
-// libsynced.so is loaded before redis-server (LD_PRELOAD) and writes down how much of each file was
-// synced: what a power cut would leave. Invariant: a row of the table never says more than a finished
-// fsync covered. The table is the file $HEADRACE_SYNCED_FILE: rows of inode and bytes, 64 bits each,
+// One half of libsynced.so, which is loaded before redis-server (LD_PRELOAD). It writes down how much of
+// each file was synced: what a power cut would leave. Invariant: a row of the table never says more than a
+// finished fsync covered. The table is the file $HEADRACE_SYNCED_FILE: rows of inode and bytes, 64 bits each,
 // in the machine's order; an inode of 0 is a free row. Used by tests/chaoskit.
 #include <dlfcn.h>
 #include <fcntl.h>
