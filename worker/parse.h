@@ -38,11 +38,15 @@ void parser_free(struct parser *parser);
 // first; its ceiling bounds the items.
 //
 // Repairs, each named in out->warning:
-//   code-fence, prose   text around the JSON
+//   byte-order-mark, code-fence, prose   text around the answer
+//   trailing-comma, single-quotes, nan, literal, bare-key, control-character, comment
+//                       JSON made strict: see worker/repair.h
 //   several-values      more than one JSON value with items (JSON Lines, ...): all are read
-//   repaired            an array that is not JSON as a whole: its whole items are kept
-//   cut-array           an array that is never closed: its whole items are kept
-//   wrapped             the array is the only array inside an object
+//   repaired            an array or XML that is not well-formed as a whole: its whole items are kept
+//   cut-array           an array or element that is never closed: its whole items are kept
+//   wrapped, no-root    the array is the only array inside an object; XML without a root element
+//   bare-ampersand      XML with an '&' that begins no reference
+//   ragged-line, broken-line   lines that are left out
 //   out-of-range        an item's number belongs to no record: ignored
 //   no-index            an item without a number: ignored
 //   repeated            two equal items for one record: one is used

@@ -23,10 +23,13 @@ bool parse_own(struct parser *p, struct json_object *root) {
 }
 
 void parse_warn(struct parsed *out, const char *name) {
-    if (strstr(out->warning, name) != NULL) {
+    if (name[0] == '\0' || strstr(out->warning, name) != NULL) {
         return;
     }
     size_t n = strlen(out->warning);
+    if (n + strlen(name) + 2 > sizeof(out->warning)) {
+        return; // no half names
+    }
     snprintf(out->warning + n, sizeof(out->warning) - n, "%s%s", n > 0 ? " " : "", name);
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/jsonpath.h"
 #include "worker/prompt.h"
+#include "worker/repair.h"
 
 #include <string.h>
 
@@ -142,6 +143,29 @@ static bool is_opening(char c) {
     return c == '[' || c == '{';
 }
 
+// read_value reads the array or object at the start of s: as it is, or repaired.
+//   what  receives the repairs, bits of enum repair
+// Returns how many bytes it takes, or 0 when it is neither.
+static size_t read_value(struct parser *p, struct slice s, struct json_object **json,
+                         unsigned *what) {
+    size_t n = balanced(s);
+    *what = 0;
+    if (n > 0 && json_parse(slice_sub(s, 0, n), json, NULL) == 0) {
+        return n;
+    }
+    buf_clear(&p->scratch);
+    n = repair_json(s, &p->scratch, what);
+    return n > 0 && *what != 0 && json_parse(buf_slice(&p->scratch), json, NULL) == 0 ? n : 0;
+}
+
+static void warn_repairs(struct parsed *out, unsigned what) {
+    for (unsigned bit = 1; repair_name(bit) != NULL; bit <<= 1) {
+        if ((what & bit) != 0) {
+            parse_warn(out, repair_name(bit));
+        }
+    }
+}
+
 // rescue walks into an array or object that is not JSON as a whole and keeps the whole objects of
 // arrays in it. Returns how many bytes it went over.
 static size_t rescue(struct parser *p, const struct question *q, struct slice s, size_t *n_failed,
@@ -165,24 +189,26 @@ static size_t rescue(struct parser *p, const struct question *q, struct slice s,
             continue;
         }
         struct slice rest = slice_sub(s, i, s.n);
-        size_t n = balanced(rest);
-        if (n == 0) {
-            return s.n;
-        }
         struct json_object *json = NULL;
-        if (json_parse(slice_sub(rest, 0, n), &json, NULL) == 0) {
+        unsigned what;
+        size_t n = read_value(p, rest, &json, &what);
+        if (n > 0) {
             size_t before = p->n_items;
-            if (is_item(q, json)) {
-                p->roots[p->n_roots++] = json;
-                parse_item_add(p, q, json);
-            } else {
+            bool wanted = is_item(q, json);
+            if (!wanted) {
                 json_object_put(json);
+            } else if (parse_own(p, json)) {
+                parse_item_add(p, q, json);
             }
             if (p->n_items > before) {
                 parse_warn(out, "repaired");
+                warn_repairs(out, what);
             }
-        } else if (++*n_failed > FAILED_VALUES_MAX) {
-            return s.n;
+        } else {
+            n = balanced(rest);
+            if (n == 0 || ++*n_failed > FAILED_VALUES_MAX) {
+                return s.n;
+            }
         }
         i += n;
     }
@@ -201,10 +227,11 @@ static void values_find(struct parser *p, const struct question *q, struct slice
             continue;
         }
         struct slice rest = slice_sub(text, i, text.n);
-        size_t n = balanced(rest);
         size_t before = p->n_items;
         struct json_object *json = NULL;
-        if (n > 0 && json_parse(slice_sub(rest, 0, n), &json, NULL) == 0) {
+        unsigned what;
+        size_t n = read_value(p, rest, &json, &what);
+        if (n > 0) {
             struct parsed quiet = {0}; // a value without items may be prose: its repairs do not count
             items_of(p, q, &json, &quiet);
             bool any = false;
@@ -214,14 +241,15 @@ static void values_find(struct parser *p, const struct question *q, struct slice
             if (!any) {
                 p->n_items = before; // "see [1]" is no answer
                 prose = true;
-            } else if (quiet.warning[0] != '\0') {
+            } else {
+                warn_repairs(out, what);
                 parse_warn(out, quiet.warning);
             }
             i += n;
         } else {
             n_failed++;
-            struct slice broken = n > 0 ? slice_sub(rest, 0, n) : rest;
-            i += rescue(p, q, broken, &n_failed, out);
+            n = balanced(rest);
+            i += rescue(p, q, n > 0 ? slice_sub(rest, 0, n) : rest, &n_failed, out);
             if (n == 0 && p->n_items > before) {
                 parse_warn(out, "cut-array");
             }
