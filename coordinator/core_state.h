@@ -130,7 +130,7 @@ struct call {
 enum partition_state { PARTITION_NONE, PARTITION_RECOVERING, PARTITION_OWNED, PARTITION_FENCED };
 
 // What happens once a write is durable.
-enum after_kind { AFTER_BATCH, AFTER_SEQ, AFTER_OUT, AFTER_TAKEN };
+enum after_kind { AFTER_BATCH, AFTER_SEQ, AFTER_OUT, AFTER_TAKEN, AFTER_CONSUMER };
 struct after {
     enum after_kind kind;
     uint64_t cseq;
@@ -152,6 +152,7 @@ struct after {
             struct route route; // of the worker
             uint64_t batch, call;
         } taken;
+        struct consumer *consumer; // stands in Redis then
     };
 };
 
@@ -187,6 +188,7 @@ struct partition {
 struct cursor {
     uint64_t acked, sent; // results up to here
     bool known;           // it stands in Redis or is connected: holds back trimming
+    bool is_new;          // it does not stand in Redis yet: nothing is sent
     bool reading;         // a read of the outbox is under way for it
     struct cached *behind; // what was read of the outbox for it, oldest first
     bool dirty;           // acked has moved since it was last stored

@@ -153,6 +153,15 @@ static void refuse_former(struct core *core, struct consumer *c) {
     (void)core->io->send(core->io->arg, route_slice(&c->route), &refused);
 }
 
+// keep_new makes the position of a new consumer part of the next write: a coordinator that started anew and
+// did not find it would let others' acks trim what this consumer has not seen.
+static void keep_new(struct core *core, struct consumer *c, uint32_t partition) {
+    struct partition *p = &core->partitions[partition];
+    c->cursors[partition].is_new = true;
+    txn_consumer(partition_txn(p), slice_of(c->name), c->cursors[partition].acked);
+    partition_after(p, (struct after){.kind = AFTER_CONSUMER, .consumer = c});
+}
+
 void deliver_subscribe(struct core *core, struct slice route, const struct message_subscribe *subscribe) {
     if (slice_starts(subscribe->consumer, "#")) {
         refuse(core, route, "bad-name", 0, "SUBSCRIBE: got consumer '%.*s', want a name without '#'",
@@ -183,7 +192,8 @@ void deliver_subscribe(struct core *core, struct slice route, const struct messa
         const struct partition *p = &core->partitions[i];
         if (!cursor->known) { // new: from the oldest result kept, or from now
             cursor->acked = subscribe->from_now ? p->durable_oseq : p->first_oseq - 1;
-            cursor->known = cursor->dirty = true;
+            cursor->known = true;
+            keep_new(core, c, i);
         }
         cursor->sent = cursor->acked; // what is not acked is sent again
     }
@@ -280,7 +290,8 @@ static bool has_room(const struct core *core, const struct consumer *c) {
 // send_some sends one blob, or what credit allows of it; false: nothing to send from this partition.
 static bool send_some(struct core *core, struct consumer *c, struct partition *p) {
     struct cursor *cursor = &c->cursors[p->index];
-    if (p->state != PARTITION_OWNED || cursor->sent >= p->durable_oseq || cursor->reading) {
+    if (p->state != PARTITION_OWNED || cursor->sent >= p->durable_oseq || cursor->reading ||
+        cursor->is_new) {
         return false;
     }
     struct cached *blob = cache_find(p->cached, cursor->sent + 1);

@@ -1,10 +1,11 @@
 -- One numbered write to a partition: all of it or nothing.
--- KEYS: own, bat, prd, out, dlq.
+-- KEYS: own, bat, prd, out, dlq, cur.
 -- ARGV: epoch, cseq, oseq, then operations in their order:
 --   P id blob        keep a batch          D id     a batch is done
 --   S producer seq   accepted up to seq    L blob   a record given up on
 --   O oseq blob      results; oseq is the number of the last of them
 --   X id             a dead letter that is asked again or dropped
+--   C consumer oseq  the first position of a new consumer
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    a later epoch: somebody else owns the partition
 --   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow), or
@@ -28,7 +29,7 @@ if cseq ~= had + 1 then
 end
 
 -- A script's error does not undo what it wrote: everything is checked before the first write.
-local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1}
+local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2}
 local top, last = tonumber(own[3]), tonumber(ARGV[3])
 local i = 4
 while i <= #ARGV do
@@ -44,7 +45,7 @@ while i <= #ARGV do
         top = oseq
     elseif ARGV[i] == 'X' and not string.match(ARGV[i + 1], '^%d+%-%d+$') then
         return redis.error_reply('BADWRITE letter at argument ' .. i)
-    elseif ARGV[i] == 'S' and not tonumber(ARGV[i + 2]) then
+    elseif (ARGV[i] == 'S' or ARGV[i] == 'C') and not tonumber(ARGV[i + 2]) then
         return redis.error_reply('BADWRITE sequence at argument ' .. i)
     end
     i = i + n + 1
@@ -63,10 +64,11 @@ while i <= #ARGV do
         redis.call('HSET', KEYS[2], ARGV[i + 1], ARGV[i + 2])
     elseif op == 'D' then
         redis.call('HDEL', KEYS[2], ARGV[i + 1])
-    elseif op == 'S' then
-        local seq = redis.call('HGET', KEYS[3], ARGV[i + 1])
-        if not seq or tonumber(seq) < tonumber(ARGV[i + 2]) then
-            redis.call('HSET', KEYS[3], ARGV[i + 1], ARGV[i + 2])
+    elseif op == 'S' or op == 'C' then
+        local key = op == 'S' and KEYS[3] or KEYS[6]
+        local had = redis.call('HGET', key, ARGV[i + 1])
+        if not had or tonumber(had) < tonumber(ARGV[i + 2]) then
+            redis.call('HSET', key, ARGV[i + 1], ARGV[i + 2])
         end
     elseif op == 'O' then
         local oseq = tonumber(ARGV[i + 1])

@@ -227,6 +227,9 @@ void partition_written(struct core *core, struct partition *p, uint64_t cseq) {
         case AFTER_TAKEN:
             roster_taken(core, route_slice(&after.taken.route), after.taken.batch, after.taken.call);
             break;
+        case AFTER_CONSUMER:
+            after.consumer->cursors[p->index].is_new = false;
+            break;
         }
     }
 }

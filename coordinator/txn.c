@@ -62,6 +62,12 @@ void txn_producer(struct txn *txn, struct slice producer, uint64_t seq) {
     add_number(txn, seq);
 }
 
+void txn_consumer(struct txn *txn, struct slice consumer, uint64_t oseq) {
+    add_arg(txn, SLICE_LIT("C"));
+    add_arg(txn, consumer);
+    add_number(txn, oseq);
+}
+
 void txn_out(struct txn *txn, uint64_t last_oseq, struct slice blob) {
     add_arg(txn, SLICE_LIT("O"));
     add_number(txn, last_oseq);

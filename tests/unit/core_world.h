@@ -307,6 +307,9 @@ static inline void world_apply(struct world *w, const struct txn *txn) {
             p->n_dead++;
             i += 2;
             break;
+        case 'C':
+            i += 3;
+            break;
         case 'X':
             p->n_dead--;
             i += 2;

@@ -33,6 +33,23 @@ static void test_consumer_gets_its_credit_and_what_it_did_not_ack_again(void **s
     world_free(w);
 }
 
+static void test_new_consumer_gets_nothing_before_its_position_is_stored(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2'", 64);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    world_answer_all(w);
+    world_settle(w);
+    world_subscribe(w, "c1", 10);
+    core_turn_end(w->core, w->now_us); // its position is written, and that is not confirmed
+    core_turn_end(w->core, w->now_us);
+    size_t at = 0;
+    assert_null(world_find(w, &at, "c1", MESSAGE_RESULTS));
+    world_settle(w);
+    at = 0;
+    assert_non_null(world_find(w, &at, "c1", MESSAGE_RESULTS));
+    world_free(w);
+}
+
 static void test_consumer_after_a_restart_is_served_from_the_outbox(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='2'", 64);
     world_append(w, "p1", 1, 4);
@@ -148,6 +165,7 @@ static void test_consumer_far_behind_catches_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_consumer_gets_its_credit_and_what_it_did_not_ack_again),
+        cmocka_unit_test(test_new_consumer_gets_nothing_before_its_position_is_stored),
         cmocka_unit_test(test_consumer_after_a_restart_is_served_from_the_outbox),
         cmocka_unit_test(test_consumer_far_behind_catches_up),
         cmocka_unit_test(test_full_outbox_stops_calls),

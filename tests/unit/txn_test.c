@@ -222,7 +222,7 @@ static void add_operations(struct world *w, struct txn *txn, struct model *m) {
         unsigned number = (unsigned)draw(w, 1000) + 1;
         int len = snprintf(blob, sizeof(blob), "blob %u%c\r\n;]]", number, 0);
         struct slice bytes = {.p = blob, .n = (size_t)len};
-        switch (draw(w, 5)) {
+        switch (draw(w, 6)) {
         case 0:
             txn_put(txn, FIRST_ID + i, bytes);
             m->batches[i] = number;
@@ -242,6 +242,10 @@ static void add_operations(struct world *w, struct txn *txn, struct model *m) {
             m->out[m->n_out++].n = number;
             break;
         case 4:
+            txn_consumer(txn, slice_of(names[who]), number);
+            m->consumers[who] = number > m->consumers[who] ? number : m->consumers[who];
+            break;
+        case 5:
             txn_dead(txn, bytes);
             m->n_dead++;
             break;
@@ -277,12 +281,12 @@ static void do_write(struct world *w) {
                        : step == 1 && is_bad   ? "BADWRITE"
                                                : NULL;
     w->what = "write";
-    expect(w, run_script(w, "part_write", "ownbatprdoutdlq", n, args), code);
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcur", n, args), code);
     if (code == NULL && step == 1) {
         after.cseq++;
         w->m = after;
         if (draw(w, 2) == 0) {
-            expect(w, run_script(w, "part_write", "ownbatprdoutdlq", n, args), NULL); // sent again
+            expect(w, run_script(w, "part_write", "ownbatprdoutdlqcur", n, args), NULL); // sent again
         }
     }
     free(args);
@@ -399,7 +403,7 @@ static void a_long_write_is_one_write(void **state) {
     struct slice *args = mem_alloc((txn->n_args + 3) * sizeof(*args));
     size_t n = txn_args(txn, numbers, args);
     w.what = "60,000 arguments";
-    expect(&w, run_script(&w, "part_write", "ownbatprdoutdlq", n, args), NULL);
+    expect(&w, run_script(&w, "part_write", "ownbatprdoutdlqcur", n, args), NULL);
     assert_int_equal(get_number(&w, "HLEN hr:{t:0}:bat", NULL), 20000);
     free(args);
     txn_free(txn);
@@ -419,7 +423,7 @@ static void letters_write(struct world *w, uint64_t cseq, const char *gone, cons
     }
     size_t n = txn_args(txn, numbers, args);
     w->what = gone;
-    expect(w, run_script(w, "part_write", "ownbatprdoutdlq", n, args), error);
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcur", n, args), error);
     txn_free(txn);
 }
 
