@@ -13,7 +13,8 @@
     X(MATCH_BY_POSITION, "match-by-position")  \
     X(MISS_ROLLBACK, "miss-rollback")          \
     X(MIX_OVERRIDES, "mix-overrides")          \
-    X(FORGET_LOSS, "forget-loss")
+    X(FORGET_LOSS, "forget-loss")              \
+    X(LOSE_LETTER, "lose-letter")
 
 #ifdef HEADRACE_PLANT
 enum plant {

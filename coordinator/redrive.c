@@ -2,6 +2,7 @@
 // its record into a batch. Called by letters.
 #include "coordinator/redrive.h"
 
+#include "common/plant.h"
 #include "coordinator/core_state.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/intake.h"
@@ -47,8 +48,10 @@ int redrive_letter(struct core *core, int64_t now_us, uint32_t partition, struct
     if (!letter.has_row) {
         HASH_FIND(hh, core->producers, letter.producer.p, letter.producer.n, producer);
     }
-    dispatch_redriven(core, &group->lanes[partition], letter.id, letter.key, letter.values, producer,
-                      producer != NULL ? letter.seq : 0);
+    if (!PLANT(LOSE_LETTER)) {
+        dispatch_redriven(core, &group->lanes[partition], letter.id, letter.key, letter.values, producer,
+                          producer != NULL ? letter.seq : 0);
+    }
     redrive_drop(core, partition, id);
     return 0;
 }

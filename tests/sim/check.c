@@ -37,6 +37,22 @@ int record_find(const struct sim *sim, struct slice text) {
 
 // ---- Records ----------------------------------------------------------------------------------------
 
+static bool is_kept(const struct redis_part *p, const struct record *r) {
+    char id[24];
+    int n = snprintf(id, sizeof(id), "p%d-%d", r->producer, (int)r->seq);
+    for (size_t k = 0; k < p->n_batches; k++) {
+        const char *at = memmem(p->batches[k].bytes, p->batches[k].n_bytes, id, (size_t)n);
+        while (at != NULL && at + n < p->batches[k].bytes + p->batches[k].n_bytes && at[n] >= '0' && at[n] <= '9') {
+            at++; // of p1-1 and p1-12
+            at = memmem(at, p->batches[k].n_bytes - (size_t)(at - p->batches[k].bytes), id, (size_t)n);
+        }
+        if (at != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void check_acked(struct sim *sim, int producer, uint64_t upto) {
     struct sim_producer *p = &sim->producers[producer];
     if (upto > (uint64_t)p->n) {
@@ -51,12 +67,7 @@ void check_acked(struct sim *sim, int producer, uint64_t upto) {
         r->acked = true;
         bool durable = r->ends.n_out + r->ends.n_dead > 0;
         for (uint32_t i = 0; i < sim->n_parts && !durable; i++) {
-            const struct redis_part *kept = &sim->redis.parts[i];
-            char id[24];
-            snprintf(id, sizeof(id), "p%d-%d", producer, (int)seq);
-            for (size_t k = 0; k < kept->n_batches && !durable; k++) {
-                durable = memmem(kept->batches[k].bytes, kept->batches[k].n_bytes, id, strlen(id)) != NULL;
-            }
+            durable = is_kept(&sim->redis.parts[i], r);
         }
         if (!durable) {
             sim_fail(sim, "L: p%d-%d was acked, and Redis does not have it", producer, (int)seq);
@@ -78,7 +89,7 @@ static struct record *read_result(struct sim *sim, struct slice json, bool *is_e
     *is_error = strstr(line, "\"error\":null") == NULL;
     snprintf(value, sizeof(value), "\"sentiment\":\"=p%d-%d\"", r->producer, (int)r->seq);
     bool is_right = strstr(line, value) != NULL;
-    if (!*is_error && (!is_right || r->bad || r->poison || r->killer)) {
+    if (!*is_error && (!is_right || r->bad || ((r->poison || r->killer) && sim->now_us < sim->heals_us))) {
         sim_fail(sim, "R: a wrong answer: %.200s", line);
     } else if (*is_error && !r->bad && !r->poison && r->n_failed == 0 && sim->n_coord_crashes == 0 &&
                strstr(line, "worker-lost") == NULL) {
@@ -91,15 +102,43 @@ static struct record *read_result(struct sim *sim, struct slice json, bool *is_e
 static void check_letter(struct sim *sim, struct slice blob) {
     struct letter letter;
     int index = letter_unpack(blob, &letter) == 0 ? record_find(sim, letter.id) : -1;
+    sim->n_letters++;
     if (index < 0) {
         sim_fail(sim, "R: a dead letter that cannot be read, or of nobody's record");
     } else if (!letter.has_row) {
         struct record *r = &sim->records[index];
         r->ends.n_dead++;
-        if (r->ends.n_out + r->ends.n_dead > 1 && !sim->rolled_back) {
+        if (r->ends.n_out + r->ends.n_dead > 1 + r->ends.n_again && !sim->rolled_back) {
             sim_fail(sim, "D: p%d-%d ends a second time", r->producer, (int)r->seq);
         }
     }
+}
+
+void check_letter_leaves(struct sim *sim, struct slice blob) {
+    struct letter letter;
+    int index = letter_unpack(blob, &letter) == 0 ? record_find(sim, letter.id) : -1;
+    if (index >= 0 && sim->n_leaving < sizeof(sim->leaving) / sizeof(sim->leaving[0])) {
+        sim->leaving_had_row[sim->n_leaving] = letter.has_row;
+        sim->leaving[sim->n_leaving++] = index;
+    }
+}
+
+// check_write_done: what left the dead letters is in a batch by the same write, or was dropped.
+void check_write_done(struct sim *sim, const struct redis_part *part) {
+    for (size_t i = 0; i < sim->n_leaving; i++) {
+        struct record *r = &sim->records[sim->leaving[i]];
+        bool kept = is_kept(part, r);
+        if (kept) {
+            r->ends.n_again += sim->leaving_had_row[i];
+            r->ends.n_dead -= !sim->leaving_had_row[i];
+            r->redriven_us = sim->now_us;
+            r->answered_coord = -1;
+        } else if (!sim->may_drop && !sim->rolled_back) {
+            sim_fail(sim, "L: the dead letter of p%d-%d is gone, and it is not asked again", r->producer,
+                     (int)r->seq);
+        }
+    }
+    sim->n_leaving = 0;
 }
 
 void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, struct slice blob, bool dead) {
@@ -122,7 +161,7 @@ void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, str
         if (r != NULL) {
             r->ends.n_out++;
             r->ends.n_error += is_error;
-            if (r->ends.n_out + r->ends.n_dead > 1 && !sim->rolled_back) {
+            if (r->ends.n_out + r->ends.n_dead > 1 + r->ends.n_again && !sim->rolled_back) {
                 sim_fail(sim, "D: p%d-%d enters the outbox a second time", r->producer, (int)r->seq);
             }
         }
@@ -142,7 +181,7 @@ void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t os
                  c->used[part]);
     }
     struct record *r = read_result(sim, json, &is_error);
-    if (r != NULL && ++r->n_used[consumer] > 1) {
+    if (r != NULL && ++r->n_used[consumer] > 1 + r->ends.n_again) {
         sim_fail(sim, "D: consumer %d got p%d-%d twice", consumer, r->producer, (int)r->seq);
     }
 }
@@ -189,22 +228,21 @@ bool check_is_done(const struct sim *sim) {
 // What a coordinator that lived through all of it has counted.
 static void check_counters(struct sim *sim) {
     const struct status *s = &sim->coords[0].status;
-    uint64_t n_out = 0, n_dead = 0, n_error = 0, tokens = 0;
+    uint64_t n_out = 0, n_error = 0, tokens = 0;
     for (int i = 0; i < sim->n_records; i++) {
         n_out += sim->records[i].ends.n_out;
-        n_dead += sim->records[i].ends.n_dead;
         n_error += sim->records[i].ends.n_error;
     }
     for (size_t i = 0; i < sim->n_asks; i++) {
         tokens += sim->asks[i].answered ? sim->asks[i].tokens : 0;
     }
     if (s->records_in + s->records_bad != (uint64_t)sim->n_records || s->results_ok != n_out - n_error ||
-        s->results_error != n_error || s->dead_letters < n_dead || s->dead_letters > n_dead + n_error || s->input_tokens != tokens) {
+        s->results_error != n_error || s->dead_letters != sim->n_letters || s->input_tokens != tokens) {
         sim_fail(sim, "C: counted %" PRIu64 "+%" PRIu64 " records, %" PRIu64 " results, %" PRIu64 " errors, %" PRIu64
                       " dead letters, %" PRIu64 " tokens; there were %d, %" PRIu64 ", %" PRIu64 ", %" PRIu64
                       ", %" PRIu64,
                  s->records_in, s->records_bad, s->results_ok, s->results_error, s->dead_letters,
-                 s->input_tokens, sim->n_records, n_out - n_error, n_error, n_dead, tokens);
+                 s->input_tokens, sim->n_records, n_out - n_error, n_error, sim->n_letters, tokens);
     }
 }
 
@@ -246,10 +284,10 @@ void check_end(struct sim *sim) {
         const struct model_options *o = &sim->models.items[r->model].model->options;
         if (sim->is_quiet && is_innocent && o->ambiguous_retries > 0 && r->ends.n_error + r->ends.n_dead > 0) {
             sim_fail(sim, "R: p%d-%d has no value, and nothing had failed but others", r->producer, (int)r->seq);
-        } else if (r->n_killed > KILLS_MAX && sim->n_coord_lives == 1) {
+        } else if (r->n_killed > KILLS_MAX && sim->n_coord_lives == 1 && r->redriven_us == 0) {
             sim_fail(sim, "R: p%d-%d has killed %d workers", r->producer, (int)r->seq, (int)r->n_killed);
         }
-        if (r->ends.n_out + r->ends.n_dead != 1) {
+        if (r->ends.n_out + r->ends.n_dead != 1 + r->ends.n_again) {
             sim_fail(sim, "L: p%d-%d has %d results", r->producer, (int)r->seq, (int)(r->ends.n_out + r->ends.n_dead));
         } else if (r->n_used[0] != r->ends.n_out) {
             sim_fail(sim, "L: p%d-%d was used %d times", r->producer, (int)r->seq, (int)r->n_used[0]);

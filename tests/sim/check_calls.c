@@ -44,7 +44,8 @@ static void hide(struct sim *sim, struct coord *c, int record) {
     for (size_t i = 0; i < sim->n_asks; i++) {
         struct ask *a = &sim->asks[i];
         bool reported = a->reports > 0 && a->report_life == c->life.n;
-        if (is_known_to(a, c) && asks_for(a, record) && !reported && !a->hidden) {
+        bool counts = a->at_us >= sim->records[record].redriven_us;
+        if (is_known_to(a, c) && asks_for(a, record) && !reported && !a->hidden && counts) {
             a->hidden = true;
             c->n_hidden += a->started;
         }
@@ -86,7 +87,7 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
         struct record *r = &sim->records[record];
         ask.records[ask.count] = record;
         ask.slots[ask.count] = slot;
-        if (r->ends.n_out + r->ends.n_dead > 0 && !sim->rolled_back) {
+        if (r->ends.n_out + r->ends.n_dead > r->ends.n_again && !sim->rolled_back) {
             sim_fail(sim, "B: p%d-%d is asked for, and its result is in the outbox", r->producer, (int)r->seq);
         } else if (r->answered_coord == c->index && r->answered_life == c->life.n) {
             sim_fail(sim, "B: p%d-%d is asked for again after its answer came", r->producer, (int)r->seq);
@@ -151,8 +152,10 @@ void check_report(struct sim *sim, struct coord *c, const struct message_report 
         for (size_t k = 0; k < a->count; k++) {
             if (a->slots[k] == slot && outcome == OUTCOME_OK) {
                 struct record *r = &sim->records[a->records[k]];
-                r->answered_coord = c->index;
-                r->answered_life = c->life.n;
+                if (a->at_us >= r->redriven_us) {
+                    r->answered_coord = c->index;
+                    r->answered_life = c->life.n;
+                }
             }
         }
     }

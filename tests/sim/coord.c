@@ -70,7 +70,7 @@ static void on_request(struct sim *sim, struct event *event) {
     event->p = NULL;
 }
 
-static void ask(struct sim *sim, struct coord *c, struct redis_request from) {
+void coord_ask(struct sim *sim, struct coord *c, struct redis_request from) {
     if (!c->conn.on) {
         redis_request_free(memcpy(mem_alloc(sizeof(from)), &from, sizeof(from)));
         return;
@@ -87,7 +87,7 @@ static void ask(struct sim *sim, struct coord *c, struct redis_request from) {
 }
 
 static void ask_part(struct sim *sim, struct coord *c, uint32_t part, enum redis_op op) {
-    ask(sim, c, (struct redis_request){.op = op, .part = part, .epoch = c->parts[part].epoch});
+    coord_ask(sim, c, (struct redis_request){.op = op, .part = part, .epoch = c->parts[part].epoch});
 }
 
 // ---- Writes -----------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ static void send_writes(struct sim *sim, struct coord *c, uint32_t part) {
         }
         if (!p->writes[i].sent) {
             p->writes[i].sent = true;
-            ask(sim, c, (struct redis_request){.op = REDIS_WRITE, .part = part, .epoch = p->epoch,
+            coord_ask(sim, c, (struct redis_request){.op = REDIS_WRITE, .part = part, .epoch = p->epoch,
                                                .upto = p->writes[i].txn->cseq,
                                                .txn = txn_copy(p->writes[i].txn)});
         }
@@ -160,6 +160,7 @@ static void confirm(struct sim *sim, struct coord *c, uint32_t part) {
         send_writes(sim, c, part);
     }
     core_written(c->core, sim->now_us, part, cseq);
+    letters_written(c->letters, part, cseq);
 }
 
 static void on_stalled(struct sim *sim, struct event *event) {
@@ -214,7 +215,7 @@ static void on_acquired(struct sim *sim, struct coord *c, struct redis_request *
     p->epoch = r->got_epoch;
     p->confirmed = p->newest = r->got_cseq;
     sim_trace(sim, "%s has partition %u, epoch %" PRIu64, c->name, r->part, p->epoch);
-    ask(sim, c, (struct redis_request){.op = REDIS_RECOVER, .part = r->part, .epoch = p->epoch,
+    coord_ask(sim, c, (struct redis_request){.op = REDIS_RECOVER, .part = r->part, .epoch = p->epoch,
                                        .got_cseq = r->got_cseq, .got_oseq = r->got_oseq});
 }
 
@@ -261,7 +262,7 @@ static void on_renewed(struct sim *sim, struct coord *c, struct redis_request *r
             confirm(sim, c, r->part);
         }
         if (p->state == PART_RECOVERING) {
-            ask(sim, c, (struct redis_request){.op = REDIS_RECOVER, .part = r->part, .epoch = p->epoch});
+            coord_ask(sim, c, (struct redis_request){.op = REDIS_RECOVER, .part = r->part, .epoch = p->epoch});
         } else {
             send_writes(sim, c, r->part);
         }
@@ -302,6 +303,9 @@ static void on_reply(struct sim *sim, struct event *event) {
     case REDIS_READ:
         core_outbox_read(c->core, r->part, true, r->entries, r->n_entries);
         break;
+    case REDIS_LETTERS:
+        coord_letters_read(c, r);
+        break;
     }
     coord_event(sim, c);
 }
@@ -335,6 +339,7 @@ static void on_lost(struct sim *sim, struct event *event) {
         }
         core_outbox_read(c->core, i, false, NULL, 0); // readings end with the connection
     }
+    coord_letters_read(c, NULL);
     coord_event(sim, c);
     sim_in(sim, sim_between(sim, 50000, 1000000), on_reconnect, &c->life, c);
 }
@@ -387,12 +392,12 @@ static void io_ack(void *arg, uint32_t partition, struct slice consumer, uint64_
     struct redis_request r = {.op = REDIS_ACK, .part = partition, .epoch = c->parts[partition].epoch,
                               .from = oseq, .upto = trim_upto};
     slice_copy(consumer, r.name, sizeof(r.name));
-    ask(c->sim, c, r);
+    coord_ask(c->sim, c, r);
 }
 
 static void io_read(void *arg, uint32_t partition, uint64_t from, size_t n) {
     struct coord *c = arg;
-    ask(c->sim, c, (struct redis_request){.op = REDIS_READ, .part = partition, .from = from, .upto = n});
+    coord_ask(c->sim, c, (struct redis_request){.op = REDIS_READ, .part = partition, .from = from, .upto = n});
 }
 
 static void io_hint(void *arg, struct slice producer, uint64_t seq) {
@@ -432,7 +437,9 @@ void coord_message(struct sim *sim, struct coord *c, int link, struct slice fram
     } else if (message.kind == MESSAGE_HELLO && core_is_open(c->core)) {
         check_hello(sim, c, sim->links[link].peer, message.hello.held);
     }
-    core_message(c->core, sim->now_us, slice_of(route), &message);
+    if (!core_message(c->core, sim->now_us, slice_of(route), &message) && core_is_open(c->core)) {
+        letters_ask(c->letters, slice_of(route), &message.letters);
+    }
     coord_event(sim, c);
 }
 
@@ -464,6 +471,8 @@ void coord_start(struct sim *sim, struct coord *c) {
     life_start(&c->life);
     sim->n_coord_lives++;
     c->core = core_new(&c->config, &c->io, &c->status);
+    c->letters = letters_new(&(struct letters_config){
+        .n_partitions = sim->n_parts, .core = c->core, .store = (struct store *)c, .io = &c->io});
     c->fenced = c->alarmed = c->turn_due = false;
     c->next_tick_us = INT64_MAX;
     c->n_hidden = 0;
@@ -484,7 +493,10 @@ void coord_crash(struct sim *sim, struct coord *c) {
     life_end(&c->conn);
     links_of_coord_end(sim, c);
     core_free(c->core);
+    letters_free(c->letters);
     c->core = NULL;
+    c->letters = NULL;
+    c->letters_done = NULL;
     c->status = (struct status){0};
     for (uint32_t i = 0; i < sim->n_parts; i++) {
         drop_writes(&c->parts[i]);
@@ -496,6 +508,7 @@ void coord_crash(struct sim *sim, struct coord *c) {
 
 void coord_free(struct coord *c) {
     core_free(c->core);
+    letters_free(c->letters);
     for (uint32_t i = 0; i < PARTS_MAX; i++) {
         drop_writes(&c->parts[i]);
         free(c->parts[i].writes);

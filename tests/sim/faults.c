@@ -55,8 +55,8 @@ static void pause_worker(struct sim *sim) {
     struct sim_worker *w = &sim->workers[sim_below(sim, (uint64_t)sim->n_workers)];
     if (w->life.on) {
         sim_trace(sim, "%s (worker %d) stops for a while", w->name, w->index);
-        life_pause(sim, &w->life,
-                   sim_between(sim, 10000, sim_chance(sim, 300) ? 30000000 : 5000000));
+        int64_t most_us = sim_chance(sim, 300) ? 30000000 : 5000000; // past worker.lost.ms, or not
+        life_pause(sim, &w->life, sim_between(sim, 10000, most_us));
     }
 }
 
@@ -133,7 +133,7 @@ static void redis_fault(struct sim *sim) {
 
 static void on_fault(struct sim *sim, struct event *event) {
     static void (*const faults[])(struct sim *sim) = {
-        crash_coord, usurp, pause_coord, crash_worker, crash_worker, pause_worker, crash_client,
+        crash_coord, usurp, pause_coord, crash_worker, crash_worker, pause_worker, pause_worker, crash_client,
         stop_acking, cut_links, hang_links, redis_fault, redis_fault,
     };
     enum { N_FAULTS = sizeof(faults) / sizeof(faults[0]) };
@@ -204,7 +204,7 @@ static void on_file_back(struct sim *sim, struct event *event) {
 
 void faults_plan(struct sim *sim) {
     struct event *first = sim_in(sim, sim_between(sim, 1000, 3000000), on_fault, NULL, NULL);
-    first->a = sim_chance(sim, 100) ? 0 : sim_below(sim, 1 << 12) | (sim_chance(sim, 300) ? 0xFFF : 0);
+    first->a = sim_chance(sim, 100) ? 0 : sim_below(sim, 1 << 13) | (sim_chance(sim, 300) ? 0x1FFF : 0);
     sim->is_quiet = first->a == 0 && sim->fault_permille == 0;
     first->b = (uint64_t)sim_between(sim, 50000, 6000000);
     sim_in(sim, 3000000, on_operator, NULL, NULL);

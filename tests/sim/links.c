@@ -15,6 +15,7 @@
 static struct life *peer_life(struct sim *sim, enum peer_kind kind, int peer) {
     return kind == PEER_WORKER     ? &sim->workers[peer].life
            : kind == PEER_PRODUCER ? &sim->producers[peer].life
+           : kind == PEER_PERSON   ? &sim->person.life
                                    : &sim->consumers[peer].life;
 }
 
@@ -50,6 +51,8 @@ static void tell_peer(struct sim *sim, const struct link *l) {
         worker_link_lost(sim, &sim->workers[l->peer]);
     } else if (l->kind == PEER_PRODUCER) {
         client_producer_link_lost(sim, &sim->producers[l->peer]);
+    } else if (l->kind == PEER_PERSON) {
+        person_link_lost(sim);
     } else {
         client_consumer_link_lost(sim, &sim->consumers[l->peer]);
     }
@@ -131,6 +134,8 @@ static void on_at_peer(struct sim *sim, struct event *event) {
         worker_message(sim, &sim->workers[l.peer], &message);
     } else if (l.kind == PEER_PRODUCER) {
         client_producer_message(sim, &sim->producers[l.peer], &message);
+    } else if (l.kind == PEER_PERSON) {
+        person_message(sim, &message);
     } else {
         client_consumer_message(sim, &sim->consumers[l.peer], &message);
     }

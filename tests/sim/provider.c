@@ -26,7 +26,7 @@ static struct ask *ask_of(struct sim *sim, const struct work *k) {
 static bool has_poison(const struct sim *sim, const struct work *k) {
     for (size_t i = 0; i < k->count; i++) {
         if (k->records[i] >= 0 && sim->records[k->records[i]].poison) {
-            return true;
+            return sim->now_us < sim->heals_us;
         }
     }
     return false;

@@ -24,8 +24,12 @@ void redis_part_clear(struct redis_part *p) {
     for (size_t i = 0; i < p->n_outs; i++) {
         free(p->outs[i].bytes);
     }
+    for (size_t i = 0; i < p->n_letters; i++) {
+        free(p->letters[i].bytes);
+    }
     free(p->batches);
     free(p->outs);
+    free(p->letters);
     *p = (struct redis_part){.owner = -1};
 }
 
@@ -149,6 +153,18 @@ static uint64_t number(struct slice s) {
     return strtoull(text, NULL, 10);
 }
 
+static void letter_remove(struct sim *sim, struct redis_part *p, uint64_t id) {
+    for (size_t i = 0; i < p->n_letters; i++) {
+        struct kept letter = p->letters[i];
+        if (letter.id == id) {
+            memmove(&p->letters[i], &p->letters[i + 1], (--p->n_letters - i) * sizeof(letter));
+            check_letter_leaves(sim, (struct slice){.p = letter.bytes, .n = letter.n_bytes});
+            free(letter.bytes);
+            return;
+        }
+    }
+}
+
 static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, const struct slice *args,
                         uint64_t *before) {
     char name[16] = "";
@@ -166,6 +182,10 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         slice_copy(args[1], name, sizeof(name));
         position_raise(p->producers, PRODUCERS_MAX, name, number(args[2]));
         return 3;
+    case 'C':
+        slice_copy(args[1], name, sizeof(name));
+        position_raise(p->consumers, CONSUMERS_MAX, name, number(args[2]));
+        return 3;
     case 'O':
         kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
         kept.n = kept.id - *before;
@@ -174,7 +194,12 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         check_result_stored(sim, part, kept.id, args[2], false);
         return 3;
     case 'L':
+        kept = (struct kept){.id = ++p->last_letter, .bytes = slice_dup(args[1]), .n_bytes = args[1].n};
+        kept_add(&p->letters, &p->n_letters, &p->cap_letters, kept);
         check_result_stored(sim, part, 0, args[1], true);
+        return 2;
+    case 'X':
+        letter_remove(sim, p, number(args[1]));
         return 2;
     default:
         sim_fail(sim, "a write has an unknown operation");
@@ -206,6 +231,7 @@ static void write_txn(struct sim *sim, struct redis_part *p, struct redis_reques
     for (size_t i = 3; i < n && sim->why[0] == '\0';) {
         i += carry_out(sim, p, r->part, args + i, &before);
     }
+    check_write_done(sim, p);
     if (before != txn->oseq) {
         sim_fail(sim, "a write ends at oseq %" PRIu64 " and says %" PRIu64, before, txn->oseq);
     }
@@ -229,6 +255,17 @@ static void ack(struct sim *sim, struct redis_part *p, struct redis_request *r) 
         }
     }
     p->n_outs = n;
+}
+
+static void read_letters(struct redis_part *p, struct redis_request *r) {
+    r->entries = mem_zalloc((p->n_letters + 1) * sizeof(*r->entries));
+    for (size_t i = 0; i < p->n_letters && r->n_entries < r->n_most; i++) {
+        if (p->letters[i].id >= r->from && p->letters[i].id <= r->upto) {
+            struct slice blob = {.p = p->letters[i].bytes, .n = p->letters[i].n_bytes};
+            r->entries[r->n_entries++] = (struct store_entry){
+                .last_oseq = p->letters[i].id, .blob = {.p = slice_dup(blob), .n = blob.n}};
+        }
+    }
 }
 
 static void read_outs(struct redis_part *p, struct redis_request *r) {
@@ -276,6 +313,9 @@ void redis_execute(struct sim *sim, struct redis_request *r) {
         break;
     case REDIS_READ:
         read_outs(p, r);
+        break;
+    case REDIS_LETTERS:
+        read_letters(p, r);
         break;
     }
 }

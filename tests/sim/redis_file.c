@@ -24,7 +24,9 @@ static struct redis_part copy_part(const struct redis_part *from) {
     struct redis_part to = *from;
     to.batches = copy_kept(from->batches, from->n_batches);
     to.outs = copy_kept(from->outs, from->n_outs);
+    to.letters = copy_kept(from->letters, from->n_letters);
     to.cap_batches = to.n_batches + 1;
+    to.cap_letters = to.n_letters + 1;
     to.cap_outs = to.n_outs + 1;
     return to;
 }

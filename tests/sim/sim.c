@@ -1,6 +1,7 @@
 // Time, chance and the run of one seed. Invariant: nothing but the seed decides what happens: no clock, no
 // address, no order of a hash over pointers. Called by main.c; calls everybody.
 #include "tests/sim/sim.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "worker/parse.h"
@@ -121,6 +122,7 @@ static void event_free(struct event *event) {
 static void step(struct sim *sim) {
     struct event *event = heap_pop(sim);
     sim->now_us = event->at_us;
+    clock_fake(sim->now_us, sim->now_us / 1000);
     if (event->life != NULL && event->life->n == event->life_n && life_is_paused(sim, event->life)) {
         event->at_us = event->life->paused_until_us; // its order is kept, so nothing overtakes
         heap_push(sim, event);
@@ -284,6 +286,8 @@ struct sim *sim_new(uint64_t seed, bool trace) {
     sim->n_files = (int)sim_between(sim, 1, PRODUCERS_MAX);
     sim->n_producers = sim->n_files + (sim->n_files < PRODUCERS_MAX && sim_chance(sim, 100));
     sim->n_consumers = (int)sim_between(sim, 1, CONSUMERS_MAX);
+    sim->may_drop = sim_chance(sim, 300);
+    sim->heals_us = sim_chance(sim, 500) ? sim->now_us + sim_between(sim, 1, 60) * 1000000 : INT64_MAX;
     sim->delay_us = sim_between(sim, 100, sim_chance(sim, 200) ? 300000 : 5000);
     sim->fault_permille = sim_chance(sim, 250) ? 0 : (int)sim_between(sim, 10, 400);
     sim->faults_end_us = sim->now_us + sim_between(sim, 5, 60) * 1000000;
@@ -331,6 +335,7 @@ void sim_run(struct sim *sim) {
         int64_t later_us = i < sim->n_files ? 0 : sim_between(sim, 0, 3000000);
         sim_in(sim, later_us, on_producer_due, NULL, &sim->producers[i]);
     }
+    person_start(sim);
     faults_plan(sim);
     int64_t last_us = sim->faults_end_us + (int64_t)END_MS * 1000;
     while (sim->why[0] == '\0' && sim->n_heap > 0 && sim->n_events < EVENTS_MAX) {

@@ -15,6 +15,7 @@
 #include "common/model.h"
 #include "common/plant.h"
 #include "coordinator/core.h"
+#include "coordinator/letters.h"
 #include "coordinator/status.h"
 #include "coordinator/store.h"
 #include "proto/messages.h"
@@ -68,7 +69,7 @@ struct event {
 
 // ---- Links (links.c) --------------------------------------------------------------------------------
 
-enum peer_kind { PEER_WORKER, PEER_PRODUCER, PEER_CONSUMER };
+enum peer_kind { PEER_WORKER, PEER_PRODUCER, PEER_CONSUMER, PEER_PERSON };
 struct link {
     enum peer_kind kind;
     int peer, coord;
@@ -81,8 +82,8 @@ struct link {
 
 // ---- Redis (redis.c) --------------------------------------------------------------------------------
 
-struct kept {                // a batch, or an entry of the outbox
-    uint64_t id;             // batch id; last oseq
+struct kept {                // a batch, an entry of the outbox, or a dead letter
+    uint64_t id;             // batch id; last oseq; number of the letter
     uint64_t n;              // results of the entry
     char *bytes;
     size_t n_bytes;
@@ -96,8 +97,9 @@ struct redis_part {
     uint64_t epoch, cseq, oseq;
     int owner;               // index of a coordinator, -1: nobody
     int64_t until_ms;        // of Redis's clock
-    struct kept *batches, *outs;
-    size_t n_batches, n_outs, cap_batches, cap_outs;
+    struct kept *batches, *outs, *letters;
+    size_t n_batches, n_outs, n_letters, cap_batches, cap_outs, cap_letters;
+    uint64_t last_letter;
     struct position producers[PRODUCERS_MAX], consumers[CONSUMERS_MAX];
 };
 struct redis_file;
@@ -132,6 +134,9 @@ struct coord {
     int64_t last_us[2];      // to Redis, from Redis: in order
     char name[16];
     struct core *core;
+    struct letters *letters;
+    store_letters_fn *letters_done; // the letters that are being read: whom to tell; NULL: none
+    void *letters_arg;
     struct core_config config;
     struct core_io io;
     struct status status;
@@ -198,6 +203,7 @@ struct ask {
 struct ends {                // what Redis has of a record's end
     uint64_t n_out, n_dead;  // entries into the outbox, the dead letters
     uint64_t n_error;        // of those in the outbox: errors
+    uint64_t n_again;        // redriven after an error row: so many more may come
 };
 struct record {
     int producer;
@@ -207,6 +213,7 @@ struct record {
     bool poison;             // the provider refuses it, until it learns better
     bool killer;             // whatever answers it crashes the worker
     uint64_t n_killed;       // workers
+    int64_t redriven_us;     // 0: never; calls of before do not count any more
     bool acked;              // told to its producer
     struct ends ends;
     uint64_t n_failed;       // calls that did not answer it
@@ -240,6 +247,15 @@ struct sim_consumer {
     int64_t stopped_until_us; // does not ack
 };
 
+// Somebody who looks at dead letters, has them asked again, or drops them. (people.c)
+struct sim_person {
+    struct life life;
+    int link;
+    bool waits;              // for an answer
+    int64_t asked_us;
+    int n_questions;         // left
+};
+
 // ---- The world --------------------------------------------------------------------------------------
 
 struct sim {
@@ -261,6 +277,8 @@ struct sim {
     int fault_permille;      // of the provider's answers
     uint64_t batch_size;
     int64_t request_timeout_ms;
+    int64_t heals_us;        // then provider and workers take what they refused
+    bool may_drop;           // dead letters may be dropped
     bool is_quiet;           // nothing fails but by the records' own doing
     int default_override;    // of all producers
     struct statements models;
@@ -276,11 +294,15 @@ struct sim {
     struct sim_producer producers[PRODUCERS_MAX];
     int n_files;             // of rows: the first producers have one each
     struct sim_consumer consumers[CONSUMERS_MAX];
+    struct sim_person person;
+    int leaving[64];         // records whose dead letters the present write takes out
+    bool leaving_had_row[64];
+    size_t n_leaving;
     struct record records[RECORDS_MAX];
     int n_records;
     struct ask *asks;
     size_t n_asks, cap_asks;
-    uint64_t n_calls, n_hidden, n_ambiguous;
+    uint64_t n_calls, n_hidden, n_ambiguous, n_letters;
 };
 
 // sim.c
@@ -326,13 +348,15 @@ void redis_file_put_back(struct sim *sim); // Redis is killed and starts with th
 // redis_file_is_old: the coordinator that runs has a confirmation, or an epoch, that the copy has not.
 bool redis_file_is_old(const struct sim *sim);
 void redis_file_free(struct sim *sim);
-enum redis_op { REDIS_ACQUIRE, REDIS_RECOVER, REDIS_RENEW, REDIS_WRITE, REDIS_ACK, REDIS_READ };
+enum redis_op {
+    REDIS_ACQUIRE, REDIS_RECOVER, REDIS_RENEW, REDIS_WRITE, REDIS_ACK, REDIS_READ, REDIS_LETTERS
+};
 enum redis_reply { REPLY_OK, REPLY_HELD, REPLY_FENCED, REPLY_ROLLBACK, REPLY_REFUSED };
 struct redis_request {
     enum redis_op op;
     int coord;
     uint32_t part;
-    uint64_t epoch, from, upto;
+    uint64_t epoch, from, upto, n_most;
     char name[16];
     struct txn *txn;         // a copy of the pointer's content travels: see redis.c
     enum redis_reply reply;
@@ -352,6 +376,10 @@ void coord_free(struct coord *coord);
 void coord_lose_redis(struct sim *sim, struct coord *coord);
 void coord_message(struct sim *sim, struct coord *coord, int link, struct slice frame);
 void coord_event(struct sim *sim, struct coord *coord); // after each call into the core
+void coord_ask(struct sim *sim, struct coord *coord, struct redis_request request); // Redis
+
+// coord_letters.c
+void coord_letters_read(struct coord *coord, const struct redis_request *request); // NULL: Redis is away
 
 // workers.c
 void worker_start(struct sim *sim, struct sim_worker *worker);
@@ -390,6 +418,11 @@ void client_consumer_message(struct sim *sim, struct sim_consumer *consumer, con
 void client_consumer_link_lost(struct sim *sim, struct sim_consumer *consumer);
 void client_row(const struct sim *sim, int record, struct buf *out);
 
+// people.c
+void person_start(struct sim *sim);
+void person_message(struct sim *sim, const struct message *message);
+void person_link_lost(struct sim *sim);
+
 // faults.c
 void faults_plan(struct sim *sim);
 
@@ -399,6 +432,9 @@ void check_hello(struct sim *sim, struct coord *coord, int worker, struct slice 
 void check_report(struct sim *sim, struct coord *coord, const struct message_report *report);
 void check_acked(struct sim *sim, int producer, uint64_t upto);
 void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, struct slice blob, bool dead);
+// check_letter_leaves: a write takes a dead letter out; check_write_done: the write has been carried out.
+void check_letter_leaves(struct sim *sim, struct slice blob);
+void check_write_done(struct sim *sim, const struct redis_part *part);
 void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t oseq, struct slice json);
 void check_life_ends(struct sim *sim, struct coord *coord);
 int check_ask_of(struct sim *sim, int worker, uint64_t batch, uint64_t call); // the newest, for that worker

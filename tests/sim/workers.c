@@ -99,7 +99,7 @@ static bool kills(struct sim *sim, const struct work *k) {
     bool any = false;
     for (size_t i = 0; i < k->count; i++) {
         struct record *r = k->records[i] >= 0 ? &sim->records[k->records[i]] : NULL;
-        if (r != NULL && r->killer) {
+        if (r != NULL && r->killer && sim->now_us < sim->heals_us) {
             any = true;
             r->n_killed++;
         }
