@@ -11,6 +11,8 @@
 
 struct jsonpath;
 struct pattern;
+struct provider_api;
+struct provider_facts;
 struct template;
 struct xpath;
 
@@ -37,7 +39,7 @@ struct column {
 };
 
 // Choices, in the order of their names in model_options.def.
-enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION };
+enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION, TASK_EMBEDDING, TASK_CLUSTERING };
 enum model_mode { MODE_ONLINE };
 enum model_format { FORMAT_JSON, FORMAT_XML, FORMAT_TEXT };           // input.format
 enum model_response {                                                 // response.format
@@ -97,6 +99,8 @@ struct model {
     struct jsonpath *response_path;   // of response.path, for json; NULL otherwise
     struct xpath *response_xpath;     // of response.path, for xml
     struct pattern *response_pattern; // of response.pattern, for regex
+    const struct provider_facts *provider; // of option 'provider': a row of providers.def
+    const struct provider_api *api;        // the API that its calls go to
 };
 
 void model_free(struct model *model); // model may be NULL

@@ -90,29 +90,6 @@ static int read_options(struct model *model, int *line, struct error *why) {
     return 0;
 }
 
-static int check_required(const struct model *model, int *line, struct error *why) {
-    const struct {
-        const char *name, *value, *example;
-    } required[] = {
-        {"provider", model->options.provider, "openai"},
-        {"endpoint", model->options.endpoint, "https://api.openai.com/v1/chat/completions"},
-        {"model", model->options.model, "gpt-5.4-mini"},
-    };
-    for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
-        if (required[i].value[0] == '\0') {
-            return error_set(why, model_blame(model, required[i].name, line),
-                             "option '%s': missing, want for example '%s' = '%s'", required[i].name,
-                             required[i].name, required[i].example);
-        }
-    }
-    if (!slice_is_nocase(slice_of(model->options.provider), "openai")) {
-        return error_set(why, model_blame(model, "provider", line),
-                         "option 'provider': got '%s', want 'openai' (any compatible endpoint)",
-                         model->options.provider);
-    }
-    return 0;
-}
-
 // check_endpoint wants scheme://host...; the URL is never repeated: it may hold a credential.
 static int check_endpoint(const struct model *model, int *line, struct error *why) {
     const char *url = model->options.endpoint;
@@ -132,7 +109,7 @@ static int check_endpoint(const struct model *model, int *line, struct error *wh
                         : strstr(url, "${") != NULL
                             ? "got ${...} in it (only api_key and headers may hold that)"
                             : NULL;
-    if (fault == NULL) {
+    if (fault == NULL || url[0] == '\0') {
         return 0;
     }
     return error_set(why, model_blame(model, "endpoint", line),
@@ -417,8 +394,8 @@ int model_check(struct model *model, int *line, struct error *why) {
     *line = 0;
     int rc = check_columns(model, why);
     rc = rc != 0 ? rc : read_options(model, line, why);
-    rc = rc != 0 ? rc : check_required(model, line, why);
-    rc = rc != 0 ? rc : check_endpoint(model, line, why);
+        rc = rc != 0 ? rc : check_endpoint(model, line, why);
+    rc = rc != 0 ? rc : model_check_provider(model, line, why);
     rc = rc != 0 ? rc : check_api_key(model, line, why);
     rc = rc != 0 ? rc : check_headers(model, line, why);
     rc = rc != 0 ? rc : check_params(model, line, why);

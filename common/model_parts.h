@@ -49,8 +49,13 @@ MUST_CHECK int option_read(const struct option_row *row, const char *value,
 // a JSON array. Returns a new string.
 char *option_canonical(const struct option_row *row, struct slice value);
 
-// ---- model_check.c: the whole of a model
-// ---------------------------------------------------------
+// ---- model_check.c: the whole of a model --------------------------------------------------------
+
+// ---- model_provider.c: what a provider wants of a model -----------------------------------------
+
+// model_check_provider finds the provider and its API (model->provider, model->api) and checks the
+// options against them. Returns 0, or -EINVAL with why and the line of the option.
+MUST_CHECK int model_check_provider(struct model *model, int *line, struct error *why);
 
 // model_check_column refuses a column that cannot join the n of a list: name, length, one too many,
 // one there already, a name that results need (output).

@@ -92,6 +92,7 @@ struct call *calls_add(struct calls *calls, uint64_t batch, uint64_t number, str
     call->state = CALL_WAITING;
     call->n_bytes = frame.n;
     call->should_retry = -1;
+    limits_seen_clear(&call->limits);
     calls->n_bytes += frame.n;
     HASH_ADD(hh, calls->by_id, id, sizeof(call->id), call);
     list_add(calls, call);

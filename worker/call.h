@@ -3,6 +3,7 @@
 #define HEADRACE_WORKER_CALL_H
 
 #include "common/bytes.h"
+#include "proto/limits_seen.h"
 #include "proto/outcome.h"
 
 #include <stdbool.h>
@@ -44,10 +45,13 @@ struct call {
 
     // The request and what came back.
     struct buf body;
+    bool schema;             // it carries a JSON Schema
+    size_t n_prompt;         // bytes of its messages
     struct buf reply;
     int status;              // HTTP; 0: no answer
     int should_retry;        // header x-should-retry: 1, 0, -1 not there
     uint64_t header_delay_ms; // from Retry-After and its kin; 0: none
+    struct limits_seen limits; // what the headers said of the account's limits
     char content_type[96];
     char request_id[257];
     bool sent;               // the request went on the wire
@@ -62,7 +66,9 @@ struct call {
     struct slice items;      // borrowed until the report is packed
     bool usage_known;
     uint64_t input_tokens, cached_tokens, output_tokens, retry_after_ms;
+    uint64_t cache_write_tokens, reasoning_tokens;
     char served_model[129];
+    char service_tier[65];
 
     struct buf report;       // the packed REPORT
     bool to_send;            // it has yet to be given to the socket

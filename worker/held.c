@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define URL_MAX 8192
 #define HEADERS_MAX (64 * 1024) // bytes of all header lines of a call
 #define OVERRIDES_MAX 64        // options that one submission may override
 
@@ -32,6 +33,7 @@ static void entry_free(struct held *held) {
     curl_slist_free_all(held->headers);
     wipe(held->secret.p, held->secret.n);
     buf_free(&held->secret);
+    buf_free(&held->url);
     prompt_plan_free(&held->plan);
     model_free(held->model);
     free(held->key);
@@ -90,6 +92,7 @@ static struct held *entry_add(struct held_cache *cache, struct buf *key) {
     held->key = buf_take(key);
     held->used = ++cache->used;
     buf_init(&held->secret, 65536);
+    buf_init(&held->url, URL_MAX);
     HASH_ADD_KEYPTR(hh, cache->by_key, held->key, held->n_key, held);
     drop_oldest(cache);
     return held;
@@ -184,18 +187,15 @@ static int fill_headers(struct held_cache *cache, struct held *held, struct erro
 
 // complete fills in everything that follows from the model, which the entry owns already.
 static void complete(struct held_cache *cache, struct held *held) {
-    const struct model_options *o = &held->model->options;
-    held->provider = provider_find(o->provider);
-    int rc = 0;
-    if (held->provider == NULL) {
-        rc = error_set(&held->why, -EINVAL, "option 'provider': got '%s', which this worker cannot call",
-                       o->provider);
-    } else {
-        held->url = o->endpoint[0] != '\0' ? o->endpoint : held->provider->endpoint;
-        held->schema = provider_schema(held->provider, held->model);
-        rc = prompt_plan_make(held->model, &held->plan, &held->why);
-        rc = rc != 0 ? rc : fill_headers(cache, held, &held->why);
+    held->provider = provider_of(held->model);
+    held->dialect = provider_dialect(held->model);
+    held->schema = provider_schema(held->model);
+    int rc = provider_url(held->model, &held->url);
+    if (rc != 0) {
+        error_set(&held->why, rc, "option 'endpoint': the URL is longer than %d bytes", URL_MAX);
     }
+    rc = rc != 0 ? rc : prompt_plan_make(held->model, &held->plan, &held->why);
+    rc = rc != 0 ? rc : fill_headers(cache, held, &held->why);
     held->rc = rc != 0 ? -EINVAL : 0;
 }
 

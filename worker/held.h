@@ -26,7 +26,8 @@ struct held {
     struct model *model;        // NULL when rc is not 0
     struct prompt_plan plan;
     const struct provider *provider;
-    const char *url;            // borrowed from the model or the provider
+    const struct dialect *dialect;
+    struct buf url;             // where its calls go
     bool schema;                // calls carry the plan's JSON Schema
     struct curl_slist *headers; // credentials filled in
     struct buf secret;          // api_key, filled in: to be masked in what the provider says

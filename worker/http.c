@@ -11,6 +11,7 @@
 #include "common/mem.h"
 #include "worker/held.h"
 #include "worker/provider.h"
+#include "worker/retry_after.h"
 
 #include <assert.h>
 #include <curl/curl.h>
@@ -125,6 +126,7 @@ static const struct {
     {.name = "x-should-retry", .read = header_should_retry},
     {.name = "x-request-id", .read = header_request_id},
     {.name = "apim-request-id", .read = header_request_id},
+    {.name = "request-id", .read = header_request_id},
     {.name = "content-type", .read = header_content_type},
 };
 
@@ -135,6 +137,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg) {
         t->call->header_delay_ms = 0;
         t->call->should_retry = -1;
         t->call->request_id[0] = t->call->content_type[0] = '\0';
+        limits_seen_clear(&t->call->limits);
         return size * n;
     }
     const char *colon = memchr(line.p, ':', line.n);
@@ -142,10 +145,11 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg) {
         return size * n;
     }
     size_t n_name = (size_t)(colon - line.p);
-    struct slice name = slice_sub(line, 0, n_name);
+    struct slice name = slice_sub(line, 0, n_name), value = slice_trim(slice_sub(line, n_name + 1, line.n));
+    limit_header_read(t->call->held->provider->limits, name, value, clock_unix_ms(), &t->call->limits);
     for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
         if (slice_is_nocase(name, headers[i].name)) {
-            headers[i].read(t->call, slice_trim(slice_sub(line, n_name + 1, line.n)));
+            headers[i].read(t->call, value);
         }
     }
     return size * n;
@@ -425,7 +429,7 @@ static void transfer_begin(struct transfer *t, struct multi *m, struct call *cal
     t->too_long = false;
     buf_clear(&call->reply);
     CURL *e = t->easy;
-    curl_easy_setopt(e, CURLOPT_URL, call->held->url);
+    curl_easy_setopt(e, CURLOPT_URL, call->held->url.p);
     snprintf(t->name, sizeof(t->name), "X-Client-Request-Id: %016" PRIx64 "-%" PRIu64, call->id.batch,
              call->id.call);
     t->headers = (struct curl_slist){.data = t->name, .next = call->held->headers};

@@ -1,14 +1,29 @@
-// provider: the table of providers. A provider knows its URL, headers, body, how to read an answer,
-// and what its errors mean; one row of the table and one file each.
+// provider: what a provider does with a call: headers, body, reading the answer. Its facts are a row
+// of common/providers.def; its functions are a file of their own, worker/provider_NAME.c, which
+// defines the struct provider_NAME below. What its errors mean is in error_class.def, its headers
+// about limits in limit_header.def.
 #ifndef HEADRACE_WORKER_PROVIDER_H
 #define HEADRACE_WORKER_PROVIDER_H
 
 #include "common/bytes.h"
 #include "common/error.h"
 #include "common/model.h"
+#include "common/providers.h"
 #include "proto/outcome.h"
+#include "worker/error_class.h"
+#include "worker/limit_header.h"
 
 #include <json-c/json.h>
+
+// What is asked in one call. Slices are borrowed.
+struct ask {
+    const struct model *model;
+    struct slice system, user;  // the two messages of a TEXT task; system may be empty
+    struct slice schema;        // JSON Schema of the answer; empty: none is to be sent
+    struct slice records;       // count times [slot, values]: see proto/record.h
+    size_t count;               // records, at least 1
+    const struct slice *inputs; // VECTORS: the text of each record, in prompt order; NULL otherwise
+};
 
 // What came back over HTTP. The slices are borrowed.
 struct reply {
@@ -17,89 +32,87 @@ struct reply {
     struct slice body;
     uint64_t retry_after_ms;   // from the headers; 0: nothing asked for
     int should_retry;          // header x-should-retry: 1 true, 0 false, -1 not there
+    const struct model *model; // that was called
+    size_t count;              // records of the call
+    size_t n_prompt;           // bytes of its messages
 };
 
 enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_FILTERED, FINISH_TOOL, FINISH_OTHER };
 
+// The vector of one input: n numbers in answer->made, from *at* on. n is 0 when it is missing.
+struct vector {
+    size_t at, n;
+};
+
 // What it means.
 struct answer {
-    enum outcome outcome;      // OK: text stands
+    enum outcome outcome;      // OK: text or vectors stand
     char detail[512];          // a sentence when outcome is not OK
     struct json_object *root;  // owned; what text borrows from
-    struct slice text;         // the model's answer
+    struct buf made;           // owned; text or floats that were put together here
+    struct slice text;         // the model's answer; borrows from root or made
+    struct vector *vectors;    // owned; VECTORS: one for each record, in prompt order
     enum finish finish;
     bool usage_known;
-    uint64_t input_tokens, cached_tokens, output_tokens;
+    uint64_t input_tokens;     // cached ones and those written to a cache included
+    uint64_t cached_tokens;    // of them, read from a cache
+    uint64_t cache_write_tokens; // of them, written to a cache
+    uint64_t output_tokens;    // reasoning included
+    uint64_t reasoning_tokens; // of them, spent on reasoning
     uint64_t retry_after_ms;   // from headers or body; 0: nothing asked for
+    bool schema_refused;       // the fault is the JSON Schema that was sent along
     char served_model[129];
+    char service_tier[65];
+    char request_id[129];      // when the body has it; a header's counts more
 };
+
+#define ANSWER_TEXT_MAX (64 * 1024 * 1024) // ceiling of answer->made: more than any reply has
 
 // answer_clear frees what answer owns and zeroes it.
 void answer_clear(struct answer *answer);
 
-struct provider {
-    const char *name;          // of option 'provider'
-    // Where calls go when the model has no 'endpoint'.
-    const char *endpoint;
-    // Appends the request's body. schema is empty when none is to be sent.
-    int (*write)(const struct model *model, struct slice system, struct slice user,
-                 struct slice schema, struct buf *body);
-    // Appends HTTP header lines, each ended by '\n', with credentials as ${NAME}.
-    int (*headers)(const struct model *model, struct buf *lines);
-    // Whether a JSON Schema is known to be enforced at the model's endpoint.
-    bool (*enforces_schema)(const struct model *model);
-    // Reads what came back. answer is cleared.
+// One form of requests and answers.
+struct dialect {
+    // Appends the request's body. 0; -EMSGSIZE; -EINVAL: option 'params' is no object.
+    int (*write)(const struct ask *ask, struct buf *body);
+    // Reads what came back; answer is cleared before.
     void (*read)(const struct reply *reply, struct answer *answer);
 };
 
-// provider_find looks one up by name, or returns NULL.
-const struct provider *provider_find(const char *name);
-extern const struct provider provider_openai;
-
-// provider_schema says whether the model's calls carry a JSON Schema: structured.output, and whether
-// the answer's shape is left to us (a response.path of the user's own is not).
-bool provider_schema(const struct provider *provider, const struct model *model);
-
-// ---- What providers share ---------------------------------------------------------------------
-
-// One row of a provider's error classes; conditions that are zero always hold. Text is compared
-// without case. The first row that matches wins.
-struct error_class {
-    int status[4];          // any of these; all zero: any status from low to high
-    int low, high;          // used when status[0] is 0
-    const char *code;       // equals error code or type
-    const char *starts;     // message starts with
-    const char *has, *has2; // message has (both)
-    bool needs_delay;       // the provider asked for a delay
-    enum outcome outcome;
+struct provider {
+    // Appends HTTP header lines, each ended by '\n', with credentials as ${NAME}.
+    int (*headers)(const struct model *model, struct buf *lines);
+    enum limit_family limits;                // how its headers tell of limits
+    const struct dialect *dialects[N_APIS]; // those of its rows API(...)
 };
 
-struct provider_error {
-    int status;
-    struct slice code, type, message; // may be empty
-};
+#define PROVIDER(ID, name, text, host, root, tokens, own) extern const struct provider provider_##name;
+#define API(ID, KIND, path, tasks, schema, images, inputs)
+#include "common/providers.def"
+#undef PROVIDER
+#undef API
 
-// provider_classify looks rows over, then the rules for HTTP statuses that all providers share, and
-// sets answer's outcome, detail and retry_after_ms.
-void provider_classify(const struct error_class *rows, size_t n, const struct reply *reply,
-                       const struct provider_error *error, struct answer *answer);
+// provider_of and provider_dialect look up what a checked model's calls need.
+const struct provider *provider_of(const struct model *model);
+const struct dialect *provider_dialect(const struct model *model);
 
-// provider_not_json fills answer for a body that is no JSON: by status, or what is wrong with a 200.
-void provider_not_json(const struct error_class *rows, size_t n, const struct reply *reply,
-                       struct answer *answer);
+// provider_schema says whether the model's calls carry a JSON Schema: structured.output, whether it is
+// known to be kept to, and whether the answer's shape is left to us (a response.path of the user's own
+// is not).
+bool provider_schema(const struct model *model);
 
-// retry_after_parse reads a Retry-After value: seconds, whole or not, or an HTTP date.
-//   now_unix_ms  what a date is measured against
-// Returns milliseconds, at least 0 and at most 86400000, or -1 for anything else.
-// Source: RFC 9110, section 10.2.3.
-int64_t retry_after_parse(struct slice text, int64_t now_unix_ms);
-// retry_after_hint finds "try again in 9.816s" or "retry after 37 seconds" in a message; -1: none.
-int64_t retry_after_hint(struct slice message);
-// duration_parse reads a Go-style duration such as 6m0s, 8.64s, 12ms. Milliseconds, or -1.
-int64_t duration_parse(struct slice text);
+// ---- What readers share -------------------------------------------------------------------------
+
+// reply_json parses a reply's body into answer->root. Returns it when it is an object of a good answer;
+// otherwise NULL, and answer says what went wrong.
+struct json_object *reply_json(enum provider_id id, const struct reply *reply, struct answer *answer);
+// answer_fail sets outcome and detail.
+void answer_fail(struct answer *answer, enum outcome outcome, const char *sentence);
+// answer_count reads a member that is a whole number of at least 0; false: there is none.
+bool answer_count(struct json_object *object, const char *name, uint64_t *count);
 
 // text_clean copies what a stranger said into a fixed array: control characters become spaces, what
-// is not UTF-8 becomes '?', the end is cut to fit.
+// is not UTF-8 ends it, the end is cut to fit.
 void text_clean(struct slice text, char *into, size_t size);
 
 #endif

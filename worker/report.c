@@ -12,6 +12,8 @@
 #include <inttypes.h>
 #include <utlist.h>
 
+#define LIMITS_MAX 1024 // bound of REPORT.limits
+
 void report_init(struct report *report, struct calls *calls, struct status *status, report_send *send,
                  void *arg) {
     *report = (struct report){.calls = calls, .status = status, .send = send, .arg = arg};
@@ -50,8 +52,17 @@ static int pack(struct call *call) {
     m.report.latency_us = (uint64_t)call->latency_us;
     m.report.prompt_hash = slice_of(call->prompt_hash);
     m.report.served_model = slice_of(call->served_model);
+    m.report.cache_write_tokens = call->cache_write_tokens;
+    m.report.reasoning_tokens = call->reasoning_tokens;
+    m.report.service_tier = slice_of(call->service_tier);
+    struct buf limits;
+    buf_init(&limits, LIMITS_MAX);
+    int rc = limits_seen_pack(&call->limits, &limits);
+    m.report.limits = buf_slice(&limits);
     buf_clear(&call->report);
-    return message_pack(&m, &call->report);
+    rc = rc != 0 ? rc : message_pack(&m, &call->report);
+    buf_free(&limits);
+    return rc;
 }
 
 static void send_one(struct report *report, struct call *call) {

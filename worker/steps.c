@@ -2,6 +2,7 @@
 // Called by receive (prompt_push) and http (parse_push) through main's wiring.
 #include "worker/steps.h"
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "worker/held.h"
 
@@ -43,9 +44,17 @@ static void make_body(struct prompt_step *step, struct call *call) {
     int rc = prompt_make(held->model, &held->plan, call->records, call->count, call->slots,
                          &step->system, &step->user, &why);
     if (rc == 0) {
-        rc = held->provider->write(held->model, buf_slice(&step->system), buf_slice(&step->user),
-                                   held->schema ? buf_slice(&held->plan.schema) : SLICE_NONE,
-                                   &call->body);
+        struct ask ask = {
+            .model = held->model,
+            .system = buf_slice(&step->system),
+            .user = buf_slice(&step->user),
+            .schema = held->schema ? buf_slice(&held->plan.schema) : SLICE_NONE,
+            .records = call->records,
+            .count = call->count,
+        };
+        call->schema = held->schema;
+        call->n_prompt = ask.system.n + ask.user.n;
+        rc = held->dialect->write(&ask, &call->body);
         if (rc != 0) {
             error_set(&why, rc, rc == -EMSGSIZE ? "the request is longer than %zu bytes"
                                                 : "the request cannot be made of 'params' (%zu bytes)",
@@ -95,6 +104,19 @@ static void read_text(struct parse_step *step, struct call *call, const struct a
     memcpy(call->warning, step->parsed.warning, sizeof(call->warning));
 }
 
+// give_up_schema lets a model that need not have a JSON Schema do without it from now on, once its
+// provider refused one.
+static void give_up_schema(struct call *call, struct answer *answer) {
+    bool is_auto = call->held->model->options.structured_output == STRUCTURED_AUTO;
+    if (call->schema && is_auto && answer->schema_refused) {
+        if (call->held->schema) {
+            log_warn("schema.refused", "model=%s", call->held->model->name);
+        }
+        call->held->schema = false;
+        answer->outcome = OUTCOME_TRANSIENT;
+    }
+}
+
 static void read_reply(struct parse_step *step, struct call *call) {
     struct reply reply = {
         .status = call->status,
@@ -102,15 +124,25 @@ static void read_reply(struct parse_step *step, struct call *call) {
         .body = buf_slice(&call->reply),
         .retry_after_ms = call->header_delay_ms,
         .should_retry = call->should_retry,
+        .model = call->held->model,
+        .count = call->count,
+        .n_prompt = call->n_prompt,
     };
     struct answer answer = {0};
-    call->held->provider->read(&reply, &answer);
+    call->held->dialect->read(&reply, &answer);
+    give_up_schema(call, &answer);
     call->usage_known = answer.usage_known;
     call->input_tokens = answer.input_tokens;
     call->cached_tokens = answer.cached_tokens;
     call->output_tokens = answer.output_tokens;
     call->retry_after_ms = answer.retry_after_ms;
+    call->cache_write_tokens = answer.cache_write_tokens;
+    call->reasoning_tokens = answer.reasoning_tokens;
     memcpy(call->served_model, answer.served_model, sizeof(call->served_model));
+    memcpy(call->service_tier, answer.service_tier, sizeof(call->service_tier));
+    if (call->request_id[0] == '\0') {
+        memcpy(call->request_id, answer.request_id, sizeof(answer.request_id));
+    }
     if (answer.outcome == OUTCOME_OK) {
         read_text(step, call, &answer);
     } else {

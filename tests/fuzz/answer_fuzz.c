@@ -1,0 +1,56 @@
+// HTTP answers of strangers, to each API of each provider. The first byte picks the API, the second the
+// status; the rest is the body.
+#include "common/providers.h"
+#include "worker/provider.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// One model of each API.
+static const char *const models[] = {
+    "'provider' = 'openai', 'endpoint' = 'http://h/v1/chat/completions'",
+    "'provider' = 'openai', 'endpoint' = 'http://h/v1/responses'",
+};
+#define N_MODELS (sizeof(models) / sizeof(models[0]))
+
+static const struct model *model_of(size_t i) {
+    static struct statements lists[N_MODELS];
+    if (lists[i].n == 0) {
+        struct buf sql;
+        struct error why = {0};
+        buf_init(&sql, 4096);
+        int rc = buf_addf(&sql,
+                          "CREATE MODEL m INPUT (t STRING) OUTPUT (s STRING) WITH (%s, 'model' = 'x', "
+                          "'max.tokens' = '9', 'batch.size' = '4');",
+                          models[i]);
+        rc = rc != 0 ? rc : model_sql_parse(buf_slice(&sql), "fuzz", &lists[i], &why);
+        assert(rc == 0);
+        buf_free(&sql);
+    }
+    return lists[i].items[0].model;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const int statuses[] = {200, 200, 200, 429, 400, 401, 500, 503, 302, 529};
+    if (size < 2) {
+        return 0;
+    }
+    struct reply reply = {
+        .status = statuses[data[1] % 10],
+        .body = {.p = (const char *)data + 2, .n = size - 2},
+        .should_retry = -1,
+        .model = model_of(data[0] % N_MODELS),
+        .count = 4,
+        .n_prompt = 4000,
+    };
+    struct answer answer = {0};
+    provider_dialect(reply.model)->read(&reply, &answer);
+    assert(answer.outcome == OUTCOME_OK || answer.detail[0] != '\0');
+    assert(answer.cached_tokens + answer.cache_write_tokens <= answer.input_tokens);
+    assert(answer.reasoning_tokens <= answer.output_tokens);
+    answer_clear(&answer);
+    return 0;
+}

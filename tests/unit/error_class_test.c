@@ -1,0 +1,186 @@
+// What each error becomes, by provider; every row of error_class.def has a case here that it alone
+// decides.
+#include "provider_case.h"
+
+#include <stdlib.h>
+
+struct error_case {
+    const char *provider; // of option 'provider'
+    const char *name;
+    int status;
+    const char *body;
+    uint64_t delay_ms; // from headers
+    int should_retry;  // header: 1, 0; NOT_GIVEN
+    enum outcome want;
+    uint64_t want_delay_ms;
+};
+
+#define ERROR(message, type, code) \
+    "{\"error\":{\"message\":\"" message "\",\"type\":" type ",\"param\":null,\"code\":" code "}}"
+
+static const struct error_case error_cases[] = {
+    // clang-format off
+    {"openai", "no credit left", 429, ERROR("You exceeded your current quota", "\"insufficient_quota\"", "\"insufficient_quota\""), 0, NOT_GIVEN, OUTCOME_QUOTA, 0},
+    {"openai", "no credit left, by type alone", 429, ERROR("x", "\"insufficient_quota\"", "null"), 2000, NOT_GIVEN, OUTCOME_QUOTA, 2000},
+    {"openai", "billing is not active", 429, ERROR("x", "null", "\"billing_not_active\""), 0, NOT_GIVEN, OUTCOME_QUOTA, 0},
+    {"openai", "one request is more than the limit", 429, ERROR("Request too large for gpt-x in organization y", "\"tokens\"", "\"rate_limit_exceeded\""), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "no flex capacity", 429, ERROR("Resource Unavailable", "null", "null"), 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "the rate limit with a delay in the message", 429, ERROR("Rate limit reached. Please try again in 9.816s.", "\"tokens\"", "\"rate_limit_exceeded\""), 0, NOT_GIVEN, OUTCOME_RATE_LIMITED, 9816},
+    {"openai", "the header's delay wins over the message's", 429, ERROR("Please try again in 9s", "\"requests\"", "\"rate_limit_exceeded\""), 1500, NOT_GIVEN, OUTCOME_RATE_LIMITED, 1500},
+    {"openai", "the rate limit without a delay", 429, "", 0, NOT_GIVEN, OUTCOME_RATE_LIMITED, 0},
+    {"openai", "the context is too long, by code", 400, ERROR("x", "\"invalid_request_error\"", "\"context_length_exceeded\""), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the context is too long, by words", 400, ERROR("This model's MAXIMUM context length is 8192 tokens", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the context is too long, as a server error", 500, ERROR("input is too large to process. increase the physical batch size", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the body is too large", 413, "<html>413</html>", 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the content policy", 400, ERROR("x", "null", "\"content_policy_violation\""), 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "a prompt against the policy", 400, ERROR("flagged as violating our usage policy", "null", "\"invalid_prompt\""), 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "a wrong key", 401, ERROR("Incorrect API key provided", "null", "\"invalid_api_key\""), 0, NOT_GIVEN, OUTCOME_AUTH, 0},
+    {"openai", "payment is required", 402, "", 0, NOT_GIVEN, OUTCOME_QUOTA, 0},
+    {"openai", "a region that is not served", 403, "{}", 0, NOT_GIVEN, OUTCOME_AUTH, 0},
+    {"openai", "no such model", 404, ERROR("The model x does not exist", "null", "\"model_not_found\""), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "no such page", 404, "<html></html>", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "a parameter that the model does not know", 400, ERROR("x", "null", "\"unsupported_parameter\""), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "a value that the model does not support", 400, ERROR("'temperature' does not support 0.2", "null", "null"), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "some other bad request", 400, ERROR("x", "null", "null"), 0, NOT_GIVEN, OUTCOME_BAD_REQUEST, 0},
+    {"openai", "a request that cannot be processed", 422, "{\"detail\":[]}", 0, NOT_GIVEN, OUTCOME_BAD_REQUEST, 0},
+    {"openai", "a bad request that may be tried again", 400, "{}", 0, 1, OUTCOME_TRANSIENT, 0},
+    {"openai", "a time-out at the provider", 408, "", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "a conflict", 409, "{}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "too early, with a delay", 425, "", 700, NOT_GIVEN, OUTCOME_RATE_LIMITED, 700},
+    {"openai", "too early", 425, "", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "a server error", 500, ERROR("The server had an error", "\"server_error\"", "null"), 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "a server error that must not be tried again", 500, "{}", 0, 0, OUTCOME_BAD_REQUEST, 0},
+    {"openai", "a gateway's page", 502, "<html><h1>Bad Gateway</h1></html>", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "slow down", 503, ERROR("Slow Down", "null", "null"), 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "overloaded, with a delay", 503, "overloaded", 3000, NOT_GIVEN, OUTCOME_TRANSIENT, 3000},
+    {"openai", "a feature that is missing", 501, "", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "a gateway's own status", 524, "", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "a redirect", 302, "", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "200 that is a page", 200, "<html></html>", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "200 that is empty", 200, "", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "200 cut short", 200, "{\"choices\":[{\"mess", 0, NOT_GIVEN, OUTCOME_BROKEN, 0},
+    {"openai", "200 with an error of a known kind", 200, ERROR("try again in 2s", "\"rate_limit_exceeded\"", "null"), 0, NOT_GIVEN, OUTCOME_RATE_LIMITED, 2000},
+    {"openai", "200 with an error that has a status", 200, "{\"error\":{\"code\":401,\"message\":\"no\"}}", 0, NOT_GIVEN, OUTCOME_AUTH, 0},
+    {"openai", "200 with an error of no kind", 200, "{\"error\":\"something\"}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "200 without choices", 200, "{\"choices\":[]}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"openai", "the filter stopped the answer", 200, "{\"choices\":[{\"finish_reason\":\"content_filter\",\"message\":{\"content\":\"x\"}}]}", 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "the model refused", 200, "{\"choices\":[{\"finish_reason\":\"stop\",\"message\":{\"content\":null,\"refusal\":\"no\"}}]}", 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "the token limit before any text", 200, "{\"choices\":[{\"finish_reason\":\"length\",\"message\":{\"content\":\"\"}}]}", 0, NOT_GIVEN, OUTCOME_TRUNCATED, 0},
+    {"openai", "a tool instead of text", 200, "{\"choices\":[{\"finish_reason\":\"tool_calls\",\"message\":{\"content\":null}}]}", 0, NOT_GIVEN, OUTCOME_UNREADABLE, 0},
+    {"openai", "the prompt was filtered, by code", 400, ERROR("x", "null", "\"content_filter\""), 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "the prompt was filtered, in the inner error", 400, "{\"error\":{\"message\":\"x\",\"innererror\":{\"code\":\"ResponsibleAIPolicyViolation\"}}}", 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "no credit left, in words alone", 429, ERROR("You exceeded your current quota, please check", "null", "null"), 0, NOT_GIVEN, OUTCOME_QUOTA, 0},
+    {"openai", "the budget is used up", 429, ERROR("x", "null", "\"billing_hard_limit_reached\""), 0, NOT_GIVEN, OUTCOME_QUOTA, 0},
+    {"openai", "blocked by moderation", 400, ERROR("x", "null", "\"moderation_blocked\""), 0, NOT_GIVEN, OUTCOME_FILTERED, 0},
+    {"openai", "the context, by type", 400, ERROR("x", "\"exceed_context_size_error\"", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the context window", 400, ERROR("Your input exceeds the context window of this model", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the prompt is too long", 400, ERROR("prompt is too long: 210000 tokens", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the input is too long", 422, ERROR("Input is too long for requested model", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the available context", 400, ERROR("request (9412 tokens) exceeds the available context size (8192 tokens)", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the count of input tokens", 400, ERROR("The input token count (9) exceeds the maximum number of tokens allowed (8)", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "the length of the messages", 400, ERROR("Please reduce the length of the messages.", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "a prompt that fills the window", 400, ERROR("max_tokens must be at least 1, got -37.", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "tokens of all inputs", 400, ERROR("Requested 400000 tokens, max 300000 tokens per request", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "too many inputs", 400, ERROR("at most 100 requests can be in one batch", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "an array that is too long", 400, ERROR("Invalid 'input': array too long. Expected 2048", "null", "null"), 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "no such model, as a bad request", 400, ERROR("x", "null", "\"model_not_found\""), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "the schema's field", 400, ERROR("Invalid parameter: 'response_format' of type 'json_schema'", "null", "null"), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "the schema's field of responses", 400, ERROR("Unknown parameter: 'text.format'", "null", "null"), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "the schema by name", 422, ERROR("json_schema is not supported", "null", "null"), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "the schema is invalid", 400, ERROR("Invalid schema for function", "null", "null"), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "a value that the model does not know", 400, ERROR("x", "null", "\"unsupported_value\""), 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"openai", "an error in an array", 400, "[{\"error\":{\"code\":400,\"message\":\"prompt is too long\",\"status\":\"INVALID_ARGUMENT\"}}]", 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "an error whose fields stand at the top", 400, "{\"object\":\"error\",\"message\":\"prompt is too long\",\"code\":400}", 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "an error that is a text", 400, "{\"error\":\"prompt is too long\"}", 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "an error that is a detail", 400, "{\"detail\":\"prompt is too long\"}", 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"openai", "200 with an array of errors", 200, "[{\"error\":{\"code\":429,\"message\":\"x\"}}]", 0, NOT_GIVEN, OUTCOME_RATE_LIMITED, 0},
+    {"openai", "200 that is null", 200, "null", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    // clang-format on
+};
+
+#define N_CASES (sizeof(error_cases) / sizeof(error_cases[0]))
+
+// with_of is what a provider's model must say beside its name.
+static const char *with_of(const char *provider) {
+    return ", 'endpoint' = 'http://127.0.0.1:1', 'max.tokens' = '100'";
+}
+
+static struct reply reply_of(const struct error_case *c, const struct model *model) {
+    return (struct reply){.status = c->status,
+                          .body = slice_of(c->body),
+                          .retry_after_ms = c->delay_ms,
+                          .should_retry = c->should_retry,
+                          .model = model,
+                          .count = 1};
+}
+
+static void each_error_has_its_class(void **state) {
+    size_t n_failed = 0;
+    for (size_t i = 0; i < N_CASES; i++) {
+        const struct error_case *c = &error_cases[i];
+        struct statements list = case_model(c->provider, with_of(c->provider));
+        struct reply reply = reply_of(c, list.items[0].model);
+        struct answer answer = {0};
+        provider_dialect(list.items[0].model)->read(&reply, &answer);
+        if (answer.outcome != c->want || answer.retry_after_ms != c->want_delay_ms ||
+            answer.detail[0] == '\0') {
+            print_error("%s: %s: got %s, %llu ms, \"%s\"\n", c->provider, c->name,
+                        outcome_of(answer.outcome)->text, (unsigned long long)answer.retry_after_ms,
+                        answer.detail);
+            n_failed++;
+        }
+        answer_clear(&answer);
+        statements_free(&list);
+    }
+    assert_int_equal(n_failed, 0);
+}
+
+// mark_row finds the row that decides a case.
+static void mark_row(const struct error_case *c, bool *hit) {
+    const struct provider_facts *facts = provider_facts_find(slice_of(c->provider));
+    struct json_object *root = NULL;
+    struct provider_error error = {.status = c->status};
+    size_t n;
+    if (json_parse(slice_of(c->body), &root, NULL) == 0) {
+        error_read(root, c->status, &error);
+    }
+    if (c->status != 200 || json_get(root, "error") != NULL) {
+        hit[error_class_find(facts->id, &error, c->want_delay_ms > 0) - error_classes(&n)] = true;
+    }
+    json_object_put(root);
+}
+
+static void every_row_has_a_case(void **state) {
+    size_t n, n_failed = 0;
+    const struct error_class *rows = error_classes(&n);
+    bool *hit = calloc(n, sizeof(*hit));
+    for (size_t i = 0; i < N_CASES; i++) {
+        mark_row(&error_cases[i], hit);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!hit[i]) {
+            print_error("no case for the row '%s'\n", rows[i].name);
+            n_failed++;
+        }
+    }
+    free(hit);
+    assert_int_equal(n_failed, 0);
+}
+
+static void what_the_provider_says_is_cleaned(void **state) {
+    struct statements list = case_model("openai", "");
+    struct answer answer = {0};
+    case_read(list.items[0].model, 500, "{\"error\":{\"message\":\"a\\nb\\u0000c\\u001b[31m\"}}", &answer);
+    assert_string_equal(answer.detail, "HTTP 500: a b");
+    answer_clear(&answer);
+    statements_free(&list);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_error_has_its_class),
+        cmocka_unit_test(every_row_has_a_case),
+        cmocka_unit_test(what_the_provider_says_is_cleaned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
