@@ -206,3 +206,58 @@ def test_requests_at_once_are_limited_for_each_pool(provider):
 def test_a_bad_option_ends_with_a_sentence(bin_dir, args):
     r = subprocess.run([bin_dir / "headrace-provider", *args], capture_output=True, text=True, timeout=20)
     assert r.returncode != 0 and "got" in r.stderr
+
+
+def row(at_s, admitted=True, key="a", model="m", tokens=(10, 5), late=False, took_ms=0, **more):
+    return json.dumps({
+        "unix_us": 1764000000000000 + round(at_s * 1e6), "took_ms": took_ms, "key": key, "model": model,
+        "status": 200 if admitted else 429, "admitted": admitted,
+        "limited": None if admitted else "limit-rpm", "charged_input": tokens[0] if admitted else 0,
+        "charged_output": tokens[1] if admitted else 0, "charged_late": late, **more}) + "\n"
+
+
+def report(bin_dir, path, *args):
+    r = subprocess.run([bin_dir / "headrace-provider", "--report", path, *args], capture_output=True,
+                       text=True, timeout=60)
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+def test_a_ledger_says_how_near_its_minutes_came(bin_dir, tmp_path):
+    path = tmp_path / "ledger"
+    rows = [row(i) for i in range(300)]  # 60 a minute, steadily
+    rows += [row(150.5, late=True, took_ms=30000, tokens=(100, 1000))] * 2  # a peak in one minute
+    rows += [row(200, admitted=False), row(201, fault="429", status=429, admitted=False, limited=None)]
+    rows += [row(7, key="b", stranger={"limit-rpm": 3})]
+    rows.reverse()  # lines come in any order
+    path.write_text("".join(rows))
+    a, b = sorted(map(json.loads, report(bin_dir, path, "--report-json", "--limit-rpm", "61", "--limit-tpm",
+                                         "10000").splitlines()), key=lambda pool: pool["key"])
+    assert (a["admitted"], a["refused"], a["other_429"], a["seconds"]) == (302, 1, 1, 299.0)
+    assert a["limit-rpm"]["peak"] == 62 and abs(a["limit-rpm"]["peak_percent"] - 6200 / 61) < 0.001
+    # 180 seconds between second 60 and second 239, and two of second 150.5
+    assert abs(a["limit-rpm"]["mean"] - (179 + 2) / 179 * 60) < 0.001
+    assert a["limit-tpm"]["peak"] == 60 * 15 + 200 + 2000
+    assert a["limit-itpm"]["peak"] == 60 * 10 + 200 and a["limit-otpm"]["peak"] == 60 * 5 + 2000
+    assert a["limit-itpm"]["limit"] == 0 and a["limit-itpm"]["peak_percent"] is None
+    assert b["admitted"] == 1 and b["limit-rpm"]["mean"] is None and b["limit-rpm"]["stranger"] is None
+    table = report(bin_dir, path, "--limit-rpm", "61")
+    assert re.search(r"key a model m: 302 admitted in 299\.0 s, 1 refused for a limit, 1 other 429", table)
+    assert re.search(r"limit-rpm +61\.0 +62\.0 +101\.6 % +60\.\d +99\.\d %", table)
+
+
+def test_a_real_ledger_can_be_reported(provider, bin_dir):
+    p = provider("--limit-rpm", "30", "--limit-burst-ms", "20000")
+    for _ in range(14):
+        call(p)
+    lines = ledger(p)
+    (pool,) = map(json.loads, report(bin_dir, p.ledger, "--report-json", "--limit-rpm", "30").splitlines())
+    assert pool["limit-rpm"]["peak"] == pool["admitted"] == sum(line["admitted"] for line in lines)
+    assert pool["refused"] == 14 - pool["admitted"] > 0
+
+
+def test_what_is_no_ledger_is_said_with_its_line(bin_dir, tmp_path):
+    path = tmp_path / "ledger"
+    path.write_text(row(1) + "{}\n")
+    r = subprocess.run([bin_dir / "headrace-provider", "--report", path], capture_output=True, text=True)
+    assert r.returncode == 1 and "line 2" in r.stderr

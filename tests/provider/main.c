@@ -4,9 +4,11 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "tests/provider/answer.h"
+#include "tests/provider/report.h"
 #include "tests/provider/sentiment.h"
 #include "tests/provider/serve.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -53,6 +55,31 @@ static void print_for(const char *text, void (*print)(struct slice text)) {
         print((struct slice){.p = line, .n = (size_t)n});
     }
     free(line);
+}
+
+// report prints a ledger's report; the exit status.
+static int report(const struct provider_options *options) {
+    struct setup setup;
+    struct error why = {0};
+    FILE *ledger = NULL;
+    int rc = setup_read(options, &setup, &why);
+    if (rc == 0) {
+        ledger = fopen(options->report, "r");
+        rc = ledger != NULL ? 0 : error_set(&why, -errno, "%s", strerror(errno));
+    }
+    struct report_config config = {.most = setup.limits.most,
+                                   .by_key = setup.limits.by_key,
+                                   .by_model = setup.limits.by_model,
+                                   .skip_us = options->report_skip * 1000,
+                                   .json = options->report_json != 0};
+    rc = rc != 0 ? rc : report_write(ledger, &config, stdout, &why);
+    if (rc != 0) {
+        fprintf(stderr, "headrace-provider: --report '%s': %s\n", options->report, why.text);
+    }
+    if (ledger != NULL) {
+        fclose(ledger);
+    }
+    return rc != 0;
 }
 
 static void on_signal(void *arg) {
@@ -108,6 +135,8 @@ int main(int argc, char **argv) {
         print_for(options.answer, print_sentiment);
     } else if (options.hash[0] != '\0') {
         print_for(options.hash, print_hash);
+    } else if (options.report[0] != '\0') {
+        status = report(&options);
     } else {
         status = run(&options);
     }

@@ -11,7 +11,7 @@
 #define POOLS_MAX         100000
 #define MINUTE_US         INT64_C(60000000)
 #define STRANGER_US       INT64_C(100000)
-#define STRANGER_CATCH_UP 1200 // ticks that are made up for one by one; what was before is one
+#define STRANGER_CATCH_UP 36000 // an hour of calls is made up for one by one; what was before is one
 
 const struct limit_row quota_rows[LIMIT_COUNT] = {
 #define LIMIT(id_, field_, option_, kind_, window_, words_, quota_) \
