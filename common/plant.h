@@ -14,7 +14,8 @@
     X(MISS_ROLLBACK, "miss-rollback")          \
     X(MIX_OVERRIDES, "mix-overrides")          \
     X(FORGET_LOSS, "forget-loss")              \
-    X(LOSE_LETTER, "lose-letter")
+    X(LOSE_LETTER, "lose-letter")              \
+    X(PUSH_AGAIN, "push-again")
 
 #ifdef HEADRACE_PLANT
 enum plant {

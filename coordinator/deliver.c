@@ -5,6 +5,7 @@
 #include "coordinator/deliver.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/plant.h"
 #include "coordinator/intake.h"
 #include "coordinator/partition.h"
 #include "coordinator/store.h"
@@ -308,7 +309,7 @@ static bool send_some(struct core *core, struct consumer *c, struct partition *p
     n = (int64_t)n < room ? n : (size_t)room;
     if (c->is_push) {
         size_t n_sent = push_results(core, c, blob, from, n);
-        cursor->sent += n_sent;
+        cursor->sent += PLANT(PUSH_AGAIN) && n_sent < n ? 0 : n_sent;
         cursor->acked = cursor->sent; // sent is all there is to know without acks
         cursor->dirty |= n_sent > 0;
         core->status->results_delivered += n_sent;

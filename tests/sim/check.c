@@ -170,6 +170,24 @@ void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, str
     buf_free(&text);
 }
 
+// check_result_pulled: nothing is pushed twice, except after a restart, where nobody knows what arrived.
+void check_result_pulled(struct sim *sim, struct slice json) {
+    bool is_error;
+    struct record *r = sim->rolled_back ? NULL : read_result(sim, json, &is_error);
+    if (r != NULL && ++r->n_pulled > 1 + r->ends.n_again && sim->n_coord_lives == 1) {
+        sim_fail(sim, "D: p%d-%d was pushed twice", r->producer, (int)r->seq);
+    }
+}
+
+void check_kept(struct sim *sim, struct slice blob) {
+    for (size_t i = 0; i < blob.n && sim->has_unacked; i++) {
+        int index = blob.p[i] == 'p' ? record_find(sim, slice_sub(blob, i, 24)) : -1;
+        if (index >= 0) {
+            sim->records[index].ends.kept = true;
+        }
+    }
+}
+
 void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t oseq, struct slice json) {
     bool is_error;
     struct sim_consumer *c = &sim->consumers[consumer];
@@ -207,9 +225,18 @@ bool check_is_done(const struct sim *sim) {
             const struct sim_producer *p = &sim->producers[k];
             acked = p->rows_of == i && p->acked > acked ? p->acked : acked;
         }
-        if (acked < (uint64_t)sim->producers[i].n) {
+        if (acked < (uint64_t)sim->producers[i].n && !sim->producers[i].unacked) {
             return false;
         }
+    }
+    for (int i = 0; i < sim->n_records && sim->has_unacked; i++) {
+        const struct record *r = &sim->records[i];
+        if (r->ends.n_out + r->ends.n_dead == 0 && unacked_may_end(sim, r)) {
+            return false;
+        }
+    }
+    if (sim->puller.n_waiting > 0) {
+        return false;
     }
     for (uint32_t i = 0; i < sim->n_parts; i++) {
         const struct redis_part *p = &sim->redis.parts[i];
@@ -228,7 +255,10 @@ bool check_is_done(const struct sim *sim) {
 // What a coordinator that lived through all of it has counted.
 static void check_counters(struct sim *sim) {
     const struct status *s = &sim->coords[0].status;
-    uint64_t n_out = 0, n_error = 0, tokens = 0;
+    uint64_t n_out = 0, n_error = 0, tokens = 0, n_in = sim->n_given;
+    for (int i = 0; i < sim->n_files; i++) {
+        n_in += sim->producers[i].unacked ? 0 : (uint64_t)sim->producers[i].n;
+    }
     for (int i = 0; i < sim->n_records; i++) {
         n_out += sim->records[i].ends.n_out;
         n_error += sim->records[i].ends.n_error;
@@ -236,13 +266,13 @@ static void check_counters(struct sim *sim) {
     for (size_t i = 0; i < sim->n_asks; i++) {
         tokens += sim->asks[i].answered ? sim->asks[i].tokens : 0;
     }
-    if (s->records_in + s->records_bad != (uint64_t)sim->n_records || s->results_ok != n_out - n_error ||
+    if (s->records_in + s->records_bad != n_in || s->results_ok != n_out - n_error ||
         s->results_error != n_error || s->dead_letters != sim->n_letters || s->input_tokens != tokens) {
         sim_fail(sim, "C: counted %" PRIu64 "+%" PRIu64 " records, %" PRIu64 " results, %" PRIu64 " errors, %" PRIu64
-                      " dead letters, %" PRIu64 " tokens; there were %d, %" PRIu64 ", %" PRIu64 ", %" PRIu64
+                      " dead letters, %" PRIu64 " tokens; there were %" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
                       ", %" PRIu64,
                  s->records_in, s->records_bad, s->results_ok, s->results_error, s->dead_letters,
-                 s->input_tokens, sim->n_records, n_out - n_error, n_error, sim->n_letters, tokens);
+                 s->input_tokens, n_in, n_out - n_error, n_error, sim->n_letters, tokens);
     }
 }
 
@@ -287,10 +317,14 @@ void check_end(struct sim *sim) {
         } else if (r->n_killed > KILLS_MAX && sim->n_coord_lives == 1 && r->redriven_us == 0) {
             sim_fail(sim, "R: p%d-%d has killed %d workers", r->producer, (int)r->seq, (int)r->n_killed);
         }
-        if (r->ends.n_out + r->ends.n_dead != 1 + r->ends.n_again) {
+        bool may_be_lost = !unacked_may_end(sim, r) && r->ends.n_out + r->ends.n_dead == 0;
+        if (r->ends.n_out + r->ends.n_dead != 1 + r->ends.n_again && !may_be_lost) {
             sim_fail(sim, "L: p%d-%d has %d results", r->producer, (int)r->seq, (int)(r->ends.n_out + r->ends.n_dead));
         } else if (r->n_used[0] != r->ends.n_out) {
             sim_fail(sim, "L: p%d-%d was used %d times", r->producer, (int)r->seq, (int)r->n_used[0]);
+        } else if (sim->has_push && sim->n_coord_lives == 1 && sim->puller.n_lost == 0 &&
+                   r->n_pulled != r->ends.n_out) {
+            sim_fail(sim, "L: p%d-%d was pushed %d times", r->producer, (int)r->seq, (int)r->n_pulled);
         }
     }
     if (sim->n_coord_lives == 1) {

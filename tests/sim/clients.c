@@ -21,7 +21,8 @@ const struct sim_override sim_overrides[OVERRIDES] = {
 static void add_options(const struct sim *sim, const struct record *r, struct buf *out) {
     const struct sim_override *o = &sim_overrides[r->override];
     int rc = 0;
-    if (r->override != sim->default_override) {
+    int inherited = sim->producers[r->producer].unacked ? 0 : sim->default_override;
+    if (r->override != inherited) {
         rc = buf_addf(out, "\"options\": {\"%s\": \"%s\"}, ", o->name, o->value);
     }
     (void)rc; // short
@@ -155,6 +156,9 @@ static void on_producer_connect(struct sim *sim, struct event *event) {
 void client_producer_link_lost(struct sim *sim, struct sim_producer *p) {
     p->link = -1;
     p->open = false;
+    if (p->unacked) {
+        return; // it connects when it has something to send
+    }
     sim_in(sim, sim_between(sim, 10000, 1000000), on_producer_connect, &p->life, p);
 }
 
@@ -164,6 +168,10 @@ void client_producer_start(struct sim *sim, struct sim_producer *p) {
     }
     life_start(&p->life);
     p->link = -1;
+    if (p->unacked) {
+        unacked_producer_start(sim, p);
+        return;
+    }
     p->open = p->flushed = false;
     p->acked = p->limit = 0;
     p->next = 1;
@@ -190,12 +198,15 @@ static void subscribe(struct sim *sim, struct sim_consumer *c) {
     (void)link_to_coord(sim, c->link, &m);
 }
 
-// is_first_known says whether the first consumer's position stands in Redis: it is to see every result,
+// client_is_first_known says whether the first consumer's position stands in Redis: it is to see every result,
 // and a later one's acks trim what nobody known wants.
-static bool is_first_known(const struct sim *sim) {
+bool client_is_first_known(const struct sim *sim) {
     for (uint32_t i = 0; i < sim->n_parts; i++) {
-        const struct position *positions = sim->redis.parts[i].consumers;
-        if (strcmp(positions[0].name, "c0") != 0 && strcmp(positions[1].name, "c0") != 0) {
+        bool known = false;
+        for (size_t k = 0; k < POSITIONS_MAX; k++) {
+            known |= strcmp(sim->redis.parts[i].consumers[k].name, "c0") == 0;
+        }
+        if (!known) {
             return false;
         }
     }
@@ -207,7 +218,7 @@ static void on_consumer_connect(struct sim *sim, struct event *event) {
     if (c->link >= 0) {
         return;
     }
-    c->link = c->index == 0 || is_first_known(sim) ? link_open(sim, PEER_CONSUMER, c->index) : -1;
+    c->link = c->index == 0 || client_is_first_known(sim) ? link_open(sim, PEER_CONSUMER, c->index) : -1;
     if (c->link < 0) {
         sim_in(sim, sim_between(sim, 50000, 1000000), on_consumer_connect, &c->life, c);
         return;

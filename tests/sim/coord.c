@@ -234,7 +234,7 @@ static void on_recovered(struct sim *sim, struct coord *c, struct redis_request 
     for (size_t i = 0; i < PRODUCERS_MAX && kept->producers[i].name[0] != '\0'; i++) {
         core_producer(c->core, r->part, slice_of(kept->producers[i].name), kept->producers[i].n);
     }
-    for (size_t i = 0; i < CONSUMERS_MAX && kept->consumers[i].name[0] != '\0'; i++) {
+    for (size_t i = 0; i < POSITIONS_MAX && kept->consumers[i].name[0] != '\0'; i++) {
         core_consumer(c->core, r->part, slice_of(kept->consumers[i].name), kept->consumers[i].n);
     }
     core_recovered(c->core, sim->now_us, r->part);
@@ -384,7 +384,8 @@ static int io_send(void *arg, struct slice route, const struct message *message)
 }
 
 static int io_push(void *arg, struct slice result) {
-    return 0; // there is no PUSH socket
+    struct coord *c = arg;
+    return unacked_push(c->sim, c, result);
 }
 
 static void io_ack(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq, uint64_t trim_upto) {
@@ -457,6 +458,7 @@ void coord_init(struct sim *sim, int index) {
                                      .heartbeat_ms = HEARTBEAT_MS,
                                      .grace_ms = GRACE_MS,
                                      .ordered = sim_chance(sim, 300),
+                                     .has_push = sim->has_push,
                                      .default_model = ""};
     c->io = (struct core_io){.write = io_write, .send = io_send, .push = io_push, .ack = io_ack,
                              .read = io_read, .hint = io_hint, .model = io_model, .draw = io_draw,
@@ -473,7 +475,7 @@ void coord_start(struct sim *sim, struct coord *c) {
     c->core = core_new(&c->config, &c->io, &c->status);
     c->letters = letters_new(&(struct letters_config){
         .n_partitions = sim->n_parts, .core = c->core, .store = (struct store *)c, .io = &c->io});
-    c->fenced = c->alarmed = c->turn_due = false;
+    c->fenced = c->alarmed = c->turn_due = c->push_blocked = false;
     c->next_tick_us = INT64_MAX;
     c->n_hidden = 0;
     for (uint32_t i = 0; i < sim->n_parts; i++) {

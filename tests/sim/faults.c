@@ -68,8 +68,15 @@ static void on_consumer_back(struct sim *sim, struct event *event) {
     client_consumer_start(sim, event->who);
 }
 
+static void on_puller_back(struct sim *sim, struct event *event) {
+    unacked_puller_start(sim);
+}
+
 static void crash_client(struct sim *sim) {
-    if (sim_chance(sim, 500)) {
+    if (sim->has_push && sim_chance(sim, 250)) {
+        unacked_puller_crash(sim);
+        sim_in(sim, sim_between(sim, 1000, 3000000), on_puller_back, NULL, NULL);
+    } else if (sim_chance(sim, 500)) {
         struct sim_producer *p = &sim->producers[sim_below(sim, (uint64_t)sim->n_producers)];
         client_producer_crash(sim, p);
         sim_in(sim, sim_between(sim, 1000, 3000000), on_producer_back, NULL, p);

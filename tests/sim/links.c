@@ -16,6 +16,7 @@ static struct life *peer_life(struct sim *sim, enum peer_kind kind, int peer) {
     return kind == PEER_WORKER     ? &sim->workers[peer].life
            : kind == PEER_PRODUCER ? &sim->producers[peer].life
            : kind == PEER_PERSON   ? &sim->person.life
+           : kind == PEER_PULLER   ? &sim->puller.life
                                    : &sim->consumers[peer].life;
 }
 
@@ -43,6 +44,10 @@ static bool is_up(const struct link *l) {
     return l->life.on;
 }
 
+bool link_is_up(const struct sim *sim, int link) {
+    return link >= 0 && is_up(&sim->links[link]);
+}
+
 static void tell_peer(struct sim *sim, const struct link *l) {
     if (peer_life(sim, l->kind, l->peer)->n != l->peer_life) {
         return;
@@ -53,6 +58,8 @@ static void tell_peer(struct sim *sim, const struct link *l) {
         client_producer_link_lost(sim, &sim->producers[l->peer]);
     } else if (l->kind == PEER_PERSON) {
         person_link_lost(sim);
+    } else if (l->kind == PEER_PULLER) {
+        unacked_puller_link_lost(sim);
     } else {
         client_consumer_link_lost(sim, &sim->consumers[l->peer]);
     }

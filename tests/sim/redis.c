@@ -174,6 +174,7 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
         batch_remove(p, kept.id);
         kept_add(&p->batches, &p->n_batches, &p->cap_batches, kept);
+        check_kept(sim, args[2]);
         return 3;
     case 'D':
         batch_remove(p, number(args[1]));
@@ -184,7 +185,7 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         return 3;
     case 'C':
         slice_copy(args[1], name, sizeof(name));
-        position_raise(p->consumers, CONSUMERS_MAX, name, number(args[2]));
+        position_raise(p->consumers, POSITIONS_MAX, name, number(args[2]));
         return 3;
     case 'O':
         kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
@@ -245,7 +246,7 @@ static void ack(struct sim *sim, struct redis_part *p, struct redis_request *r) 
     if (is_fenced(sim, p, r)) {
         return;
     }
-    position_raise(p->consumers, CONSUMERS_MAX, r->name, r->from);
+    position_raise(p->consumers, POSITIONS_MAX, r->name, r->from);
     size_t n = 0;
     for (size_t i = 0; i < p->n_outs; i++) {
         if (p->outs[i].id <= r->upto) {

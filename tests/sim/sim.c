@@ -235,7 +235,8 @@ static void make_records(struct sim *sim) {
             r->poison = sim_chance(sim, poison);
             r->killer = sim_chance(sim, killer);
             // A row cannot take back what its producer overrides.
-            r->override = sim_chance(sim, override) ? (int)sim_between(sim, 1, OVERRIDES - 1) : sim->default_override;
+            int inherited = p->unacked ? 0 : sim->default_override;
+            r->override = sim_chance(sim, override) ? (int)sim_between(sim, 1, OVERRIDES - 1) : inherited;
         }
     }
 }
@@ -260,6 +261,9 @@ static void make_actors(struct sim *sim) {
         *p = (struct sim_producer){.index = i, .rows_of = i, .link = -1, .first = sim->n_records};
         snprintf(p->name, sizeof(p->name), "p%d", i);
         p->n = (int)sim_between(sim, 1, RECORDS_MAX / PRODUCERS_MAX);
+        p->next = 1;
+        p->unacked = sim->n_producers == sim->n_files && sim_chance(sim, 100);
+        sim->has_unacked |= p->unacked;
     }
     make_records(sim);
     for (int i = sim->n_files; i < sim->n_producers; i++) { // a second process with a first one's name and rows
@@ -288,6 +292,7 @@ struct sim *sim_new(uint64_t seed, bool trace) {
     sim->n_consumers = (int)sim_between(sim, 1, CONSUMERS_MAX);
     sim->may_drop = sim_chance(sim, 300);
     sim->heals_us = sim_chance(sim, 500) ? sim->now_us + sim_between(sim, 1, 60) * 1000000 : INT64_MAX;
+    sim->has_push = sim_chance(sim, 150);
     sim->delay_us = sim_between(sim, 100, sim_chance(sim, 200) ? 300000 : 5000);
     sim->fault_permille = sim_chance(sim, 250) ? 0 : (int)sim_between(sim, 10, 400);
     sim->faults_end_us = sim->now_us + sim_between(sim, 5, 60) * 1000000;
@@ -336,6 +341,7 @@ void sim_run(struct sim *sim) {
         sim_in(sim, later_us, on_producer_due, NULL, &sim->producers[i]);
     }
     person_start(sim);
+    unacked_puller_start(sim);
     faults_plan(sim);
     int64_t last_us = sim->faults_end_us + (int64_t)END_MS * 1000;
     while (sim->why[0] == '\0' && sim->n_heap > 0 && sim->n_events < EVENTS_MAX) {

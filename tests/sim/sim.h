@@ -28,6 +28,7 @@
 #define WORKERS_MAX 4
 #define PRODUCERS_MAX 3
 #define CONSUMERS_MAX 2
+#define POSITIONS_MAX (CONSUMERS_MAX + 1) // and that of the consumers without acks
 #define COORDS_MAX 2
 #define MODELS 2
 #define OVERRIDES 4
@@ -69,7 +70,7 @@ struct event {
 
 // ---- Links (links.c) --------------------------------------------------------------------------------
 
-enum peer_kind { PEER_WORKER, PEER_PRODUCER, PEER_CONSUMER, PEER_PERSON };
+enum peer_kind { PEER_WORKER, PEER_PRODUCER, PEER_CONSUMER, PEER_PERSON, PEER_PULLER };
 struct link {
     enum peer_kind kind;
     int peer, coord;
@@ -100,7 +101,7 @@ struct redis_part {
     struct kept *batches, *outs, *letters;
     size_t n_batches, n_outs, n_letters, cap_batches, cap_outs, cap_letters;
     uint64_t last_letter;
-    struct position producers[PRODUCERS_MAX], consumers[CONSUMERS_MAX];
+    struct position producers[PRODUCERS_MAX], consumers[POSITIONS_MAX];
 };
 struct redis_file;
 struct sim_redis {
@@ -144,6 +145,7 @@ struct coord {
     bool fenced;             // another owns a partition: the process ends
     bool alarmed;            // Redis lost something: the process stays, and does nothing
     bool turn_due;
+    bool push_blocked;       // the core waits for room at a consumer without acks
     uint64_t n_hidden;       // billed calls made again before their report came
     int64_t next_tick_us;    // INT64_MAX: none asked for
 };
@@ -203,6 +205,7 @@ struct ask {
 struct ends {                // what Redis has of a record's end
     uint64_t n_out, n_dead;  // entries into the outbox, the dead letters
     uint64_t n_error;        // of those in the outbox: errors
+    bool kept;               // it was in a batch: from then on it cannot be lost
     uint64_t n_again;        // redriven after an error row: so many more may come
 };
 struct record {
@@ -215,6 +218,10 @@ struct record {
     uint64_t n_killed;       // workers
     int64_t redriven_us;     // 0: never; calls of before do not count any more
     bool acked;              // told to its producer
+    bool sent, here;         // without acks: on a link; at a coordinator
+    int sent_link, here_coord;
+    uint64_t here_life;
+    uint64_t n_pulled;       // by consumers without acks
     struct ends ends;
     uint64_t n_failed;       // calls that did not answer it
     uint64_t n_used[CONSUMERS_MAX];
@@ -227,6 +234,7 @@ struct sim_producer {
     struct life life;
     char name[16];
     int link;
+    bool unacked;            // sends its rows to the PULL socket
     bool open;
     int first, n;            // its records
     uint64_t acked, next, limit;
@@ -245,6 +253,14 @@ struct sim_consumer {
     bool known[PARTS_MAX];
     bool ack_due;
     int64_t stopped_until_us; // does not ack
+};
+
+// All consumers behind the PUSH socket. (unacked.c)
+struct sim_puller {
+    struct life life;
+    int link;
+    int n_waiting;           // results on their way to it
+    uint64_t n_lost;         // times that what was on its way was lost
 };
 
 // Somebody who looks at dead letters, has them asked again, or drops them. (people.c)
@@ -295,6 +311,10 @@ struct sim {
     int n_files;             // of rows: the first producers have one each
     struct sim_consumer consumers[CONSUMERS_MAX];
     struct sim_person person;
+    struct sim_puller puller;
+    bool has_unacked;        // a producer without acks
+    bool has_push;           // consumers without acks
+    uint64_t n_given;        // rows that came without acks
     int leaving[64];         // records whose dead letters the present write takes out
     bool leaving_had_row[64];
     size_t n_leaving;
@@ -333,6 +353,7 @@ int link_open(struct sim *sim, enum peer_kind kind, int peer); // -1: nobody lis
 void link_cut(struct sim *sim, int link);
 int link_to_coord(struct sim *sim, int link, const struct message *message);
 int link_to_peer(struct sim *sim, struct coord *coord, struct slice route, const struct message *message);
+bool link_is_up(const struct sim *sim, int link);
 void links_of_coord_end(struct sim *sim, const struct coord *coord);
 
 // redis.c
@@ -416,7 +437,16 @@ void client_consumer_start(struct sim *sim, struct sim_consumer *consumer);
 void client_consumer_crash(struct sim *sim, struct sim_consumer *consumer);
 void client_consumer_message(struct sim *sim, struct sim_consumer *consumer, const struct message *message);
 void client_consumer_link_lost(struct sim *sim, struct sim_consumer *consumer);
+bool client_is_first_known(const struct sim *sim); // the first consumer, to Redis
 void client_row(const struct sim *sim, int record, struct buf *out);
+
+// unacked.c
+void unacked_producer_start(struct sim *sim, struct sim_producer *producer);
+int unacked_push(struct sim *sim, struct coord *coord, struct slice result); // -EAGAIN: no room
+void unacked_puller_start(struct sim *sim);
+void unacked_puller_crash(struct sim *sim);
+void unacked_puller_link_lost(struct sim *sim);
+bool unacked_may_end(const struct sim *sim, const struct record *record); // false: it was lost, and may be
 
 // people.c
 void person_start(struct sim *sim);
@@ -432,6 +462,8 @@ void check_hello(struct sim *sim, struct coord *coord, int worker, struct slice 
 void check_report(struct sim *sim, struct coord *coord, const struct message_report *report);
 void check_acked(struct sim *sim, int producer, uint64_t upto);
 void check_result_stored(struct sim *sim, uint32_t part, uint64_t last_oseq, struct slice blob, bool dead);
+void check_kept(struct sim *sim, struct slice blob); // a batch is in Redis
+void check_result_pulled(struct sim *sim, struct slice json);
 // check_letter_leaves: a write takes a dead letter out; check_write_done: the write has been carried out.
 void check_letter_leaves(struct sim *sim, struct slice blob);
 void check_write_done(struct sim *sim, const struct redis_part *part);
