@@ -13,19 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const type_names[] = {
-    [TYPE_STRING] = "STRING", [TYPE_BOOLEAN] = "BOOLEAN", [TYPE_INT] = "INT",
-    [TYPE_BIGINT] = "BIGINT", [TYPE_FLOAT] = "FLOAT",     [TYPE_DOUBLE] = "DOUBLE",
-};
-
-const char *column_type_name(enum column_type type) {
-    return type_names[type];
+const struct type *column_full(const struct column *column, struct type *plain) {
+    *plain = (struct type){.kind = column->type, .not_null = column->not_null};
+    return column->full != NULL ? column->full : plain;
 }
 
 static void free_columns(struct column *columns, size_t n) {
     for (size_t i = 0; i < n; i++) {
         free(columns[i].name);
         free(columns[i].comment);
+        type_free(columns[i].full);
     }
     free(columns);
 }
@@ -84,6 +81,7 @@ static struct column *copy_columns(const struct column *from, size_t n) {
     for (size_t i = 0; i < n; i++) {
         to[i] = from[i];
         to[i].name = mem_dup_str(from[i].name);
+        to[i].full = type_copy(from[i].full);
         to[i].comment = from[i].comment != NULL ? mem_dup_str(from[i].comment) : NULL;
     }
     return to;
@@ -168,7 +166,9 @@ static int add_columns(struct buf *out, const char *word, const struct column *c
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = buf_add_str(out, i > 0 ? ", " : "");
         rc = rc != 0 ? rc : add_quoted(out, columns[i].name, '`');
-        rc = rc != 0 ? rc : buf_addf(out, " %s", column_type_name(columns[i].type));
+        struct type plain;
+        rc = rc != 0 ? rc : buf_add_byte(out, ' ');
+        rc = rc != 0 ? rc : type_add_text(column_full(&columns[i], &plain), out);
         rc = rc != 0 ? rc : buf_add_str(out, columns[i].not_null ? " NOT NULL" : "");
         rc = rc != 0 ? rc : add_comment(out, columns[i].comment);
     }

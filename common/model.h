@@ -5,6 +5,7 @@
 
 #include "common/bytes.h"
 #include "common/error.h"
+#include "common/type.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,23 +21,16 @@ struct xpath;
 #define MODEL_COLUMNS_MAX 64  // INPUT or OUTPUT columns
 #define MODEL_BATCH_MAX 1024  // most records of a batch: bound of batch.size
 
-// Column types. Later types (DECIMAL, DATE, ARRAY, ...) are rows of the same table.
-enum column_type {
-    TYPE_STRING,
-    TYPE_BOOLEAN,
-    TYPE_INT,    // 32 bits
-    TYPE_BIGINT, // 64 bits
-    TYPE_FLOAT,
-    TYPE_DOUBLE,
-};
-const char *column_type_name(enum column_type type); // "STRING", ...
-
 struct column {
     char *name;            // UTF-8, 1..MODEL_NAME_MAX bytes, unique in its list
     enum column_type type;
     bool not_null;
     char *comment;         // NULL when there is none
+    struct type *full;     // the whole type; NULL stands for a plain one of `type`
 };
+
+// column_full returns a column's whole type; plain is filled in for one that has none.
+const struct type *column_full(const struct column *column, struct type *plain);
 
 // Choices, in the order of their names in model_options.def.
 enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION, TASK_EMBEDDING, TASK_CLUSTERING };

@@ -125,6 +125,7 @@ struct sql_parser {
     int line;              // where the statement starts
     int before, before2;   // the kinds of the token before this one, and of the one before that
     struct sql_token last; // the token before this one
+    int n_open_types;      // '<' of types without their '>' so far
     bool failed;           // why is filled
     struct error *why;
 };
@@ -138,13 +139,19 @@ void sql_end(struct sql_parser *p);
 // A column as far as it is read.
 struct sql_column {
     struct sql_token name, comment; // comment.text.n is 0 when there is none
-    enum column_type type;
-    bool not_null;
+    struct type *type;              // NULL once something failed
 };
 
-enum column_type sql_type(struct sql_parser *p, struct sql_token name);
-void sql_length(struct sql_parser *p, enum column_type type, struct sql_token length);
-void sql_add_column(struct sql_parser *p, const struct sql_column *column, bool output);
+// Types as they are read. Each takes the types it is given; NULL in or out: something failed.
+//   first, second  the numbers in brackets; NULL: none
+struct type *sql_type(struct sql_parser *p, struct sql_token name, const struct sql_token *first,
+                      const struct sql_token *second);
+struct type *sql_generic(struct sql_parser *p, struct sql_token name, struct type *key,
+                         struct type *inner); // ARRAY<inner>: key is NULL; MAP<key, inner>
+struct type *sql_row(struct sql_parser *p, struct type *row, struct sql_token name,
+                     struct type *field); // row is NULL for the first field
+// sql_add_column takes column->type.
+void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output);
 
 // sql_fail writes "file:line: sentence" into why, unless something failed before.
 void sql_fail(struct sql_parser *p, int line, const char *format, ...)

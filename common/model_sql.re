@@ -42,6 +42,7 @@ static int scan(struct sql_lexer *lexer) {
         'comment'                              { return SQL_COMMENT; }
         'with'                                 { return SQL_WITH; }
         'null'                                 { return SQL_NULL; }
+        'row'                                  { return SQL_ROW; }
 
         letter (letter | [0-9$])*              { return SQL_NAME; }
         [0-9]+ ([.][0-9]+)?                    { return SQL_NUMBER; }
@@ -55,6 +56,8 @@ static int scan(struct sql_lexer *lexer) {
         ")"                                    { return SQL_RIGHT; }
         ","                                    { return SQL_COMMA; }
         "="                                    { return SQL_EQUALS; }
+        "<"                                    { return SQL_LESS; }
+        ">"                                    { return SQL_GREATER; }
         ";"                                    { return SQL_SEMICOLON; }
         "."                                    { return SQL_DOT; }
         *                                      { return SQL_ILLEGAL; }

@@ -14,7 +14,7 @@
 %start_symbol file
 
 %token ILLEGAL OPEN_STRING OPEN_NAME OPEN_COMMENT.
-%fallback NAME CREATE OR REPLACE MODEL IF EXISTS INPUT OUTPUT COMMENT WITH.
+%fallback NAME CREATE OR REPLACE MODEL IF EXISTS INPUT OUTPUT COMMENT WITH ROW.
 
 %syntax_error {
     int want[YYNTOKEN];
@@ -35,9 +35,14 @@
 %type or_replace {bool}
 %type if_not_exists {bool}
 %type not_null {bool}
-%type type_name {enum column_type}
-%type type {enum column_type}
+%type type {struct type *}
+%type element {struct type *}
+%type fields {struct type *}
 %type column {struct sql_column}
+%destructor type { type_free($$); }
+%destructor element { type_free($$); }
+%destructor fields { type_free($$); }
+%destructor column { type_free($$.type); }
 
 file ::= statements.
 statements ::= statement.
@@ -62,13 +67,20 @@ inputs ::= column(C). { sql_add_column(p, &C, false); }
 inputs ::= inputs COMMA column(C). { sql_add_column(p, &C, false); }
 outputs ::= column(C). { sql_add_column(p, &C, true); }
 outputs ::= outputs COMMA column(C). { sql_add_column(p, &C, true); }
-column(A) ::= column_name(N) type(T) not_null(U) comment(C).
-                 { A = (struct sql_column){.name = N, .comment = C, .type = T, .not_null = U}; }
+column(A) ::= column_name(N) element(T) comment(C).
+                 { A = (struct sql_column){.name = N, .comment = C, .type = T}; }
 column_name(A) ::= NAME(N). { A = N; }
 column_name(A) ::= QUOTED(N). { A = N; }
-type(A) ::= type_name(T). { A = T; }
-type(A) ::= type_name(T) LEFT NUMBER(N) RIGHT. { A = T; sql_length(p, T, N); }
-type_name(A) ::= NAME(N). { A = sql_type(p, N); }
+element(A) ::= type(T) not_null(U). { A = T; if (A != NULL) { A->not_null = U; } }
+type(A) ::= type_name(N). { A = sql_type(p, N, NULL, NULL); }
+type(A) ::= type_name(N) LEFT NUMBER(X) RIGHT. { A = sql_type(p, N, &X, NULL); }
+type(A) ::= type_name(N) LEFT NUMBER(X) COMMA NUMBER(Y) RIGHT. { A = sql_type(p, N, &X, &Y); }
+type(A) ::= type_name(N) LESS element(E) GREATER. { A = sql_generic(p, N, NULL, E); }
+type(A) ::= type_name(N) LESS element(K) COMMA element(V) GREATER. { A = sql_generic(p, N, K, V); }
+type(A) ::= ROW LESS fields(F) GREATER. { A = F; }
+fields(A) ::= column_name(N) element(E). { A = sql_row(p, NULL, N, E); }
+fields(A) ::= fields(F) COMMA column_name(N) element(E). { A = sql_row(p, F, N, E); }
+type_name(A) ::= NAME(N). { A = N; }
 not_null(A) ::= . { A = false; }
 not_null(A) ::= NULL. { A = false; }
 not_null(A) ::= NOT NULL. { A = true; }

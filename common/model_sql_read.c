@@ -53,6 +53,9 @@ static const char *want_says(const struct sql_parser *p, int kind) {
     if (kind == SQL_NAME) {
         return p->before == SQL_NAME || p->before == SQL_QUOTED ? "a type" : "a name";
     }
+    if (kind == SQL_GREATER) {
+        return p->n_open_types > 0 ? "'>'" : NULL;
+    }
     return (size_t)kind < sizeof(words) / sizeof(words[0]) ? words[kind] : NULL;
 }
 
@@ -82,7 +85,7 @@ static void got_says(const struct sql_parser *p, int kind, struct sql_token got,
 void sql_expected(struct sql_parser *p, int kind, struct sql_token got, const int *want, size_t n) {
     if (p->model != NULL && p->before == SQL_NAME && p->before2 != SQL_LEFT &&
         p->before2 != SQL_COMMA) {
-        sql_type(p, p->last); // what comes after an unknown type is no use to anybody: ARRAY<...>
+        type_free(sql_type(p, p->last, NULL, NULL)); // an unknown type is what is wrong
     }
     char list[400] = "", says[64];
     size_t used = 0;
@@ -136,58 +139,108 @@ void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token n
     }
 }
 
-enum column_type sql_type(struct sql_parser *p, struct sql_token name) {
-    static const struct {
-        const char *name;
-        enum column_type type;
-    } types[] = {
-        {"STRING", TYPE_STRING},   {"VARCHAR", TYPE_STRING}, {"CHAR", TYPE_STRING},
-        {"BOOLEAN", TYPE_BOOLEAN}, {"INT", TYPE_INT},        {"INTEGER", TYPE_INT},
-        {"BIGINT", TYPE_BIGINT},   {"FLOAT", TYPE_FLOAT},    {"DOUBLE", TYPE_DOUBLE},
-    };
-    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (slice_is_nocase(name.text, types[i].name)) {
-            return types[i].type;
+// number_of reads a whole number of a type, or returns -1 for NULL and what is none.
+static long number_of(struct sql_parser *p, const struct sql_token *token) {
+    if (token == NULL) {
+        return -1;
+    }
+    char text[8];
+    bool fits = slice_copy(token->text, text, sizeof(text));
+    if (!fits || strchr(text, '.') != NULL) {
+        if (fits || memchr(token->text.p, '.', token->text.n) != NULL) {
+            sql_fail(p, token->line, "got %.40s in a type, want a whole number", text);
         }
+        return 9999999; // refused where there is a bound
     }
-    char word[WORD_SHOWN];
-    slice_copy(name.text, word, sizeof(word));
-    sql_fail(
-        p, name.line,
-        "type '%s': not supported, want STRING (or VARCHAR(n), CHAR(n)), BOOLEAN, INT, BIGINT, "
-        "FLOAT or DOUBLE",
-        word);
-    return TYPE_STRING;
+    return strtol(text, NULL, 10);
 }
 
-void sql_length(struct sql_parser *p, enum column_type type, struct sql_token length) {
-    if (type != TYPE_STRING) {
-        sql_fail(p, length.line, "type %s: got a length, want none", column_type_name(type));
-    } else if (memchr(length.text.p, '.', length.text.n) != NULL || length.text.p[0] == '0') {
-        sql_fail(p, length.line, "type VARCHAR: got %.*s, want a length from 1",
-                 (int)(length.text.n < WORD_SHOWN ? length.text.n : WORD_SHOWN), length.text.p);
+struct type *sql_type(struct sql_parser *p, struct sql_token name, const struct sql_token *first,
+                      const struct sql_token *second) {
+    struct error why;
+    struct type *type =
+        p->failed ? NULL : type_plain(name.text, number_of(p, first), number_of(p, second), &why);
+    if (type == NULL) {
+        sql_fail(p, name.line, "%s", why.text);
     }
+    return type;
 }
 
-void sql_add_column(struct sql_parser *p, const struct sql_column *column, bool output) {
-    if (p->failed) {
+struct type *sql_generic(struct sql_parser *p, struct sql_token name, struct type *key,
+                         struct type *inner) {
+    bool is_map = slice_is_nocase(name.text, "MAP"), is_array = slice_is_nocase(name.text, "ARRAY");
+    bool good = key != NULL ? is_map && key->kind == TYPE_STRING : is_array;
+    struct type *type = NULL;
+    if (p->failed || inner == NULL) {
+        type_free(inner);
+    } else if (!good) {
+        type_free(inner);
+        char word[WORD_SHOWN];
+        slice_copy(name.text, word, sizeof(word));
+        sql_fail(p, name.line, "type %s: got %s, want ARRAY<type>, MAP<STRING, type> or ROW<name type, ...>",
+                 word, is_map && key != NULL ? "another key than STRING" : "types in it that do not fit");
+    } else {
+        type = type_new(is_map ? TYPE_MAP : TYPE_ARRAY);
+        type->inner = inner;
+    }
+    type_free(key);
+    return type;
+}
+
+struct type *sql_row(struct sql_parser *p, struct type *row, struct sql_token name,
+                     struct type *field) {
+    struct error why;
+    if (p->failed || field == NULL) {
+        type_free(row);
+        type_free(field);
+        return NULL;
+    }
+    row = row != NULL ? row : type_new(TYPE_ROW);
+    char *text = unquote(name.text);
+    if (model_check_name("field", slice_of(text), &why) != 0) {
+        type_free(field);
+        sql_fail(p, name.line, "%s", why.text);
+    } else if (type_add_field(row, slice_of(text), &field, &why) != 0) {
+        sql_fail(p, name.line, "%s", why.text);
+    }
+    free(text);
+    return row;
+}
+
+void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output) {
+    struct type *type = column->type;
+    column->type = NULL;
+    if (p->failed || type == NULL) {
+        type_free(type);
         return;
     }
     struct model *model = p->model;
     struct column **list = output ? &model->output : &model->input;
     size_t *n = output ? &model->n_output : &model->n_input;
     char *name = unquote(column->name.text);
-    struct error why;
-    if (model_check_column(*list, *n, slice_of(name), output, &why) != 0) {
+    struct error why = {0};
+    int rc = model_check_column(*list, *n, slice_of(name), output, &why);
+    if (rc == 0 && !output && type->kind > TYPE_DOUBLE) {
+        rc = error_set(&why, -EINVAL,
+                       "INPUT: column '%.60s' is %s, which only OUTPUT may be, want STRING or a number",
+                       name, column_type_name(type->kind));
+    }
+    if (rc == 0 && type_depth(type) > TYPE_DEPTH_MAX) {
+        rc = error_set(&why, -EINVAL, "column '%.60s': got more than %d types in one another", name,
+                       TYPE_DEPTH_MAX);
+    }
+    if (rc != 0) {
         free(name);
+        type_free(type);
         sql_fail(p, column->name.line, "%s", why.text);
         return;
     }
     *list = mem_realloc(*list, (*n + 1) * sizeof(**list));
     (*list)[(*n)++] = (struct column){
         .name = name,
-        .type = column->type,
-        .not_null = column->not_null,
+        .type = type->kind,
+        .not_null = type->not_null,
+        .full = type,
         .comment = column->comment.text.n > 0 ? unquote(column->comment.text) : NULL,
     };
 }
@@ -277,6 +330,7 @@ static void read_tokens(struct sql_parser *p, const char *text) {
         } else {
             model_sql(grammar, kind, token, p);
         }
+        p->n_open_types += (kind == SQL_LESS) - (kind == SQL_GREATER);
         p->before2 = p->before;
         p->before = kind;
         p->last = token;

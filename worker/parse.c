@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "common/plant.h"
 #include "proto/record.h"
+#include "worker/cast.h"
 #include "worker/prompt.h"
 #include "worker/value.h"
 
@@ -187,7 +188,7 @@ static int cast_item(struct parser *p, const struct question *q, const struct it
             return error_set(why, -EINVAL, "column '%s': the item has no field '%s'",
                              q->model->output[i].name, prompt_value_field(q->model, i));
         }
-        rc = value_pack_answer(&q->model->output[i], value, &p->payload, why);
+        rc = cast_answer(&q->model->output[i], value, &p->payload, why);
     }
     return rc == -EMSGSIZE ? error_set(why, rc, "the values are longer than %d bytes", PAYLOAD_MAX) : rc;
 }

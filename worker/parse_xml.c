@@ -42,34 +42,44 @@ static bool has_children(xmlNodePtr element) {
     return false;
 }
 
-// json_of makes an element's content a JSON value: its text, or for an element with elements in it an
-// array of them when all have one name, else an object.
-static struct json_object *json_of(const struct question *q, xmlNodePtr element, int depth) {
-    if (!has_children(element) || depth > JSON_MAX_DEPTH) {
+// type_of_child is the type of a part of a made type, NULL when it has no such part.
+static const struct type *type_of_child(const struct type *type, const char *name) {
+    for (size_t i = 0; i < type->n_fields; i++) {
+        if (strcmp(type->fields[i].name, name) == 0) {
+            return type->fields[i].type;
+        }
+    }
+    return type->inner;
+}
+
+// json_of makes an element's content what its type wants: its elements as an array or as the members of
+// an object, or its text. An empty text is null for all but STRING.
+static struct json_object *json_of(const struct type *type, xmlNodePtr element) {
+    bool made = type->kind == TYPE_ARRAY || type->kind == TYPE_MAP || type->kind == TYPE_ROW;
+    if (!made || !has_children(element)) {
         xmlChar *content = xmlNodeGetContent(element);
         struct slice s = slice_trim(text_of(content));
-        struct json_object *value = json_object_new_string_len(s.n > 0 ? s.p : "", (int)s.n);
+        struct json_object *value = NULL;
+        if (s.n > 0 || type->kind == TYPE_STRING) {
+            value = json_object_new_string_len(s.n > 0 ? s.p : "", (int)s.n);
+        }
         xmlFree(content);
         return value;
     }
-    xmlNodePtr first = NULL;
-    bool same = true;
+    bool array = type->kind == TYPE_ARRAY;
+    struct json_object *value = array ? json_object_new_array() : json_object_new_object();
     for (xmlNodePtr child = element->children; child != NULL; child = child->next) {
-        if (child->type == XML_ELEMENT_NODE) {
-            first = first == NULL ? child : first;
-            same = same && xmlStrEqual(first->name, child->name);
-        }
-    }
-    struct json_object *value = same ? json_object_new_array() : json_object_new_object();
-    for (xmlNodePtr child = element->children; child != NULL; child = child->next) {
-        if (child->type != XML_ELEMENT_NODE) {
+        const char *name = (const char *)child->name;
+        const struct type *inner =
+            child->type == XML_ELEMENT_NODE ? type_of_child(type, name) : NULL;
+        if (inner == NULL) {
             continue;
         }
-        struct json_object *inner = json_of(q, child, depth + 1);
-        if (same) {
-            json_object_array_add(value, inner);
+        struct json_object *part = json_of(inner, child);
+        if (array) {
+            json_object_array_add(value, part);
         } else {
-            json_object_object_add(value, (const char *)child->name, inner);
+            json_object_object_add(value, name, part);
         }
     }
     return value;
@@ -77,20 +87,14 @@ static struct json_object *json_of(const struct question *q, xmlNodePtr element,
 
 // set_field finds a field: an attribute, then a child element.
 static void set_field(const struct question *q, struct json_object *item, xmlNodePtr element,
-                      const char *name) {
+                      const char *name, const struct type *type) {
     xmlChar *attribute = xmlGetNoNsProp(element, (const xmlChar *)name);
+    xmlNodePtr child = child_of(element, name);
     if (attribute != NULL) {
         (void)parse_item_set(q, item, name, slice_trim(text_of(attribute)));
         xmlFree(attribute);
-        return;
-    }
-    xmlNodePtr child = child_of(element, name);
-    if (child != NULL && has_children(child)) {
-        json_object_object_add(item, name, json_of(q, child, 0));
-    } else if (child != NULL) {
-        xmlChar *content = xmlNodeGetContent(child);
-        (void)parse_item_set(q, item, name, slice_trim(text_of(content)));
-        xmlFree(content);
+    } else if (child != NULL && !json_object_object_get_ex(item, name, NULL)) {
+        json_object_object_add(item, name, json_of(type, child));
     }
 }
 
@@ -114,9 +118,11 @@ static int on_element(void *arg, xmlNodePtr element) {
         }
     }
     struct json_object *item = json_object_new_object();
-    set_field(q, item, element, q->model->options.response_index_field);
+    struct type plain = {.kind = TYPE_STRING};
+    set_field(q, item, element, q->model->options.response_index_field, &plain);
     for (size_t i = 0; i < q->model->n_output; i++) {
-        set_field(q, item, element, prompt_value_field(q->model, i));
+        const struct type *type = column_full(&q->model->output[i], &plain);
+        set_field(q, item, element, prompt_value_field(q->model, i), type);
     }
     set_content(q, item, element);
     if (parse_own(f->parser, item)) {

@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/template.h"
 #include "proto/record.h"
+#include "worker/schema.h"
 #include "worker/value.h"
 
 #include <errno.h>
@@ -37,53 +38,6 @@ struct rendering {
 const char *prompt_value_field(const struct model *model, size_t column) {
     const char *field = model->options.response_value_field;
     return model->n_output == 1 && field[0] != '\0' ? field : model->output[column].name;
-}
-
-static const char *const schema_types[] = {
-    [TYPE_STRING] = "\"string\"", [TYPE_BOOLEAN] = "\"boolean\"", [TYPE_INT] = "\"integer\"",
-    [TYPE_BIGINT] = "\"integer\"", [TYPE_FLOAT] = "\"number\"", [TYPE_DOUBLE] = "\"number\"",
-};
-
-static int add_item_schema(const struct model *model, bool batched, struct buf *out) {
-    struct slice index = slice_of(model->options.response_index_field);
-    int rc = buf_add_str(out, "{\"type\":\"object\",\"properties\":{");
-    if (rc == 0 && batched) {
-        rc = json_add_string(out, index);
-        rc = rc != 0 ? rc : buf_add_str(out, ":{\"type\":\"integer\"}");
-    }
-    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
-        const struct column *column = &model->output[i];
-        rc = batched || i > 0 ? buf_add_byte(out, ',') : 0;
-        rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
-        rc = rc != 0 ? rc
-                     : buf_addf(out, column->not_null ? ":{\"type\":%s" : ":{\"type\":[%s,\"null\"]",
-                                schema_types[column->type]);
-        if (rc == 0 && column->comment != NULL && column->comment[0] != '\0') {
-            rc = buf_add_str(out, ",\"description\":");
-            rc = rc != 0 ? rc : json_add_string(out, slice_of(column->comment));
-        }
-        rc = rc != 0 ? rc : buf_add_byte(out, '}');
-    }
-    rc = rc != 0 ? rc : buf_add_str(out, "},\"required\":[");
-    if (rc == 0 && batched) {
-        rc = json_add_string(out, index);
-    }
-    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
-        rc = batched || i > 0 ? buf_add_byte(out, ',') : 0;
-        rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
-    }
-    return rc != 0 ? rc : buf_add_str(out, "],\"additionalProperties\":false}");
-}
-
-static int add_schema(const struct prompt_plan *plan, struct buf *out) {
-    if (!plan->batched) {
-        return buf_add_slice(out, buf_slice(&plan->item_schema));
-    }
-    int rc = buf_add_str(out, "{\"type\":\"object\",\"properties\":{\"items\":{\"type\":\"array\","
-                              "\"items\":");
-    rc = rc != 0 ? rc : buf_add_slice(out, buf_slice(&plan->item_schema));
-    return rc != 0 ? rc
-                   : buf_add_str(out, "}},\"required\":[\"items\"],\"additionalProperties\":false}");
 }
 
 struct names_seen {
@@ -118,8 +72,11 @@ int prompt_plan_make(const struct model *model, struct prompt_plan *plan, struct
     plan->has_section = text != NULL && (strstr(text, "#records") != NULL ||
                                          strstr(text, "# records") != NULL ||
                                          strstr(text, "^records") != NULL);
-    int rc = add_item_schema(model, plan->batched, &plan->item_schema);
-    rc = rc != 0 ? rc : add_schema(plan, &plan->schema);
+    int rc = schema_add_item(model, plan->batched, &plan->item_schema);
+    struct slice item = buf_slice(&plan->item_schema);
+    rc = rc != 0 ? rc
+         : plan->batched ? schema_add_list(item, &plan->schema)
+                         : buf_add_slice(&plan->schema, item);
     return rc != 0 ? error_set(why, rc, "the OUTPUT columns make a schema of more than %d bytes",
                                SCHEMA_MAX)
                    : 0;
@@ -405,6 +362,11 @@ static int render(struct rendering *r, const struct template *t, struct buf *out
     return template_render(t, &source, r, out);
 }
 
+static int add_type_text(const struct column *column, struct buf *out) {
+    struct type plain;
+    return type_add_text(column_full(column, &plain), out);
+}
+
 static int instruct_json(const struct model *model, struct buf *out) {
     int rc = buf_add_str(out, "a JSON array with exactly one object per record: [{");
     rc = rc != 0 ? rc : json_add_string(out, slice_of(model->options.response_index_field));
@@ -412,7 +374,9 @@ static int instruct_json(const struct model *model, struct buf *out) {
     for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
         rc = buf_add_str(out, ", ");
         rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
-        rc = rc != 0 ? rc : buf_addf(out, ": <%s>", column_type_name(model->output[i].type));
+        rc = rc != 0 ? rc : buf_add_str(out, ": <");
+        rc = rc != 0 ? rc : add_type_text(&model->output[i], out);
+        rc = rc != 0 ? rc : buf_add_byte(out, '>');
     }
     return rc != 0 ? rc : buf_add_str(out, "}, ...]");
 }
@@ -422,7 +386,9 @@ static int instruct_xml(const struct model *model, struct buf *out) {
                            "the record\">", model->options.response_index_field);
     for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
         const char *field = prompt_value_field(model, i);
-        rc = buf_addf(out, "<%s>%s</%s>", field, column_type_name(model->output[i].type), field);
+        rc = buf_addf(out, "<%s>", field);
+        rc = rc != 0 ? rc : add_type_text(&model->output[i], out);
+        rc = rc != 0 ? rc : buf_addf(out, "</%s>", field);
     }
     return rc != 0 ? rc : buf_add_str(out, "</item>...</items>");
 }

@@ -1,12 +1,8 @@
-// value: one column's value: read from a record's msgpack, and made from a model's answer.
+// value: one column's value as it is read from a record's msgpack.
 #ifndef HEADRACE_WORKER_VALUE_H
 #define HEADRACE_WORKER_VALUE_H
 
 #include "common/bytes.h"
-#include "common/error.h"
-#include "common/model.h"
-
-#include <json-c/json.h>
 
 enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_INT, VALUE_DOUBLE, VALUE_STRING };
 
@@ -35,12 +31,4 @@ MUST_CHECK int value_add_text(const struct value *value, struct buf *out);
 
 // value_pack_array begins a msgpack array of n values. Returns 0 or -EMSGSIZE.
 MUST_CHECK int value_pack_array(struct buf *out, size_t n);
-// value_pack_answer casts what a model answered to the type of an OUTPUT column and appends it as
-// msgpack. A number in a string is taken for a number column; "true"/"false"/1/0 for BOOLEAN; a
-// number or boolean for STRING becomes its text.
-//   json  NULL stands for JSON null
-// Returns 0; -EINVAL with why ("column 'score': got a string, want INT"); -EMSGSIZE.
-MUST_CHECK int value_pack_answer(const struct column *column, struct json_object *json,
-                                 struct buf *out, struct error *why);
-
 #endif

@@ -23,6 +23,10 @@ static const char *const models[] = {
                       "= '\\t', 'response.index.field' = '1', 'response.value.field' = '2'"),
     MODEL("a STRING", ", 'batch.size' = '4', 'response.format' = 'regex', 'batch.prompt.template' = "
                       "'x', 'response.pattern' = '(?<index>\\d+)[=:](?<a>\\w*)'"),
+    MODEL("d DECIMAL(6, 2), t TIMESTAMP(3), e DATE, b BYTES, a ARRAY<INT NOT NULL>, m MAP<STRING, "
+          "ROW<x TIMESTAMP_LTZ>>", ", 'batch.size' = '4'"),
+    MODEL("a ARRAY<STRING>, r ROW<x INT, y ARRAY<DATE>>", ", 'batch.size' = '4', 'response.format' "
+                                                        "= 'xml'"),
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 

@@ -2,6 +2,7 @@
 #include "worker/parse.h"
 
 #include "common/mem.h"
+#include "proto/pack.h"
 #include "proto/record.h"
 #include "tests/unit/case_file.h"
 #include "worker/value.h"
@@ -36,7 +37,7 @@ static struct statements model_of(struct slice setup) {
 }
 
 // show writes what came out as a case file says it. Slots are ten times the record's place.
-static void show(const struct parsed *parsed, struct buf *out) {
+static void show(const struct parsed *parsed, bool says_why, struct buf *out) {
     assert_int_equal(buf_addf(out, "%s%s%s\n", outcome_of(parsed->outcome)->text,
                               parsed->warning[0] != '\0' ? " " : "", parsed->warning), 0);
     struct slice rest = buf_slice(&parsed->items);
@@ -46,13 +47,17 @@ static void show(const struct parsed *parsed, struct buf *out) {
     int rc;
     while ((rc = item_next(&rest, &slot, &outcome, &payload)) == 1) {
         assert_int_equal(buf_addf(out, "%zu %s", (size_t)slot / 10, outcome_of(outcome)->text), 0);
+        if (outcome != OUTCOME_OK && says_why) {
+            assert_int_equal(buf_addf(out, " %.*s", SLICE_FMT(payload)), 0);
+        }
         if (outcome == OUTCOME_OK) {
-            long n = value_array(&payload);
-            for (long i = 0; i < n; i++) {
-                struct value value;
-                assert_int_equal(value_next(&payload, &value), 0);
+            uint32_t n;
+            struct slice value;
+            assert_int_equal(pack_array_next(&payload, &n), 0);
+            for (uint32_t i = 0; i < n; i++) {
+                assert_int_equal(pack_whole(&payload, &value), 1);
                 assert_int_equal(buf_add_byte(out, ' '), 0);
-                assert_int_equal(value_add_json(&value, out), 0);
+                assert_int_equal(msgpack_to_json(value, out), 0);
             }
             assert_int_equal(payload.n, 0);
         }
@@ -96,7 +101,7 @@ static void every_case_of_the_file(void **state) {
         free(text);
         struct buf out;
         buf_init(&out, 1 << 20);
-        show(&parsed, &out);
+        show(&parsed, number_setting(c->setup, "why", "0") == 1, &out);
         if (!slice_eq(slice_trim(buf_slice(&out)), c->want)) {
             n_failed++;
             print_error("%.*s\n  got:\n%.*s\n  want:\n%.*s\n  (%s)\n", SLICE_FMT(c->name),
