@@ -87,9 +87,79 @@ static int check_schema(const struct model *model, int *line, struct error *why)
                      model->provider->name);
 }
 
+// ---- What single providers and APIs want --------------------------------------------------------
+
+// Options that an API has no field for; a request with it would be refused or, worse, obeyed in part.
+static const struct {
+    enum api_kind api;
+    const char *option;
+} unknown_options[] = {
+    {API_RESPONSES, "stop"},
+    {API_RESPONSES, "seed"},
+};
+
+static int check_unknown(const struct model *model, int *line, struct error *why) {
+    for (size_t i = 0; i < sizeof(unknown_options) / sizeof(unknown_options[0]); i++) {
+        const char *option = unknown_options[i].option;
+        if (unknown_options[i].api == model->api->kind && model_setting_of(model, option) != NULL) {
+            return error_set(why, model_blame(model, option, line),
+                             "option '%s': given, want it left out: the API %s of %s has nothing like it",
+                             option, model->api->path, model->provider->name);
+        }
+    }
+    return 0;
+}
+
+static int check_responses(const struct model *model, int *line, struct error *why) {
+    int64_t n = model->options.max_tokens;
+    if (model->api->kind != API_RESPONSES || n == MODEL_UNSET || n >= 16) {
+        return 0;
+    }
+    return error_set(why, model_blame(model, "max.tokens", line),
+                     "option 'max.tokens': got %lld, want at least 16: the API /responses takes no less",
+                     (long long)n);
+}
+
+static int check_ollama(const struct model *model, int *line, struct error *why) {
+    if (model->provider->id != PROVIDER_OLLAMA ||
+        model->options.max_tokens_field != MAX_TOKENS_COMPLETION) {
+        return 0;
+    }
+    return error_set(why, model_blame(model, "max.tokens.field", line),
+                     "option 'max.tokens.field': got 'max_completion_tokens', want 'auto': ollama would "
+                     "ignore the field and answer without end");
+}
+
+static bool has_authorization(const struct model *model) {
+    return slice_has_nocase(slice_of(model->options.headers), "\"authorization\"");
+}
+
+static int check_azure(const struct model *model, int *line, struct error *why) {
+    const struct model_options *o = &model->options;
+    if (model->provider->id != PROVIDER_AZURE_OPENAI) {
+        return 0;
+    }
+    if (strstr(o->endpoint, "/deployments/") != NULL && strstr(o->endpoint, "api-version=") == NULL) {
+        return error_set(why, model_blame(model, "endpoint", line),
+                         "option 'endpoint': got a deployment without a version, want "
+                         "?api-version=2024-10-21 behind it, or a v1 URL, which needs none: "
+                         "https://NAME.openai.azure.com/openai/v1");
+    }
+    if (o->api_key[0] != '\0' && has_authorization(model)) {
+        return error_set(why, model_blame(model, "api_key", line),
+                         "option 'api_key': given beside an Authorization in 'headers', want one of the "
+                         "two: azure-openai refuses both together");
+    }
+    return 0;
+}
+
 int model_check_provider(struct model *model, int *line, struct error *why) {
     int rc = find_provider(model, line, why);
     rc = rc != 0 ? rc : check_needed(model, line, why);
     rc = rc != 0 ? rc : find_api(model, line, why);
-    return rc != 0 ? rc : check_schema(model, line, why);
+    rc = rc != 0 ? rc : check_schema(model, line, why);
+    rc = rc != 0 ? rc : check_unknown(model, line, why);
+    rc = rc != 0 ? rc : check_responses(model, line, why);
+    rc = rc != 0 ? rc : check_ollama(model, line, why);
+    return rc != 0 ? rc : check_azure(model, line, why);
 }

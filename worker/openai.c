@@ -23,6 +23,16 @@ bool openai_is_azure(const struct model *model) {
            slice_is_nocase(slice_sub(host, host.n - tail.n, tail.n), ".openai.azure.com");
 }
 
+// takes_completion_tokens: reasoning models want max_completion_tokens; dated versions of Azure know it
+// since 2024-09-01. Servers of one's own want max_tokens.
+static bool takes_completion_tokens(const struct model *model) {
+    const char *version = strstr(model->options.endpoint, "api-version=20");
+    if (model->provider->id != PROVIDER_AZURE_OPENAI && !openai_is_azure(model)) {
+        return provider_is_own(model);
+    }
+    return version == NULL || strncmp(version + strlen("api-version="), "2024-09-01", 10) >= 0;
+}
+
 const char *openai_max_tokens(const struct model *model) {
     switch (model->options.max_tokens_field) {
     case MAX_TOKENS_PLAIN:
@@ -30,7 +40,7 @@ const char *openai_max_tokens(const struct model *model) {
     case MAX_TOKENS_COMPLETION:
         return "max_completion_tokens";
     default:
-        return provider_is_own(model) || openai_is_azure(model) ? "max_completion_tokens" : "max_tokens";
+        return takes_completion_tokens(model) ? "max_completion_tokens" : "max_tokens";
     }
 }
 

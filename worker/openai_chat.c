@@ -102,6 +102,15 @@ static void read_choice(struct json_object *choice, struct answer *answer) {
     }
 }
 
+// is_cut says that the server has read far less than was sent. No tokenizer puts more than CUT_BYTES of
+// text that people write into a token; counts that small may leave out what was cached.
+#define CUT_BYTES 8
+#define CUT_LEAST 1024
+static bool is_cut(const struct reply *reply, const struct answer *answer) {
+    return reply->model->provider->id == PROVIDER_OLLAMA && answer->usage_known &&
+           answer->input_tokens >= CUT_LEAST && reply->n_prompt / CUT_BYTES > answer->input_tokens;
+}
+
 static void chat_read(const struct reply *reply, struct answer *answer) {
     struct json_object *root = reply_json(reply->model->provider->id, reply, answer);
     if (root == NULL) {
@@ -116,6 +125,12 @@ static void chat_read(const struct reply *reply, struct answer *answer) {
                                      : NULL;
     if (json_get(choice, "message") == NULL) {
         answer_fail(answer, OUTCOME_TRANSIENT, "HTTP 200 with JSON that has no choices[0].message");
+        return;
+    }
+    if (is_cut(reply, answer)) {
+        answer_fail(answer, OUTCOME_TOO_LARGE,
+                    "the server has cut the prompt to its context: raise OLLAMA_CONTEXT_LENGTH, or "
+                    "lower 'batch.size'");
         return;
     }
     read_choice(choice, answer);

@@ -12,6 +12,10 @@
 static const char *const models[] = {
     "'provider' = 'openai', 'endpoint' = 'http://h/v1/chat/completions'",
     "'provider' = 'openai', 'endpoint' = 'http://h/v1/responses'",
+    "'provider' = 'azure-openai', 'endpoint' = 'http://h'",
+    "'provider' = 'ollama'",
+    "'provider' = 'vllm', 'endpoint' = 'http://h'",
+    "'provider' = 'llama.cpp', 'endpoint' = 'http://h'",
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 
@@ -23,7 +27,7 @@ static const struct model *model_of(size_t i) {
         buf_init(&sql, 4096);
         int rc = buf_addf(&sql,
                           "CREATE MODEL m INPUT (t STRING) OUTPUT (s STRING) WITH (%s, 'model' = 'x', "
-                          "'max.tokens' = '9', 'batch.size' = '4');",
+                          "'max.tokens' = '99', 'batch.size' = '4');",
                           models[i]);
         rc = rc != 0 ? rc : model_sql_parse(buf_slice(&sql), "fuzz", &lists[i], &why);
         assert(rc == 0);
@@ -44,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         .should_retry = -1,
         .model = model_of(data[0] % N_MODELS),
         .count = 4,
-        .n_prompt = 4000,
+        .n_prompt = 40000,
     };
     struct answer answer = {0};
     provider_dialect(reply.model)->read(&reply, &answer);

@@ -25,6 +25,15 @@ static const struct {
     {"openai", ", 'endpoint' = 'http://h/v1?a=/v2'", "http://h/v1/chat/completions?a=/v2"},
     {"openai", ", 'endpoint' = 'http://h/a/path/of/its/own'", "http://h/a/path/of/its/own"},
     {"openai", ", 'endpoint' = 'https://r.openai.azure.com/openai/deployments/d?api-version=2024-10-21'", "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"},
+    {"azure-openai", ", 'endpoint' = 'https://r.openai.azure.com'", "https://r.openai.azure.com/openai/v1/chat/completions"},
+    {"azure-openai", ", 'endpoint' = 'https://r.openai.azure.com/openai/'", "https://r.openai.azure.com/openai/v1/chat/completions"},
+    {"azure-openai", ", 'endpoint' = 'https://proxy.example/openai/v1'", "https://proxy.example/openai/v1/chat/completions"},
+    {"azure-openai", ", 'endpoint' = 'https://r.openai.azure.com/openai/v1/responses?api-version=preview'", "https://r.openai.azure.com/openai/v1/responses?api-version=preview"},
+    {"azure-openai", ", 'endpoint' = 'https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21'", "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"},
+    {"azure-openai", ", 'endpoint' = 'https://r.openai.azure.com/openai/deployments/d?api-version=2024-10-21'", "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21"},
+    {"ollama", "", "http://127.0.0.1:11434/v1/chat/completions"},
+    {"vllm", ", 'endpoint' = 'http://h:8000'", "http://h:8000/v1/chat/completions"},
+    {"llama.cpp", ", 'endpoint' = 'http://[::1]:8080/v1'", "http://[::1]:8080/v1/chat/completions"},
     // clang-format on
 };
 
@@ -35,7 +44,7 @@ static void endpoints_become_urls(void **state) {
         buf_init(&url, 8192);
         assert_int_equal(buf_addf(&sql,
                                   "CREATE MODEL m INPUT (t STRING) OUTPUT (s STRING) WITH ('provider' = "
-                                  "'%s', 'model' = 'a b/c', 'max.tokens' = '9'%s);",
+                                  "'%s', 'model' = 'a b/c', 'max.tokens' = '99'%s);",
                                   urls[i].provider, urls[i].with),
                          0);
         struct statements list = {0};
@@ -55,7 +64,8 @@ static void names_have_many_spellings(void **state) {
     static const struct {
         const char *name, *want;
     } cases[] = {{"openai", "openai"}, {"OpenAI", "openai"}, {"Open-AI", "openai"}, {"open ai", "openai"},
-                 {"openai2", NULL},    {"opena", NULL},      {"", NULL},            {"-", NULL}};
+                 {"openai2", NULL},    {"opena", NULL},      {"", NULL},            {"-", NULL},
+                 {"LlamaCpp", "llama.cpp"}, {"llama-cpp", "llama.cpp"}, {"azureopenai", "azure-openai"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const struct provider_facts *facts = provider_facts_find(slice_of(cases[i].name));
         assert_true((facts == NULL) == (cases[i].want == NULL));
