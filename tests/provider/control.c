@@ -91,7 +91,7 @@ static int read_wish(struct slice body, struct wish *wish, struct error *why) {
     return rc;
 }
 
-static int change(struct control *control, struct slice body, int64_t now_us, struct error *why) {
+int control_change(struct control *control, struct slice body, int64_t now_us, struct error *why) {
     struct wish wish = {.stranger = -1, .rates = *control_rates(control, now_us)};
     for (int i = 0; i < LIMIT_COUNT; i++) {
         wish.most[i] = -1;
@@ -175,7 +175,7 @@ void control_serve(struct control *control, struct httpd_request *request, int64
         httpd_send_text(request, 405, "text/plain", SLICE_LIT("want GET or POST\n"));
         return;
     }
-    if (!reads && change(control, httpd_body(request), now_us, &why) != 0) {
+    if (!reads && control_change(control, httpd_body(request), now_us, &why) != 0) {
         httpd_send_text(request, 400, "text/plain", slice_of(why.text));
         return;
     }

@@ -22,6 +22,9 @@ struct control {
 
 // control_rates is what is in force now.
 const struct fault_rates *control_rates(struct control *control, int64_t now_us);
+// control_change does what the body of a POST asks for. Returns 0, or -EINVAL with why and nothing done.
+MUST_CHECK int control_change(struct control *control, struct slice body, int64_t now_us,
+                              struct error *why);
 // control_serve answers a request to /control.
 void control_serve(struct control *control, struct httpd_request *request, int64_t now_us);
 

@@ -13,6 +13,8 @@
 #define MINUTE_US       INT64_C(60000000)
 #define STEADY_LEAST_US INT64_C(1000000)
 #define OUT_MAX         (64u << 20)
+#define COUNT_MOST      INT64_C(1000000000000) // of tokens, and of milliseconds
+#define TIME_MOST_US    INT64_C(1000000000000000000)
 
 struct charge {
     int64_t at_us, n;
@@ -55,8 +57,14 @@ static void add_charge(struct charges *charges, int64_t at_us, int64_t n) {
     charges->items[charges->n++] = (struct charge){.at_us = at_us, .n = n};
 }
 
-static int64_t number(struct json_object *row, const char *name) {
-    return json_object_get_int64(json_get(row, name));
+// number reads a member, 0 where there is none such; bounded, so that sums of a million fit.
+static int64_t number(struct json_object *row, const char *name, int64_t most) {
+    int64_t n = json_object_get_int64(json_get(row, name));
+    return n < 0 ? 0 : n < most ? n : most;
+}
+
+static int64_t count(struct json_object *row, const char *name) {
+    return number(row, name, COUNT_MOST);
 }
 
 static bool is_true(struct json_object *row, const char *name) {
@@ -86,8 +94,8 @@ static struct pool *find_pool(struct pool **pools, const struct report_config *c
 }
 
 static void add_admitted(struct pool *pool, struct json_object *row, int64_t at_us) {
-    int64_t input = number(row, "charged_input"), output = number(row, "charged_output");
-    int64_t output_us = is_true(row, "charged_late") ? at_us + number(row, "took_ms") * 1000 : at_us;
+    int64_t input = count(row, "charged_input"), output = count(row, "charged_output");
+    int64_t output_us = is_true(row, "charged_late") ? at_us + count(row, "took_ms") * 1000 : at_us;
     pool->first_us = pool->n_admitted == 0 || at_us < pool->first_us ? at_us : pool->first_us;
     pool->last_us = at_us > pool->last_us ? at_us : pool->last_us;
     pool->n_admitted++;
@@ -100,12 +108,12 @@ static void add_admitted(struct pool *pool, struct json_object *row, int64_t at_
 
 static int add_row(struct pool **pools, const struct report_config *config, struct json_object *row,
                    struct error *why) {
-    int64_t at_us = number(row, "unix_us");
+    int64_t at_us = number(row, "unix_us", TIME_MOST_US);
     if (at_us <= 0 || json_get(row, "admitted") == NULL) {
         return error_set(why, -EINVAL, "got no line of a ledger, want unix_us and admitted");
     }
     bool limited = json_get(row, "limited") != NULL;
-    bool other = !limited && number(row, "status") == 429;
+    bool other = !limited && count(row, "status") == 429;
     if (!limited && !other && !is_true(row, "admitted")) {
         return 0; // /v1/models, a refused key and the like: no pool knows of it
     }
@@ -117,7 +125,7 @@ static int add_row(struct pool **pools, const struct report_config *config, stru
     }
     struct json_object *stranger = json_get(row, "stranger");
     for (int i = 0; stranger != NULL && i < SUM_COUNT; i++) {
-        add_charge(&pool->stranger[i], at_us, number(stranger, quota_rows[i].option));
+        add_charge(&pool->stranger[i], at_us, count(stranger, quota_rows[i].option));
     }
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "tests/provider/answer.h"
 #include "tests/provider/chat.h"
+#include "tests/provider/completion.h"
 #include "tests/provider/control.h"
 #include "tests/provider/ledger.h"
 
@@ -24,7 +25,6 @@
 #define SLOW_CHUNK_BYTES 16
 #define SLOW_CHUNK_MS    20
 #define JITTER_SALT      1
-#define ITEM_SALT        2
 
 struct serve {
     const struct provider_options *options;
@@ -171,69 +171,16 @@ static bool send_status(struct serve *s, struct httpd_request *request, struct j
 
 // --- chat completions ----------------------------------------------------------------------------
 
-static int write_completion(const struct serve *s, const struct job *job, const struct chat *chat,
-                            struct slice content, struct buf *out) {
-    int rc = buf_addf(out,
-                      "{\"id\":\"chatcmpl-%016" PRIx64 "\",\"object\":\"chat.completion\","
-                      "\"created\":%lld,\"model\":",
-                      fault_random((uint64_t)s->options->seed, job->n, ITEM_SALT),
-                      1764000000LL + (long long)job->n); // not the clock: answers can be repeated
-    rc = rc != 0 ? rc : json_add_string(out, chat->model);
-    rc = rc != 0 ? rc
-                 : buf_addf(out,
-                            ",\"choices\":[{\"index\":0,\"finish_reason\":\"%s\",\"logprobs\":null,"
-                            "\"message\":{\"role\":\"assistant\",\"content\":",
-                            job->finish);
-    if (rc == 0) {
-        rc = job->fault == FAULT_REFUSAL
-                 ? buf_add_str(out, "null,\"refusal\":\"I'm sorry, I cannot help with that.\"")
-                 : json_add_string(out, content);
-    }
-    rc = rc != 0 || job->fault == FAULT_REFUSAL ? rc : buf_add_str(out, ",\"refusal\":null");
-    return rc != 0 ? rc
-                   : buf_addf(out,
-                              ",\"annotations\":[]}}],\"usage\":{\"prompt_tokens\":%zu,"
-                              "\"completion_tokens\":%zu,\"total_tokens\":%zu,"
-                              "\"prompt_tokens_details\":{\"cached_tokens\":0},"
-                              "\"completion_tokens_details\":{\"reasoning_tokens\":0}},"
-                              "\"service_tier\":\"default\"}",
-                              job->input_tokens, job->output_tokens,
-                              job->input_tokens + job->output_tokens);
-}
-
-// bound_answer keeps an answer within the caller's max tokens, as a provider does.
-static void bound_answer(struct job *job, struct chat *chat, struct buf *content) {
-    size_t most = chat->max_tokens > 0 ? (size_t)chat->max_tokens * 4 : SIZE_MAX;
-    job->finish = job->fault == FAULT_LENGTH   ? "length"
-                  : job->fault == FAULT_FILTER ? "content_filter"
-                                               : "stop";
-    if (content->n > most) {
-        content->n = most;
-        job->finish = "length";
-        for (size_t i = 0; i < chat->n_slots; i++) {
-            chat->slots[i].item_end = chat->slots[i].item_end > most ? 0 : chat->slots[i].item_end;
-        }
-    }
-    job->output_tokens = content->n > 0 ? (content->n + 3) / 4 : 1;
-}
-
 static void send_completion(struct serve *s, struct httpd_request *request, struct job *job,
                             struct chat *chat) {
     struct httpd_reply reply = {.status = 200, .type = "application/json"};
-    struct buf content;
-    buf_init(&content, REPLY_MAX / 8);
     buf_init(&reply.body, REPLY_MAX);
-    uint64_t draw = fault_random((uint64_t)s->options->seed, job->n, ITEM_SALT);
-    int rc = answer_write(chat, job->fault, draw, &content);
-    bound_answer(job, chat, &content);
-    rc = rc != 0 ? rc : write_completion(s, job, chat, buf_slice(&content), &reply.body);
-    ledger_note(&s->ledger, job, chat, true);
-    buf_free(&content);
-    if (rc != 0) {
+    if (completion_write(job, chat, (uint64_t)s->options->seed, &reply.body) != 0) {
         buf_free(&reply.body);
         send_error(s, request, job, 500, "server_error", NULL, "The answer is too long.", false);
         return;
     }
+    ledger_note(&s->ledger, job, chat, true);
     reply.after_ms = delay_of(s, job, chat->n_slots);
     if (job->fault == FAULT_CUT) {
         reply.ending = HTTPD_CUT;
