@@ -16,7 +16,8 @@ static const struct {
     NUMBER(calls_ok),     NUMBER(calls_failed), NUMBER(retries),       NUMBER(input_tokens),
     NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
     NUMBER(calls_ambiguous), NUMBER(calls_unpriced), NUMBER(ambiguous_timeout),
-    NUMBER(ambiguous_broken), NUMBER(ambiguous_lost),
+    NUMBER(ambiguous_broken), NUMBER(ambiguous_lost), NUMBER(ambiguous_crash),
+    NUMBER(resolved_lost), NUMBER(resolved_crash),
 #undef NUMBER
 };
 
@@ -52,14 +53,21 @@ int counters_read(struct slice json, struct counters *counters, struct error *wh
     return status;
 }
 
+static void raise(uint64_t *number, uint64_t to) {
+    *number = to > *number ? to : *number;
+}
+
 void counters_add(struct counters *counters, const struct counters *more) {
     counters->calls += more->calls;
     counters->calls_ok += more->calls_ok;
     counters->calls_failed += more->calls_failed;
-    counters->calls_ambiguous += more->calls_ambiguous;
-    counters->ambiguous_timeout += more->ambiguous_timeout;
-    counters->ambiguous_broken += more->ambiguous_broken;
-    counters->ambiguous_lost += more->ambiguous_lost;
+    raise(&counters->calls_ambiguous, more->calls_ambiguous);
+    raise(&counters->ambiguous_timeout, more->ambiguous_timeout);
+    raise(&counters->ambiguous_broken, more->ambiguous_broken);
+    raise(&counters->ambiguous_lost, more->ambiguous_lost);
+    raise(&counters->ambiguous_crash, more->ambiguous_crash);
+    raise(&counters->resolved_lost, more->resolved_lost);
+    raise(&counters->resolved_crash, more->resolved_crash);
     counters->calls_unpriced += more->calls_unpriced;
     counters->retries += more->retries;
     counters->input_tokens += more->input_tokens;

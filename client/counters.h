@@ -9,7 +9,8 @@ struct counters {
     uint64_t records_in, results, errors;
     uint64_t calls, calls_ok, calls_failed, retries;
     uint64_t calls_ambiguous; // sent and never answered: may have been billed
-    uint64_t ambiguous_timeout, ambiguous_broken, ambiguous_lost; // of these, by cause
+    uint64_t ambiguous_timeout, ambiguous_broken, ambiguous_lost, ambiguous_crash; // of these, by cause
+    uint64_t resolved_lost, resolved_crash; // of these: answered after all
     uint64_t calls_unpriced;  // their price or usage is not known
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;
@@ -21,7 +22,8 @@ struct counters {
 // counters_read reads the JSON of a STATUS; a member that is missing is 0 or empty. Returns 0, or
 // -EINVAL with why when it is not a JSON object.
 MUST_CHECK int counters_read(struct slice json, struct counters *counters, struct error *why);
-// counters_add adds what `more` used; gauges and texts stay as they are.
+// counters_add adds what `more` used; gauges and texts stay as they are. Ambiguous calls go on counting over
+// the restarts of a coordinator: of these the larger number is taken.
 void counters_add(struct counters *counters, const struct counters *more);
 
 #endif

@@ -218,13 +218,14 @@ static int add_calls(const struct progress_summary *s, struct buf *out) {
     }
     status = status ? status : buf_add_byte(out, '\n');
     if (s->ambiguous > 0) {
-        char timed_out[32], broken[32], lost[32];
+        char timed_out[32], broken[32], lost[32], crashed[32];
         status = status ? status
                         : buf_addf(out, "  ambiguous %s call%s may have been billed without an answer: %s timed "
-                                        "out, %s cut off, %s lost with a worker\n",
+                                        "out, %s cut off, %s lost with a worker, %s with a coordinator\n",
                                    progress_number(s->ambiguous, a), s->ambiguous == 1 ? "" : "s",
                                    progress_number(s->timed_out, timed_out),
-                                   progress_number(s->broken, broken), progress_number(s->lost, lost));
+                                   progress_number(s->broken, broken), progress_number(s->lost, lost),
+                                   progress_number(s->crashed, crashed));
     }
     if (s->again > 0) {
         status = status ? status

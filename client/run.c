@@ -223,6 +223,9 @@ static void take_last(struct run *run) {
         .ambiguous_timeout = (uint64_t)last->used[RUN_USED_TIMEOUT],
         .ambiguous_broken = (uint64_t)last->used[RUN_USED_BROKEN],
         .ambiguous_lost = (uint64_t)last->used[RUN_USED_LOST],
+        .ambiguous_crash = (uint64_t)last->used[RUN_USED_CRASH],
+        .resolved_lost = (uint64_t)last->used[RUN_USED_RESOLVED_LOST],
+        .resolved_crash = (uint64_t)last->used[RUN_USED_RESOLVED_CRASH],
     };
 }
 
@@ -311,10 +314,11 @@ static void tell(const struct run *run) {
         .calls = c->calls,
         .calls_failed = c->calls_failed,
         .retries = c->retries,
-        .ambiguous = c->calls_ambiguous,
+        .ambiguous = c->calls_ambiguous - c->resolved_lost - c->resolved_crash,
         .timed_out = c->ambiguous_timeout,
         .broken = c->ambiguous_broken,
-        .lost = c->ambiguous_lost,
+        .lost = c->ambiguous_lost - c->resolved_lost,
+        .crashed = c->ambiguous_crash - c->resolved_crash,
         .again = run->n_again,
         .input_tokens = c->input_tokens,
         .output_tokens = c->output_tokens,

@@ -32,6 +32,9 @@ enum run_used {
     RUN_USED_TIMEOUT,  // ambiguous calls by cause
     RUN_USED_BROKEN,
     RUN_USED_LOST,
+    RUN_USED_CRASH,
+    RUN_USED_RESOLVED_LOST, // of those: answered after all
+    RUN_USED_RESOLVED_CRASH,
 };
 
 struct run_options {

@@ -77,6 +77,9 @@ static void fill_step(const struct run *run, struct journal_step *step) {
             [RUN_USED_TIMEOUT] = (double)used.ambiguous_timeout,
             [RUN_USED_BROKEN] = (double)used.ambiguous_broken,
             [RUN_USED_LOST] = (double)used.ambiguous_lost,
+            [RUN_USED_CRASH] = (double)used.ambiguous_crash,
+            [RUN_USED_RESOLVED_LOST] = (double)used.resolved_lost,
+            [RUN_USED_RESOLVED_CRASH] = (double)used.resolved_crash,
         },
     };
     for (size_t i = 0; i < run->n_codes; i++) {
@@ -604,7 +607,7 @@ static void on_lost(void *arg, const struct error *why) {
 static void on_again(void *arg, bool is_coordinator, const struct error *why) {
     struct run *run = arg;
     run->n_again++;
-    if (is_coordinator) { // the next one counts from nothing
+    if (is_coordinator) { // the next one counts from nothing, but for ambiguous calls
         counters_add(&run->before, &run->counters);
         run->counters = (struct counters){0};
     }

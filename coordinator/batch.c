@@ -55,6 +55,7 @@ void batch_free(struct batch *batch) {
     }
     free(batch->entries);
     free(batch->reported);
+    free((char *)batch->found_mark.p);
     buf_free(&batch->bytes);
     free(batch);
 }

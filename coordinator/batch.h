@@ -70,12 +70,17 @@ struct batch {
     bool is_redriven;            // of dead letters
     bool cost_known;             // false once a call with an unknown price was made
     uint32_t last_call;          // number of its newest call
+    uint64_t mark_cseq;          // the write that marks its first call before that exists; 0: none
+    bool has_mark;               // Redis has a mark of it, or will
+    bool mark_dirty;             // in its partition's list of marks to write
+    struct slice found_mark;     // RECOVERING: as it stood in Redis; owned
     uint32_t *reported;          // numbers of calls whose report came
     size_t n_reported, cap_reported;
     struct call *calls;          // of its unanswered slots
     struct batch *lane_prev, *lane_next;   // in order of opening
     struct batch *dirty_next;
     struct batch *due_prev, *due_next;     // in its pool's list of due batches
+    struct batch *mark_prev, *mark_next;   // in its partition's list of marks to write
     UT_hash_handle hh;           // by id
 };
 

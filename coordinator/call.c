@@ -4,6 +4,7 @@
 #include "coordinator/call.h"
 #include "common/mem.h"
 #include "coordinator/collect.h"
+#include "coordinator/marks.h"
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
 #include "coordinator/waiting.h"
@@ -53,6 +54,7 @@ void call_leave(struct core *core, struct call *call) {
 void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front) {
     struct pool *pool = pool_of(call);
     call->state = state;
+    call->next_number = 0;
     switch (state) {
     case CALL_READY:
         if (in_front) {
@@ -62,6 +64,7 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
         }
         break;
     case CALL_WAITING:
+        marks_drop(call); // it will not go soon
         waiting_add(core, call);
         break;
     case CALL_SENT:
@@ -72,6 +75,7 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
 }
 
 void call_free(struct core *core, struct call *call) {
+    marks_touch(call->batch);
     if (call->state == CALL_SENT && !call->reported) {
         collect_expect_late(core, call);
     }

@@ -8,6 +8,7 @@
 #include "common/prices.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/letter.h"
+#include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/retry.h"
@@ -17,6 +18,8 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
 
 _Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
 
@@ -251,36 +254,111 @@ static double cost_of(const struct core *core, const struct model_options *o,
     return price_cost(&price, &usage);
 }
 
+// worker_id names a process of a worker.
+static uint64_t worker_id(const struct worker *worker) {
+    return XXH3_64bits_withSeed(worker->name, strlen(worker->name), worker->incarnation);
+}
+
+static struct late *find_late(struct core *core, uint64_t batch, uint64_t call) {
+    struct late key = {0}, *late;
+    key.key.batch = batch;
+    key.key.call = call;
+    HASH_FIND(hh, core->late, &key.key, sizeof(key.key), late);
+    return late;
+}
+
+static void forget_late(struct core *core, struct late *late) {
+    HASH_DEL(core->late, late);
+    free(late);
+}
+
 void collect_expect_late(struct core *core, const struct call *call) {
+    if (find_late(core, call->batch->id, call->number) != NULL) {
+        return;
+    }
     struct late *late = mem_zalloc(sizeof(*late));
     late->key.batch = call->batch->id;
     late->key.call = call->number;
+    late->worker = call->worker != NULL ? worker_id(call->worker) : 0;
+    late->counted = call->counted;
     HASH_ADD(hh, core->late, key, sizeof(late->key), late);
     if (HASH_COUNT(core->late) > LATE_MAX) {
-        struct late *oldest = core->late;
-        HASH_DEL(core->late, oldest);
-        free(oldest);
+        forget_late(core, core->late);
     }
 }
 
 void collect_forget_late(struct core *core) {
     struct late *late, *next;
     HASH_ITER(hh, core->late, late, next) {
-        HASH_DEL(core->late, late);
-        free(late);
+        forget_late(core, late);
     }
 }
 
-bool collect_was_expected(struct core *core, uint64_t batch, uint64_t call) {
-    struct late key = {0}, *late;
-    key.key.batch = batch;
-    key.key.call = call;
-    HASH_FIND(hh, core->late, &key.key, sizeof(key.key), late);
+void collect_claimed(struct core *core, uint64_t batch, uint64_t call) {
+    struct late *late = find_late(core, batch, call);
+    if (late != NULL && late->counted != AMBIGUITY_NONE) {
+        marks_resolve(core, batch, late->counted);
+    }
+    if (late != NULL) {
+        forget_late(core, late);
+    }
+}
+
+void collect_named(struct core *core, uint64_t batch, uint64_t call) {
+    struct late *late = find_late(core, batch, call);
+    if (late != NULL) {
+        late->named = core->n_hellos;
+    }
+}
+
+void collect_worker_gone(struct core *core, const struct worker *worker) {
+    struct late *late;
+    uint64_t id = core->late != NULL ? worker_id(worker) : 0;
+    for (late = core->late; late != NULL; late = late->hh.next) {
+        if (late->worker == id && late->counted == AMBIGUITY_NONE) {
+            late->counted = AMBIGUITY_LOST;
+            marks_count(core, late->key.batch, AMBIGUITY_LOST);
+        }
+    }
+}
+
+void collect_worker_back(struct core *core, const struct worker *worker) {
+    struct late *late, *next;
+    uint64_t id = core->late != NULL ? worker_id(worker) : 0;
+    HASH_ITER(hh, core->late, late, next) {
+        if (late->worker == id && late->named != core->n_hellos) { // it never got the call
+            if (late->counted != AMBIGUITY_NONE) {
+                marks_resolve(core, late->key.batch, late->counted);
+            }
+            forget_late(core, late);
+        }
+    }
+}
+
+// ambiguity_of says whether a call may have been billed though its answer did not come: not at all, or not
+// to its end. A status other than 200 is an answer: it was refused.
+static enum ambiguity ambiguity_of(const struct message_report *report, enum outcome outcome) {
+    bool is_open = report->sent && (report->http_status == 0 || report->http_status == 200);
+    if (is_open && outcome == OUTCOME_TIMED_OUT) {
+        return AMBIGUITY_TIMEOUT;
+    }
+    return is_open && outcome == OUTCOME_BROKEN ? AMBIGUITY_BROKEN : AMBIGUITY_NONE;
+}
+
+// was_expected says whether a report without a call is the first of its call, not a repeat; from then on it
+// is not expected any more. What was counted as ambiguous has its end now, or has it already.
+static bool was_expected(struct core *core, const struct message_report *report, enum outcome outcome) {
+    struct late *late = find_late(core, report->batch, report->call);
     if (late == NULL) {
         return false;
     }
-    HASH_DEL(core->late, late);
-    free(late);
+    enum ambiguity now = ambiguity_of(report, outcome);
+    if (late->counted != AMBIGUITY_NONE && now == AMBIGUITY_NONE) {
+        marks_resolve(core, report->batch, late->counted);
+    } else if (late->counted == AMBIGUITY_NONE && now != AMBIGUITY_NONE) {
+        marks_count(core, report->batch, now);
+    }
+    forget_late(core, late);
     return true;
 }
 
@@ -404,6 +482,8 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     like.reasked = d.reasked;
     like.n_lost += c->outcome == OUTCOME_WORKER_LOST && !PLANT(FORGET_LOSS);
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
+    bool goes_on = !c->ambiguous && d.action != RETRY_POOL && d.action != RETRY_STOP;
+    like.mark_cseq = goes_on ? call->mark_cseq : 0; // one that takes over at once takes over the mark
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
@@ -452,13 +532,6 @@ static size_t left_of(const struct call *call, uint16_t *left) {
     return n;
 }
 
-// is_ambiguous says whether a call may have been billed though its answer did not come: not at all, or
-// not to its end. A status other than 200 is an answer: it was refused.
-static bool is_ambiguous(const struct message_report *report, enum outcome outcome) {
-    return report->sent && (report->http_status == 0 || report->http_status == 200) &&
-           (outcome == OUTCOME_TIMED_OUT || outcome == OUTCOME_BROKEN);
-}
-
 // settle_call ends a call whose report is in; returns true when records ended as errors.
 static bool settle_call(struct core *core, struct call *call, const struct message_report *report,
                         enum outcome outcome, const struct leftover *leftover, size_t n_new) {
@@ -467,6 +540,10 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     count_outcome(core->status, report, outcome, n_new, n_left);
     core->status->retries += call->is_retry && outcome != OUTCOME_UNSENT;
     histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
+    enum ambiguity ambiguity = ambiguity_of(report, outcome);
+    if (ambiguity != AMBIGUITY_NONE) {
+        marks_count(core, call->batch->id, ambiguity);
+    }
     struct slice detail = report->detail;
     if (outcome == OUTCOME_OK) {
         outcome = leftover->outcome != OUTCOME_OK ? leftover->outcome : OUTCOME_MISSING;
@@ -483,15 +560,12 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .n_lost = call->n_lost,
             .reasked = call->reasked,
             .new_kind = call->seen != 0 && (call->seen & 1u << outcome) == 0,
-            .ambiguous = is_ambiguous(report, outcome),
+            .ambiguous = ambiguity != AMBIGUITY_NONE,
             .retry_after_ms = report->retry_after_ms < RETRY_AFTER_MAX_MS
                                   ? (int64_t)report->retry_after_ms
                                   : RETRY_AFTER_MAX_MS,
             .draw = core->io->draw(core->io->arg),
         };
-        core->status->calls_ambiguous += c.ambiguous;
-        core->status->ambiguous_timeout += c.ambiguous && outcome == OUTCOME_TIMED_OUT;
-        core->status->ambiguous_broken += c.ambiguous && outcome == OUTCOME_BROKEN;
         struct answer *answer = answer_of(report);
         ended = follow_up(core, call, left, n_left, &c, detail, answer);
         answer_drop(answer);
@@ -510,6 +584,20 @@ void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64
     }
 }
 
+// name_recovered: a report that comes before its worker's HELLO names a call of before a restart.
+static bool name_recovered(struct core *core, struct batch *batch, const struct message_report *report,
+                           enum outcome outcome) {
+    if (dispatch_unclaimed(batch, (uint32_t)report->call, NULL, 0) == NULL) {
+        return false;
+    }
+    dispatch_named(batch, (uint32_t)report->call, NULL, 0);
+    enum ambiguity ambiguity = ambiguity_of(report, outcome);
+    if (ambiguity != AMBIGUITY_NONE) {
+        marks_count(core, batch->id, ambiguity);
+    }
+    return true;
+}
+
 void collect_report(struct core *core, struct slice route, const struct message_report *report) {
     struct batch *batch;
     HASH_FIND(hh, core->batches, &report->batch, sizeof(report->batch), batch);
@@ -518,7 +606,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     roster_reported(core, route);
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
-        if (collect_was_expected(core, report->batch, report->call)) {
+        if (was_expected(core, report, outcome)) {
             (void)count_usage(core, NULL, report);
         }
         collect_taken(core, route, report->batch, report->call);
@@ -543,8 +631,11 @@ void collect_report(struct core *core, struct slice route, const struct message_
     if (call != NULL) {
         call->reported = true;
         share_cost(core, batch, call, report);
-    } else if (collect_was_expected(core, report->batch, report->call)) {
-        (void)count_usage(core, batch, report);
+    } else {
+        bool expected = was_expected(core, report, outcome);
+        if (name_recovered(core, batch, report, outcome) || expected) {
+            (void)count_usage(core, batch, report);
+        }
     }
     struct leftover leftover = {.outcome = OUTCOME_OK};
     size_t n_new = take_items(core, batch, report, &leftover);
@@ -573,9 +664,9 @@ void collect_lost(struct core *core, struct call *call) {
     size_t n_left = left_of(call, left);
     core->status->calls++;
     core->status->retries += call->is_retry;
-    core->status->calls_ambiguous++;
-    core->status->ambiguous_lost++;
     core->status->calls_failed++;
+    call->counted = AMBIGUITY_LOST;
+    marks_count(core, batch->id, AMBIGUITY_LOST);
     bool ended = false;
     if (n_left > 0 && !PLANT(FORGET_REQUEUE)) {
         struct retry_case c = {
@@ -598,4 +689,32 @@ void collect_lost(struct core *core, struct call *call) {
     if (ended) {
         collect_emit(core, batch);
     }
+}
+
+bool collect_crashed(struct core *core, struct call *call) {
+    struct batch *batch = call->batch;
+    uint16_t left[MODEL_BATCH_MAX];
+    size_t n_left = left_of(call, left);
+    call->unclaimed = false;
+    core->status->calls++;
+    core->status->calls_failed++;
+    call->counted = AMBIGUITY_CRASH;
+    marks_count(core, batch->id, AMBIGUITY_CRASH);
+    collect_expect_late(core, call);
+    call->counted = AMBIGUITY_NONE;
+    marks_touch(batch);
+    if (n_left > 0 && batch->lane->group->model->options.ambiguous_retries > 0) {
+        return true;
+    }
+    // That it was a worker too is likely: those that live name their calls.
+    struct message_report report = {.batch = batch->id, .call = call->number};
+    struct answer *answer = answer_of(&report);
+    give_up(core, batch, left, n_left, OUTCOME_WORKER_LOST,
+            SLICE_LIT("the coordinator was lost with the call in flight"), answer);
+    answer_drop(answer);
+    dispatch_done(core, call);
+    if (n_left > 0) {
+        collect_emit(core, batch);
+    }
+    return false;
 }

@@ -9,14 +9,21 @@
 void collect_report(struct core *core, struct slice route, const struct message_report *report);
 // collect_lost gives up a call whose worker is gone; it may have been billed.
 void collect_lost(struct core *core, struct call *call);
+// collect_crashed: a call was out when a coordinator crashed, and no worker has named it in the grace. It is
+// counted. Returns false when its records end and it is gone: it must not be made again.
+bool collect_crashed(struct core *core, struct call *call);
+// collect_worker_gone: a worker is given up for good; collect_worker_back: the same process is here again,
+// and has named what it holds (collect_named). What of its calls nobody waits for any more has its end then.
+void collect_worker_gone(struct core *core, const struct worker *worker);
+void collect_named(struct core *core, uint64_t batch, uint64_t call);
+void collect_worker_back(struct core *core, const struct worker *worker);
 // collect_taken lets a worker forget a report that brings nothing new: once the writes that are under
 // way are durable, because what it brought the first time may be among them.
 void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call);
 // collect_expect_late notes a call that goes away before its report; collect_forget_late forgets all.
 void collect_expect_late(struct core *core, const struct call *call);
-// collect_was_expected says whether a report without a call is the first of its call, not a repeat; from
-// then on it is not expected any more.
-bool collect_was_expected(struct core *core, uint64_t batch, uint64_t call);
+// collect_claimed: a worker says that it still works on such a call; its end is counted as that of any other.
+void collect_claimed(struct core *core, uint64_t batch, uint64_t call);
 void collect_forget_late(struct core *core);
 // collect_refused makes the error result of a row that is no record. Its partition is that of its id.
 void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,

@@ -12,6 +12,7 @@
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/intake.h"
+#include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
@@ -120,7 +121,7 @@ void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64
     struct partition *p = &core->partitions[partition];
     p->state = PARTITION_RECOVERING;
     p->epoch = epoch;
-    p->cseq = cseq;
+    p->cseq = p->durable_cseq = cseq;
     p->oseq = p->durable_oseq = oseq;
     p->first_oseq = first_oseq;
     p->next_batch = 0;
@@ -161,6 +162,10 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     DL_APPEND2(g->lanes[partition].batches, batch, lane_prev, lane_next);
     core->n_bytes += (int64_t)batch_bytes(batch);
     core->n_records += (int64_t)batch->n_unanswered;
+}
+
+void core_mark(struct core *core, uint32_t partition, uint64_t batch, struct slice blob) {
+    marks_read(core, &core->partitions[partition], batch, blob);
 }
 
 void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq) {
@@ -428,6 +433,7 @@ void core_tick(struct core *core, int64_t now_us) {
     }
     if (core->next_heartbeat_us <= now_us) {
         roster_tick(core);
+        marks_tick(core);
         core->next_heartbeat_us = now_us + core->config->heartbeat_ms * 1000 / 2;
     }
 }

@@ -58,6 +58,8 @@ void core_hint(struct core *core, struct slice producer, uint64_t seq);
 void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
                    uint64_t first_oseq);
 void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t batch, struct slice blob);
+// core_mark: what may have been out of a batch, or the tally (batch 0); after the batches.
+void core_mark(struct core *core, uint32_t partition, uint64_t batch, struct slice blob);
 void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq);
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
 void core_recovered(struct core *core, int64_t now_us, uint32_t partition);

@@ -32,6 +32,8 @@ struct pool {
     struct call *ready;           // calls that could go now, oldest first
     struct call *suspects;        // of these, those that lost workers and go to one of their own
     struct batch *due;            // open batches that may go as they are, oldest first
+    int64_t may_mark;             // new batches that may be marked in this turn's writes
+    int64_t n_ahead;              // of these, marked and not yet durable
     size_t n_groups;              // that belong to it
     UT_hash_handle hh;            // by key
 };
@@ -102,6 +104,16 @@ struct worker {
 //                        └────────────── WAITING
 enum call_state { CALL_READY, CALL_WAITING, CALL_SENT };
 
+// Why a call that was sent has no answer.
+enum ambiguity {
+    AMBIGUITY_NONE,
+    AMBIGUITY_TIMEOUT,
+    AMBIGUITY_BROKEN,
+    AMBIGUITY_LOST,  // its worker was
+    AMBIGUITY_CRASH, // a coordinator crashed, and no worker came back with it
+    N_AMBIGUITIES,
+};
+
 struct call {
     struct batch *batch;
     enum call_state state;
@@ -115,6 +127,10 @@ struct call {
     uint32_t seen;               // of a record alone: outcomes that its calls had, a bit each
     bool is_retry;               // its records were part of an earlier call
     bool reported;               // SENT: its report is being dealt with
+    uint64_t mark_cseq;          // READY, SENT: the write that says that it may be out; 0: none
+    uint32_t next_number;        // READY: the number it will be sent under; 0: not given yet
+    bool unclaimed;              // WAITING: out when a coordinator crashed; no worker has named it yet
+    enum ambiguity counted;      // SENT: given up, and counted as that
     int64_t not_before_us;       // WAITING
     int64_t sent_us;             // SENT
     int64_t n_bytes;             // SENT: of its DISPATCH
@@ -126,6 +142,12 @@ struct call {
 };
 
 // ---- Partitions -----------------------------------------------------------------------------------
+
+// Ambiguous calls of a partition over all restarts, by enum ambiguity.
+struct tally {
+    uint64_t counted[N_AMBIGUITIES];
+    uint64_t resolved[N_AMBIGUITIES]; // of these: answered, or never sent, after all
+};
 
 enum partition_state { PARTITION_NONE, PARTITION_RECOVERING, PARTITION_OWNED, PARTITION_FENCED };
 
@@ -170,11 +192,16 @@ struct partition {
     struct error fenced_why;    // PARTITION_FENCED: why
     int64_t lease_until_us;     // then it may be another's
     uint64_t epoch, cseq;       // cseq: of the newest write
+    uint64_t durable_cseq;      // of the newest write that is durable
     uint64_t oseq;              // last result number given out
     uint64_t durable_oseq;      // last result that is durable: may be delivered
     uint64_t first_oseq;        // oldest result still kept
     uint32_t next_batch;        // counter part of batch ids
     struct batch *dirty, *dirty_tail;
+    struct batch *marks;        // whose mark in Redis is not as it should be
+    bool marks_due;             // a mark is waited for: write, though nothing else wants to
+    bool tally_dirty;
+    struct tally tally;
     struct txn *txn;            // what this turn gathers; NULL: nothing
     struct after *after;        // ring, oldest first
     size_t after_head, n_after, cap_after;
@@ -212,6 +239,9 @@ struct late {
     struct {
         uint64_t batch, call;
     } key;
+    uint64_t worker;             // who may bring it: see worker_id
+    uint64_t named;              // core->n_hellos when its worker last named it
+    enum ambiguity counted;      // as what it was counted
     UT_hash_handle hh;
 };
 
@@ -236,6 +266,8 @@ struct core {
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers
     size_t n_reserved;           // workers that are
+    int64_t ahead;               // calls to mark ahead of need: grows when workers wait for marks
+    uint64_t n_hellos;
     bool stalled;                // outbox full: no new calls
     int64_t n_bytes;             // memory of batches
     int64_t n_records;           // not yet answered

@@ -5,6 +5,7 @@
 #include "coordinator/dispatch.h"
 #include "coordinator/call.h"
 #include "coordinator/collect.h"
+#include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/retry.h"
@@ -18,11 +19,12 @@
 #define BYTES_PER_TOKEN 4      // before anything was learned
 #define TOKENS_PER_SLOT 8      // index, names, punctuation
 #define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
+#define UNMARKED_MOST 64       // calls without a mark that are passed over on the way to one with
 #define VALID_MS 5000          // a call that cannot start this soon comes back unsent
 
 // ---- Calls ------------------------------------------------------------------------------------------
 
-void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
+void dispatch_again(struct core *core, struct call *like, const uint16_t *slots, size_t n_slots,
                     int64_t delay_ms) {
     if (n_slots == 0) {
         return;
@@ -34,6 +36,8 @@ void dispatch_again(struct core *core, const struct call *like, const uint16_t *
     call->reasked = like->reasked;
     call->seen = like->seen;
     call->is_retry = true;
+    call->mark_cseq = like->mark_cseq;
+    like->mark_cseq = 0;
     call->not_before_us = core->now_us + delay_ms * 1000;
     call_enter(core, call, delay_ms > 0 ? CALL_WAITING : CALL_READY, true);
 }
@@ -71,6 +75,7 @@ void dispatch_return(struct core *core, struct call *call) {
     call->n_slots = n;
     call_leave(core, call);
     call_enter(core, call, CALL_READY, true);
+    marks_touch(call->batch);
 }
 
 struct call *dispatch_find(struct batch *batch, uint64_t number) {
@@ -189,7 +194,9 @@ void dispatch_batch(struct core *core, struct batch *batch) {
     }
     struct call *call = call_whole(batch);
     if (call != NULL) {
+        marks_first(batch, call);
         call_enter(core, call, CALL_READY, false);
+        call->next_number = call->mark_cseq != 0 ? ++batch->last_call : 0; // as its mark says
     }
 }
 
@@ -199,12 +206,76 @@ uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch) {
     return (uint32_t)((epoch - (batch >> 32)) & 0xFFF) << 20;
 }
 
+struct restoring {
+    struct core *core;
+    struct batch *batch;
+    int64_t not_before_us;
+    bool asked[MODEL_BATCH_MAX]; // by a call that was restored
+};
+
+// restore_call makes a call of a mark again, for those of its records that have no result.
+static void restore_call(void *arg, const struct mark *mark) {
+    struct restoring *r = arg;
+    struct batch *batch = r->batch;
+    uint16_t slots[MODEL_BATCH_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < (mark->n_slots > 0 ? mark->n_slots : batch->n); i++) {
+        size_t slot = mark->n_slots > 0 ? mark->slots[i] : i;
+        if (slot < batch->n && !batch->entries[slot].answered && !r->asked[slot]) {
+            r->asked[slot] = true;
+            slots[n++] = (uint16_t)slot;
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    struct call *call = call_new(batch, slots, n);
+    call->number = mark->number;
+    call->unclaimed = mark->is_out;
+    call->n_lost = mark->n_lost;
+    call->n_ambiguous = mark->n_ambiguous;
+    call->tries = mark->tries;
+    call->reasked = mark->reasked;
+    call->is_retry = true;
+    call->not_before_us = r->not_before_us;
+    call_enter(r->core, call, CALL_WAITING, false);
+}
+
 void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us) {
-    struct call *call = call_whole(batch);
-    if (call != NULL) {
+    struct restoring r = {.core = core, .batch = batch, .not_before_us = not_before_us};
+    marks_each(batch->found_mark, restore_call, &r);
+    free((char *)batch->found_mark.p);
+    batch->found_mark = SLICE_NONE;
+    uint16_t rest[MODEL_BATCH_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < batch->n; i++) {
+        if (!batch->entries[i].answered && !r.asked[i]) {
+            rest[n++] = (uint16_t)i;
+        }
+    }
+    if (n > 0) {
+        struct call *call = call_new(batch, rest, n);
         call->not_before_us = not_before_us;
         call_enter(core, call, not_before_us > core->now_us ? CALL_WAITING : CALL_READY, false);
     }
+}
+
+struct call *dispatch_unclaimed(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots) {
+    for (struct call *call = batch->calls; call != NULL; call = call->next) {
+        if (call->unclaimed && call->number == number) {
+            return call;
+        }
+    }
+    for (struct call *call = batch->calls; call != NULL; call = call->next) {
+        for (size_t i = 0; call->unclaimed && i < call->n_slots; i++) {
+            for (size_t j = 0; j < n_slots; j++) {
+                if (call->slots[i] == slots[j]) {
+                    return call;
+                }
+            }
+        }
+    }
+    return NULL;
 }
 
 void dispatch_forget_batch(struct core *core, struct batch *batch) {
@@ -215,6 +286,7 @@ void dispatch_forget_batch(struct core *core, struct batch *batch) {
     if (batch->is_due) {
         DL_DELETE2(batch->lane->group->pool->due, batch, due_prev, due_next);
     }
+    marks_forget(batch);
     if (batch->lane->open == batch) {
         batch->lane->open = NULL;
     }
@@ -274,11 +346,21 @@ static void claim_unknown(struct core *core, struct batch *batch, uint32_t numbe
         return;
     }
     struct call *call = call_new(batch, open, n);
+    const struct call *was = dispatch_unclaimed(batch, number, open, n);
+    if (was != NULL) {
+        call->n_lost = was->n_lost;
+        call->n_ambiguous = was->n_ambiguous;
+        call->tries = was->tries;
+        call->reasked = was->reasked;
+        call->is_retry = true;
+        dispatch_named(batch, number, open, n);
+    }
     call_enter(core, call, CALL_READY, false);
     call->number = number;
-    (void)collect_was_expected(core, batch->id, number); // as a call it is again
+    collect_claimed(core, batch->id, number); // as a call it is again
     call_to_worker(core, call, worker, 0);
     take_slots(core, batch, open, n);
+    marks_touch(batch);
 }
 
 void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
@@ -323,7 +405,7 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
         .dispatch =
             {
                 .batch = batch->id,
-                .call = batch->last_call + 1,
+                .call = call->next_number != 0 ? call->next_number : batch->last_call + 1,
                 .model = slice_of(group->model->name),
                 .revision = group->model->revision,
                 .overrides = group->options,
@@ -337,7 +419,8 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
     if (rc != 0) {
         return rc;
     }
-    call->number = ++batch->last_call;
+    call->number = (uint32_t)message.dispatch.call;
+    batch->last_call = call->number > batch->last_call ? call->number : batch->last_call;
     for (size_t i = 0; i < call->n_slots; i++) {
         batch->entries[call->slots[i]].n_calls++;
     }
@@ -363,14 +446,23 @@ static void seal_due(struct core *core, struct pool *pool) {
     }
 }
 
-static void pump_pool(struct core *core, struct pool *pool) {
-    while (pool_may_send(pool, core->now_us) && core->free_workers != NULL) {
-        if (pool->ready == NULL && pool->due != NULL) {
-            seal_due(core, pool);
-        }
-        struct call *call = pool->ready;
-        if (call == NULL) {
+static bool is_held(const struct core *core, const struct pool *pool) {
+    return pool->stopped != NULL || pool->blocked_until_us > core->now_us;
+}
+
+// send_ready sends the calls whose mark is durable. Those without are near the front only when they came
+// back: what stands behind a few of them has none either.
+static void send_ready(struct core *core, struct pool *pool) {
+    struct call *call, *next;
+    int n_unmarked = 0;
+    for (call = pool->ready; call != NULL && n_unmarked < UNMARKED_MOST; call = next) {
+        next = call->ready_next;
+        if (!pool_may_send(pool, core->now_us) || core->free_workers == NULL) {
             return;
+        }
+        n_unmarked += call->mark_cseq == 0;
+        if (!marks_hold(call)) {
+            continue;
         }
         if (!call_drop_answered(call)) {
             call_free(core, call);
@@ -379,18 +471,64 @@ static void pump_pool(struct core *core, struct pool *pool) {
         struct worker *worker = core->free_workers;
         if (send_call(core, call, worker) != 0) {
             roster_lose(core, worker, "unreachable");
+            next = call;
         }
     }
+}
+
+// mark_ready asks for marks: for as many calls as there is room for now, and for those that will go next.
+// How many these are grows while workers wait for marks, and shrinks with time: marks_tick.
+static void mark_ready(struct core *core, struct pool *pool) {
+    struct call *call, *next;
+    if (is_held(core, pool)) {
+        for (call = pool->ready; call != NULL && call->mark_cseq != 0; call = call->ready_next) {
+            marks_drop(call);
+        }
+        pool->may_mark = 0;
+        return;
+    }
+    int64_t room = room_of(core, pool), n = 0, n_late = 0;
+    room = room > 0 ? room : 0;
+    for (call = pool->ready; call != NULL && n < room + core->ahead; call = next) {
+        next = call->ready_next;
+        if (!call_drop_answered(call)) {
+            call_free(core, call);
+            continue;
+        }
+        marks_ask(call, n < room);
+        n_late += n < room && !marks_hold(call);
+        n++;
+    }
+    core->ahead += n_late < core->ahead / 2 + 1 ? n_late : core->ahead / 2 + 1;
+    core->ahead = core->ahead < core->n_sent ? core->ahead : core->n_sent;
+    pool->may_mark = room + core->ahead - n - pool->n_ahead;
+}
+
+static void pump_pool(struct core *core, struct pool *pool) {
+    send_ready(core, pool);
+    if (pool->ready == NULL && pool->due != NULL && pool_may_send(pool, core->now_us) &&
+        core->free_workers != NULL) {
+        seal_due(core, pool);
+        send_ready(core, pool);
+    }
+    mark_ready(core, pool);
 }
 
 // next_suspect finds a suspect that may go now, or NULL.
 static struct call *next_suspect(struct core *core) {
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        while (pool->suspects != NULL && pool_may_send(pool, core->now_us)) {
-            if (call_drop_answered(pool->suspects)) {
-                return pool->suspects;
+        struct call *call, *next;
+        DL_FOREACH_SAFE2(pool->suspects, call, next, ready_next) {
+            if (!pool_may_send(pool, core->now_us)) {
+                break;
             }
-            call_free(core, pool->suspects);
+            if (!call_drop_answered(call)) {
+                call_free(core, call);
+            } else if (marks_hold(call)) {
+                return call;
+            } else {
+                marks_ask(call, true);
+            }
         }
     }
     return NULL;
@@ -434,6 +572,9 @@ static void pump_suspects(struct core *core) {
 void dispatch_wake(struct core *core) {
     struct call *call;
     while ((call = waiting_first(core)) != NULL && call->not_before_us <= core->now_us) {
+        if (call->unclaimed && !collect_crashed(core, call)) {
+            continue;
+        }
         call_leave(core, call);
         call_enter(core, call, CALL_READY, true);
     }
@@ -450,7 +591,18 @@ int64_t dispatch_next_us(const struct core *core) {
     return next;
 }
 
+void dispatch_named(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots) {
+    struct call *call = dispatch_unclaimed(batch, number, slots, n_slots);
+    if (call != NULL) {
+        call->unclaimed = false;
+        marks_touch(batch);
+    }
+}
+
 void dispatch_pump(struct core *core) {
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        pool->may_mark = 0;
+    }
     if (!core->store_ready || core->stalled || !partition_all_leased(core)) {
         return;
     }

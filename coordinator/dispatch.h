@@ -17,8 +17,8 @@ void dispatch_redriven(struct core *core, struct lane *lane, struct slice id, st
 void dispatch_due(struct core *core, struct batch *batch);
 // dispatch_batch makes the first call of a batch that is sealed and durable; else does nothing.
 void dispatch_batch(struct core *core, struct batch *batch);
-// dispatch_recovered makes the call of a batch that was found after a restart; it waits until
-// not_before_us, so that a worker that still holds a call for it can say so.
+// dispatch_recovered makes the calls of a batch that was found after a restart, as its mark tells; they wait
+// until not_before_us, so that a worker that still holds one can say so.
 void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us);
 // dispatch_first_call says above which number a batch's calls are counted by the coordinator of an epoch:
 // what an earlier one asked for may still be answered, and must not be taken for a call of this one.
@@ -27,12 +27,17 @@ uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch);
 // They are taken off all calls that were not sent.
 void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
                     size_t n_slots, struct worker *worker);
+// dispatch_unclaimed finds a call that was out when a coordinator crashed and that nobody has named since: by
+// its number, else by any of these slots; NULL: none. dispatch_named says that somebody has.
+struct call *dispatch_unclaimed(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots);
+void dispatch_named(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots);
 // dispatch_forget_batch frees a batch and its calls.
 void dispatch_forget_batch(struct core *core, struct batch *batch);
 
 // dispatch_again makes a new call for some slots (copied; none: does nothing), which takes over tries and
-// flags from `like`; it goes before all that wait in its pool, after delay_ms.
-void dispatch_again(struct core *core, const struct call *like, const uint16_t *slots, size_t n_slots,
+// flags from `like`, and its mark, if it has one that was not taken over yet; it goes before all that wait
+// in its pool, after delay_ms.
+void dispatch_again(struct core *core, struct call *like, const uint16_t *slots, size_t n_slots,
                     int64_t delay_ms);
 // dispatch_done takes a call that was SENT off its worker and pool, and frees it.
 void dispatch_done(struct core *core, struct call *call);

@@ -141,6 +141,11 @@ static void on_batch(void *arg, uint32_t partition, uint64_t batch, struct slice
     core_batch(c->core, clock_us(), partition, batch, blob);
 }
 
+static void on_mark(void *arg, uint32_t partition, uint64_t batch, struct slice blob) {
+    struct coordinator *c = arg;
+    core_mark(c->core, partition, batch, blob);
+}
+
 static void on_producer(void *arg, uint32_t partition, struct slice producer, uint64_t seq) {
     struct coordinator *c = arg;
     core_producer(c->core, partition, producer, seq);
@@ -550,7 +555,7 @@ int main(int argc, char **argv) {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
         .on_consumer = on_consumer, .on_recovered = on_recovered, .on_leased = on_leased, .on_written = on_written,
-        .on_fenced = on_fenced, .arg = &c};
+        .on_fenced = on_fenced, .on_mark = on_mark, .arg = &c};
     const struct link_config link_config = {
         .bind = c.options.bind, .bind_in = c.options.bind_in, .bind_out = c.options.bind_out};
     const struct link_handlers link_handlers = {.on_message = on_message, .on_frame = on_frame,

@@ -1,11 +1,13 @@
 -- One numbered write to a partition: all of it or nothing.
--- KEYS: own, bat, prd, out, dlq, cur.
+-- KEYS: own, bat, prd, out, dlq, cur, snt.
 -- ARGV: epoch, cseq, oseq, then operations in their order:
 --   P id blob        keep a batch          D id     a batch is done
 --   S producer seq   accepted up to seq    L blob   a record given up on
 --   O oseq blob      results; oseq is the number of the last of them
 --   X id             a dead letter that is asked again or dropped
 --   C consumer oseq  the first position of a new consumer
+--   M id blob        calls of a batch that may be out (0: the tally)
+--   U id             none of them is
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    a later epoch: somebody else owns the partition
 --   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow), or
@@ -29,7 +31,7 @@ if cseq ~= had + 1 then
 end
 
 -- A script's error does not undo what it wrote: everything is checked before the first write.
-local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2}
+local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2, M = 2, U = 1}
 local top, last = tonumber(own[3]), tonumber(ARGV[3])
 local i = 4
 while i <= #ARGV do
@@ -75,6 +77,10 @@ while i <= #ARGV do
         redis.call('XADD', KEYS[4], ARGV[i + 1] .. '-0', 'n', string.format('%.0f', oseq - before),
                    'b', ARGV[i + 2])
         before = oseq
+    elseif op == 'M' then
+        redis.call('HSET', KEYS[7], ARGV[i + 1], ARGV[i + 2])
+    elseif op == 'U' then
+        redis.call('HDEL', KEYS[7], ARGV[i + 1])
     elseif op == 'X' then
         redis.call('XDEL', KEYS[5], ARGV[i + 1])
     else

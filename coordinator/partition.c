@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/marks.h"
 #include "coordinator/producer.h"
 #include "coordinator/roster.h"
 
@@ -72,7 +73,8 @@ void partition_after(struct partition *p, struct after after) {
 }
 
 bool partition_after_pending(struct partition *p, struct after after) {
-    if (p->dirty != NULL || p->txn != NULL) {
+    if (p->dirty != NULL || p->txn != NULL || p->tally_dirty) {
+        p->marks_due |= p->tally_dirty;
         partition_after(p, after);
         return true;
     }
@@ -164,7 +166,7 @@ static uint64_t accepted_upto(struct core *core, struct partition *p, struct pro
 }
 
 void partition_flush(struct core *core, struct partition *p) {
-    if (p->state != PARTITION_OWNED || (p->dirty == NULL && p->txn == NULL)) {
+    if (p->state != PARTITION_OWNED || (p->dirty == NULL && p->txn == NULL && !p->marks_due)) {
         return;
     }
     touch_open(core, p);
@@ -174,8 +176,12 @@ void partition_flush(struct core *core, struct partition *p) {
         b->dirty = false;
         if (b->n_unemitted > 0) {
             write_batch(core, p, b);
+            marks_ahead(b);
         } else {
             txn_delete(partition_txn(p), b->id);
+            if (b->has_mark) {
+                txn_unmark(partition_txn(p), b->id);
+            }
             dispatch_forget_batch(core, b);
         }
     }
@@ -185,6 +191,10 @@ void partition_flush(struct core *core, struct partition *p) {
                      accepted_upto(core, p, p->touched[i]));
     }
     p->n_touched = 0;
+    marks_write(core, p);
+    if (p->txn == NULL) {
+        return; // what was to be marked is not there any more
+    }
     struct txn *txn = p->txn;
     p->txn = NULL;
     txn->epoch = p->epoch;
@@ -210,6 +220,7 @@ static void batch_is_durable(struct core *core, uint64_t id, size_t n) {
 }
 
 void partition_written(struct core *core, struct partition *p, uint64_t cseq) {
+    p->durable_cseq = cseq > p->durable_cseq ? cseq : p->durable_cseq;
     while (p->n_after > 0 && p->after[p->after_head].cseq <= cseq) {
         struct after after = p->after[p->after_head];
         p->after_head = (p->after_head + 1) % p->cap_after;
@@ -248,6 +259,9 @@ void partition_forget(struct core *core, struct partition *p) {
     txn_free(p->txn);
     p->txn = NULL;
     p->dirty = p->dirty_tail = NULL;
+    while (p->marks != NULL) {
+        marks_forget(p->marks);
+    }
     free(p->touched);
     p->touched = NULL;
     p->n_touched = p->cap_touched = 0;

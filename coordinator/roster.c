@@ -107,6 +107,7 @@ static void claim_call(struct core *core, struct worker *worker, const msgpack_o
         f[2].type != MSGPACK_OBJECT_ARRAY) {
         return;
     }
+    collect_named(core, f[0].via.u64, f[1].via.u64);
     struct batch *batch;
     HASH_FIND(hh, core->batches, &f[0].via.u64, sizeof(f[0].via.u64), batch);
     if (batch == NULL) {
@@ -151,6 +152,9 @@ static void settle_former(struct core *core, struct worker *former, bool same_pr
         } else {
             collect_lost(core, call);
         }
+    }
+    if (!same_process) {
+        collect_worker_gone(core, former);
     }
     if (!former->lost) {
         roster_lose(core, former, "reconnected");
@@ -202,7 +206,9 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
         roster_lose(core, w, "unreachable");
         return;
     }
+    core->n_hellos++;
     claim_held(core, w, hello->held);
+    collect_worker_back(core, w);
     for (struct worker *former; (former = find_former(core, w)) != NULL;) {
         settle_former(core, former, former->incarnation == w->incarnation);
         roster_free(core, former);
@@ -299,6 +305,7 @@ void roster_tick(struct core *core) {
         if (w->lost) {
             give_up_calls(core, w);
             if (w->calls == NULL) {
+                collect_worker_gone(core, w);
                 roster_free(core, w);
             }
         }

@@ -3,6 +3,7 @@
 // Keys of partition p of namespace ns (all in one hash slot):
 //   hr:{ns:p}:own  HASH    epoch, owner, address, until (ms), oseq, cseq
 //   hr:{ns:p}:bat  HASH    batch id -> blob
+//   hr:{ns:p}:snt  HASH    batch id -> which of its calls may be out; 0 -> the tally: see marks.h
 //   hr:{ns:p}:prd  HASH    producer -> highest contiguous accepted sequence of this partition
 //   hr:{ns:p}:out  STREAM  last oseq of the entry -> field "b": result blob
 //   hr:{ns:p}:cur  HASH    consumer -> highest oseq acked
@@ -49,7 +50,7 @@ struct store_handlers {
     // connected and does nothing.
     void (*on_refused)(void *arg, const struct error *why);
     void (*on_lost)(void *arg, const char *reason);
-    // Recovery of one partition, in this order: acquired, then any number of batch, producer,
+    // Recovery of one partition, in this order: acquired, then any number of batch, mark, producer,
     // consumer, then recovered. Slices are valid during the call.
     //   first_oseq  oldest result still in the outbox; oseq + 1 when it is empty
     void (*on_acquired)(void *arg, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
@@ -66,6 +67,8 @@ struct store_handlers {
     void *arg;
     // on_leased: the partition is ours until then (monotonic time), if nothing prolongs it. May be NULL.
     void (*on_leased)(void *arg, uint32_t partition, int64_t until_us);
+    // on_mark: what was out of a batch, or the tally (batch 0). May be NULL.
+    void (*on_mark)(void *arg, uint32_t partition, uint64_t batch, struct slice blob);
 };
 
 // store_new begins to connect. Returns NULL with why for an address that cannot be read.

@@ -129,7 +129,7 @@ static bool take_ids(struct part *part, const redisReply *reply) {
     if (part->n_ids > 0) {
         qsort(part->ids, part->n_ids, sizeof(*part->ids), compare_ids);
     }
-    part->step = part->n_ids > 0 ? RECOVER_BATCHES : RECOVER_PRODUCERS;
+    part->step = part->n_ids > 0 ? RECOVER_BATCHES : RECOVER_MARKS;
     return true;
 }
 
@@ -143,8 +143,24 @@ static bool take_batches(struct part *part, const redisReply *reply) {
         store->handlers.on_batch(store->handlers.arg, part->id, id, reply_slice(reply->element[i]));
     }
     if (part->next_id == part->n_ids) {
-        part->step = RECOVER_PRODUCERS;
+        part->step = RECOVER_MARKS;
     }
+    return true;
+}
+
+// take_marks reads batch id, blob, batch id, blob, ...
+static bool take_marks(struct part *part, const redisReply *reply) {
+    const struct store_handlers *h = &part->store->handlers;
+    for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+        uint64_t batch;
+        if (!reply_number(reply->element[i], &batch) || reply->element[i + 1]->type != REDIS_REPLY_STRING) {
+            return false;
+        }
+        if (h->on_mark != NULL) {
+            h->on_mark(h->arg, part->id, batch, reply_slice(reply->element[i + 1]));
+        }
+    }
+    part->step = RECOVER_PRODUCERS;
     return true;
 }
 
@@ -171,6 +187,8 @@ static bool take_step(struct part *part, const redisReply *reply) {
         return take_ids(part, reply);
     case RECOVER_BATCHES:
         return take_batches(part, reply);
+    case RECOVER_MARKS:
+        return take_marks(part, reply);
     case RECOVER_PRODUCERS:
         part->step = RECOVER_CONSUMERS;
         return take_positions(part, reply, h->on_producer);
@@ -215,8 +233,8 @@ static void recover_step(struct part *part) {
         const char *command;
     } steps[] = {
         [RECOVER_OUT] = {KEY_OUT, "XRANGE"},     [RECOVER_IDS] = {KEY_BAT, "HKEYS"},
-        [RECOVER_BATCHES] = {KEY_BAT, "HMGET"},  [RECOVER_PRODUCERS] = {KEY_PRD, "HGETALL"},
-        [RECOVER_CONSUMERS] = {KEY_CUR, "HGETALL"},
+        [RECOVER_BATCHES] = {KEY_BAT, "HMGET"},  [RECOVER_MARKS] = {KEY_SNT, "HGETALL"},
+        [RECOVER_PRODUCERS] = {KEY_PRD, "HGETALL"}, [RECOVER_CONSUMERS] = {KEY_CUR, "HGETALL"},
     };
     char name[STORE_KEY_MAX];
     struct slice key = part_key(part, steps[part->step].key, name);

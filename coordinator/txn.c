@@ -79,6 +79,17 @@ void txn_dead(struct txn *txn, struct slice blob) {
     add_arg(txn, blob);
 }
 
+void txn_mark(struct txn *txn, uint64_t batch, struct slice blob) {
+    add_arg(txn, SLICE_LIT("M"));
+    add_number(txn, batch);
+    add_arg(txn, blob);
+}
+
+void txn_unmark(struct txn *txn, uint64_t batch) {
+    add_arg(txn, SLICE_LIT("U"));
+    add_number(txn, batch);
+}
+
 void txn_undead(struct txn *txn, struct slice id) {
     add_arg(txn, SLICE_LIT("X"));
     add_arg(txn, id);

@@ -33,10 +33,13 @@ void txn_producer(struct txn *txn, struct slice producer, uint64_t seq); // acce
 void txn_consumer(struct txn *txn, struct slice consumer, uint64_t oseq); // a consumer's first position
 void txn_out(struct txn *txn, uint64_t last_oseq, struct slice blob);   // results, the last one's number
 void txn_dead(struct txn *txn, struct slice blob);                      // a record given up on
+void txn_mark(struct txn *txn, uint64_t batch, struct slice blob);      // what is out of a batch; 0: the tally
+void txn_unmark(struct txn *txn, uint64_t batch);                       // nothing is
 void txn_undead(struct txn *txn, struct slice id);                      // it is no more: stream id
 
 // txn_args fills args (n_args + 3 of them) as part_write.lua wants them: epoch, cseq, oseq, then the
-// operations: "P" id blob | "D" id | "S" producer seq | "C" consumer oseq | "O" oseq blob | "L" blob | "X" id. numbers holds the
+// operations: "P" id blob | "D" id | "S" producer seq | "C" consumer oseq | "O" oseq blob | "L" blob |
+// "X" id | "M" id blob | "U" id. numbers holds the
 // text of the first three. Slices are valid until the txn changes.
 size_t txn_args(const struct txn *txn, char numbers[3][24], struct slice *args);
 

@@ -7,6 +7,8 @@
 //   V  everything ends soon after the last fault
 //   F  no write with an old epoch (redis.c)
 //   C  the coordinator's counters are what happened
+//   A  each call that went out and of which nothing was heard is counted as ambiguous, over all restarts;
+//      no other is where no process was killed or stopped and no link cut
 // Called by everybody.
 #include "tests/sim/sim.h"
 #include "common/mem.h"
@@ -206,8 +208,23 @@ void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t os
 
 // ---- Ends -------------------------------------------------------------------------------------------
 
+// forget_calls: a batch that is finished is kept no longer, so a coordinator that comes next cannot know of
+// a second call for its records that nobody needs an answer of any more.
+static void forget_calls(struct sim *sim) {
+    for (size_t i = 0; i < sim->n_asks; i++) {
+        struct ask *a = &sim->asks[i];
+        bool ended = true;
+        for (size_t k = 0; k < a->count; k++) {
+            const struct ends *ends = &sim->records[a->records[k]].ends;
+            ended = ended && ends->n_out + ends->n_dead > 0;
+        }
+        a->forgotten |= ended && !a->closed;
+    }
+}
+
 void check_life_ends(struct sim *sim, struct coord *c) {
-    sim->n_ambiguous += c->status.calls_ambiguous;
+    forget_calls(sim);
+    sim->n_ambiguous += c->status.calls_ambiguous - c->n_before;
     sim->n_hidden += c->n_hidden;
 }
 
@@ -276,6 +293,25 @@ static void check_counters(struct sim *sim) {
     }
 }
 
+// check_ambiguous compares the calls that went out and of which nobody ever heard what became of them with
+// what was counted, over all lives of coordinators.
+static void check_ambiguous(struct sim *sim) {
+    const struct status *s = &sim->coords[sim->primary].status;
+    uint64_t n_open = 0, n_left = s->calls_ambiguous - s->ambiguous_resolved;
+    for (size_t i = 0; i < sim->n_asks; i++) {
+        const struct ask *a = &sim->asks[i];
+        bool is_open = a->started && !a->closed && !a->forgotten;
+        n_open += is_open;
+        if (is_open) {
+            sim_trace(sim, "nobody heard of batch %" PRIx64 " call %" PRIu64 " (a%zu)", a->batch, a->call, i);
+        }
+    }
+    if (n_open > n_left || (n_open < n_left && !sim->lost_some)) {
+        sim_fail(sim, "A: %" PRIu64 " calls went out and were never answered, %" PRIu64 " are counted (%" PRIu64
+                      " less %" PRIu64 " resolved)", n_open, n_left, s->calls_ambiguous, s->ambiguous_resolved);
+    }
+}
+
 // fail_unfinished says what has not ended.
 static void fail_unfinished(struct sim *sim) {
     size_t n_batches = 0, n_outs = 0, n_busy = 0, n_records = 0;
@@ -329,6 +365,10 @@ void check_end(struct sim *sim) {
     }
     if (sim->n_coord_lives == 1) {
         check_counters(sim);
+    }
+    const struct coord *c = &sim->coords[sim->primary];
+    if (!sim->went_back && core_is_open(c->core)) { // one that waits for the lease knows nothing yet
+        check_ambiguous(sim);
     }
     check_life_ends(sim, &sim->coords[sim->primary]);
 }

@@ -105,9 +105,10 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
         sim->asks = mem_realloc(sim->asks, sim->cap_asks * sizeof(*sim->asks));
     }
     sim->asks[sim->n_asks++] = ask;
-    if (c->n_hidden > c->status.calls_ambiguous) {
+    if (c->n_hidden > c->status.calls_ambiguous - c->n_before) {
         sim_fail(sim, "B: %" PRIu64 " calls were made again before their report came, %" PRIu64
-                      " are counted as ambiguous", c->n_hidden, c->status.calls_ambiguous);
+                      " are counted as ambiguous", c->n_hidden,
+                 c->status.calls_ambiguous - c->n_before);
     }
 }
 
@@ -142,6 +143,9 @@ void check_report(struct sim *sim, struct coord *c, const struct message_report 
     }
     a->reports++;
     a->answered |= report->usage_known;
+    bool is_open = report->sent && (report->http_status == 0 || report->http_status == 200) &&
+                   (slice_is(report->outcome, "timeout") || slice_is(report->outcome, "broken-answer"));
+    a->closed |= !is_open;
     a->report_life = c->life.n;
     a->known_coord = c->index;
     a->known_life = c->life.n;

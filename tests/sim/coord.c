@@ -231,6 +231,12 @@ static void on_recovered(struct sim *sim, struct coord *c, struct redis_request 
     for (size_t i = 0; i < r->n_entries; i++) {
         core_batch(c->core, sim->now_us, r->part, r->entries[i].last_oseq, r->entries[i].blob);
     }
+    uint64_t n_before = c->status.calls_ambiguous;
+    for (size_t i = 0; i < kept->n_marks; i++) {
+        struct slice blob = {.p = kept->marks[i].bytes, .n = kept->marks[i].n_bytes};
+        core_mark(c->core, r->part, kept->marks[i].id, blob);
+    }
+    c->n_before += c->status.calls_ambiguous - n_before;
     for (size_t i = 0; i < PRODUCERS_MAX && kept->producers[i].name[0] != '\0'; i++) {
         core_producer(c->core, r->part, slice_of(kept->producers[i].name), kept->producers[i].n);
     }
@@ -477,7 +483,7 @@ void coord_start(struct sim *sim, struct coord *c) {
         .n_partitions = sim->n_parts, .core = c->core, .store = (struct store *)c, .io = &c->io});
     c->fenced = c->alarmed = c->turn_due = c->push_blocked = false;
     c->next_tick_us = INT64_MAX;
-    c->n_hidden = 0;
+    c->n_hidden = c->n_before = 0;
     for (uint32_t i = 0; i < sim->n_parts; i++) {
         c->parts[i].state = PART_ACQUIRING;
     }

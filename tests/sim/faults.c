@@ -150,6 +150,9 @@ static void on_fault(struct sim *sim, struct event *event) {
     uint64_t kind = sim_below(sim, N_FAULTS);
     if (event->a >> kind & 1) { // the run's own selection
         faults[kind](sim);
+        bool is_harmless = faults[kind] == crash_client || faults[kind] == stop_acking ||
+                           faults[kind] == redis_fault; // for calls at workers
+        sim->lost_some |= !is_harmless;
     }
     struct event *next = sim_in(sim, sim_between(sim, 1000, (int64_t)event->b), on_fault, NULL, NULL);
     next->a = event->a;

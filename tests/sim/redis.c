@@ -27,9 +27,13 @@ void redis_part_clear(struct redis_part *p) {
     for (size_t i = 0; i < p->n_letters; i++) {
         free(p->letters[i].bytes);
     }
+    for (size_t i = 0; i < p->n_marks; i++) {
+        free(p->marks[i].bytes);
+    }
     free(p->batches);
     free(p->outs);
     free(p->letters);
+    free(p->marks);
     *p = (struct redis_part){.owner = -1};
 }
 
@@ -76,11 +80,11 @@ static void kept_add(struct kept **list, size_t *n, size_t *cap, struct kept kep
     (*list)[(*n)++] = kept;
 }
 
-static void batch_remove(struct redis_part *p, uint64_t id) {
-    for (size_t i = 0; i < p->n_batches; i++) {
-        if (p->batches[i].id == id) {
-            free(p->batches[i].bytes);
-            p->batches[i] = p->batches[--p->n_batches];
+static void kept_remove(struct kept *list, size_t *n, uint64_t id) {
+    for (size_t i = 0; i < *n; i++) {
+        if (list[i].id == id) {
+            free(list[i].bytes);
+            list[i] = list[--*n];
             return;
         }
     }
@@ -172,12 +176,20 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
     switch (args[0].p[0]) {
     case 'P':
         kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
-        batch_remove(p, kept.id);
+        kept_remove(p->batches, &p->n_batches, kept.id);
         kept_add(&p->batches, &p->n_batches, &p->cap_batches, kept);
         check_kept(sim, args[2]);
         return 3;
     case 'D':
-        batch_remove(p, number(args[1]));
+        kept_remove(p->batches, &p->n_batches, number(args[1]));
+        return 2;
+    case 'M':
+        kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
+        kept_remove(p->marks, &p->n_marks, kept.id);
+        kept_add(&p->marks, &p->n_marks, &p->cap_marks, kept);
+        return 3;
+    case 'U':
+        kept_remove(p->marks, &p->n_marks, number(args[1]));
         return 2;
     case 'S':
         slice_copy(args[1], name, sizeof(name));

@@ -25,6 +25,8 @@ static struct redis_part copy_part(const struct redis_part *from) {
     to.batches = copy_kept(from->batches, from->n_batches);
     to.outs = copy_kept(from->outs, from->n_outs);
     to.letters = copy_kept(from->letters, from->n_letters);
+    to.marks = copy_kept(from->marks, from->n_marks);
+    to.cap_marks = to.n_marks + 1;
     to.cap_batches = to.n_batches + 1;
     to.cap_letters = to.n_letters + 1;
     to.cap_outs = to.n_outs + 1;
@@ -69,6 +71,7 @@ void redis_file_put_back(struct sim *sim) {
         return;
     }
     redis_crash(sim, sim_between(sim, 1000, 3000000));
+    sim->went_back = true;
     sim->rolled_back = redis_file_is_old(sim);
     sim_trace(sim, "redis: an older file is put back, %s", sim->rolled_back ? "writes are lost" : "nothing is lost");
     for (uint32_t i = 0; i < PARTS_MAX; i++) {

@@ -98,8 +98,8 @@ struct redis_part {
     uint64_t epoch, cseq, oseq;
     int owner;               // index of a coordinator, -1: nobody
     int64_t until_ms;        // of Redis's clock
-    struct kept *batches, *outs, *letters;
-    size_t n_batches, n_outs, n_letters, cap_batches, cap_outs, cap_letters;
+    struct kept *batches, *outs, *letters, *marks;
+    size_t n_batches, n_outs, n_letters, n_marks, cap_batches, cap_outs, cap_letters, cap_marks;
     uint64_t last_letter;
     struct position producers[PRODUCERS_MAX], consumers[POSITIONS_MAX];
 };
@@ -147,6 +147,7 @@ struct coord {
     bool turn_due;
     bool push_blocked;       // the core waits for room at a consumer without acks
     uint64_t n_hidden;       // billed calls made again before their report came
+    uint64_t n_before;       // calls_ambiguous as it was found
     int64_t next_tick_us;    // INT64_MAX: none asked for
 };
 
@@ -192,6 +193,8 @@ struct ask {
     bool started;            // the request went out
     bool billed;             // the provider did the work
     bool hidden;             // made again before its report came
+    bool closed;             // its report came, and says what became of it
+    bool forgotten;          // another call had answered its records when a coordinator was killed
     uint64_t tokens;         // as the provider counted them
     int known_coord;         // who knows of it: dispatched or heard of it in a HELLO
     uint64_t known_life;
@@ -323,6 +326,8 @@ struct sim {
     struct ask *asks;
     size_t n_asks, cap_asks;
     uint64_t n_calls, n_hidden, n_ambiguous, n_letters;
+    bool went_back;          // an older file of Redis was put back: it does not know of all calls
+    bool lost_some;          // a process was killed or stopped, or a link cut: calls may be lost on their way
 };
 
 // sim.c

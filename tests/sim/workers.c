@@ -372,6 +372,7 @@ void worker_start(struct sim *sim, struct sim_worker *w) {
 }
 
 void worker_crash(struct sim *sim, struct sim_worker *w) {
+    sim->lost_some = true;
     if (!w->life.on) {
         return;
     }

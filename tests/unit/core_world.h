@@ -43,6 +43,8 @@ struct world_out {
 struct world_partition {
     struct world_batch batches[WORLD_KEEP];
     size_t n_batches;
+    struct world_batch marks[WORLD_KEEP]; // of batches; id 0: the tally
+    size_t n_marks;
     struct world_out outs[WORLD_KEEP];
     size_t n_outs, n_dead;
     struct slice letter; // the newest dead one; owned
@@ -181,6 +183,10 @@ static inline void world_start(struct world *w) {
             struct slice blob = {.p = p->batches[j].blob, .n = p->batches[j].n};
             core_batch(w->core, w->now_us, i, p->batches[j].id, blob);
         }
+        for (size_t j = 0; j < p->n_marks; j++) {
+            struct slice blob = {.p = p->marks[j].blob, .n = p->marks[j].n};
+            core_mark(w->core, i, p->marks[j].id, blob);
+        }
         for (size_t j = 0; j < p->n_producers; j++) {
             core_producer(w->core, i, slice_of(p->producers[j].name), p->producers[j].seq);
         }
@@ -227,6 +233,9 @@ static inline void world_free(struct world *w) {
         for (size_t j = 0; j < w->partitions[i].n_batches; j++) {
             free(w->partitions[i].batches[j].blob);
         }
+        for (size_t j = 0; j < w->partitions[i].n_marks; j++) {
+            free(w->partitions[i].marks[j].blob);
+        }
         for (size_t j = 0; j < w->partitions[i].n_outs; j++) {
             free(w->partitions[i].outs[j].blob);
         }
@@ -244,14 +253,18 @@ static inline void world_free(struct world *w) {
 
 // ---- The store ------------------------------------------------------------------------------------
 
-static inline void world_remove_batch(struct world_partition *p, uint64_t id) {
-    for (size_t i = 0; i < p->n_batches; i++) {
-        if (p->batches[i].id == id) {
-            free(p->batches[i].blob);
-            p->batches[i] = p->batches[--p->n_batches];
+static inline void world_remove(struct world_batch *list, size_t *n, uint64_t id) {
+    for (size_t i = 0; i < *n; i++) {
+        if (list[i].id == id) {
+            free(list[i].blob);
+            list[i] = list[--*n];
             return;
         }
     }
+}
+
+static inline void world_remove_batch(struct world_partition *p, uint64_t id) {
+    world_remove(p->batches, &p->n_batches, id);
 }
 
 static inline void world_producer(struct world_partition *p, struct slice name, uint64_t seq) {
@@ -289,6 +302,16 @@ static inline void world_apply(struct world *w, const struct txn *txn) {
             break;
         case 'D':
             world_remove_batch(p, id);
+            i += 2;
+            break;
+        case 'M':
+            world_remove(p->marks, &p->n_marks, id);
+            p->marks[p->n_marks++] =
+                (struct world_batch){.id = id, .blob = slice_dup(args[i + 2]), .n = args[i + 2].n};
+            i += 3;
+            break;
+        case 'U':
+            world_remove(p->marks, &p->n_marks, id);
             i += 2;
             break;
         case 'S':

@@ -89,7 +89,7 @@ static void test_full_outbox_stops_calls(void **state) {
     assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 3);
     world_message(w, "c1", (struct message){.kind = MESSAGE_ACK, .ack = {.partition = 0, .upto = 3}});
     world_settle(w);
-    world_turn(w); // room was made at the end of the turn before
+    world_settle(w); // room was made at the end of the turn before
     assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 4);
     world_free(w);
 }

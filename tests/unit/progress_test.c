@@ -87,7 +87,7 @@ static void test_summary(void **state) {
     assert_non_null(strstr(out.p, "2026-01-02), and 3 calls of unknown cost\n"));
     assert_non_null(strstr(out.p, "\n  missing   300 rows read and not in the output; the input goes on"));
     assert_non_null(strstr(out.p, "  ambiguous 3 calls may have been billed without an answer: 2 timed out, "
-                                  "0 cut off, 1 lost with a worker\n"));
+                                  "0 cut off, 1 lost with a worker, 0 with a coordinator\n"));
     buf_clear(&out);
     s.price = NULL;
     assert_int_equal(progress_summary_text(&s, &out), 0);
