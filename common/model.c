@@ -46,6 +46,10 @@ void model_free(struct model *model) {
     jsonpath_free(model->response_path);
     xpath_free(model->response_xpath);
     pattern_free(model->response_pattern);
+    for (size_t i = 0; i < model->n_labels; i++) {
+        free(model->labels[i]);
+    }
+    free(model->labels);
     free(model);
 }
 

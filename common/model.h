@@ -33,7 +33,8 @@ struct column {
 const struct type *column_full(const struct column *column, struct type *plain);
 
 // Choices, in the order of their names in model_options.def.
-enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION, TASK_EMBEDDING, TASK_CLUSTERING };
+enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION, TASK_EMBEDDING, TASK_CLUSTERING,
+                  TASK_REGRESSION };
 enum model_mode { MODE_ONLINE };
 enum model_format { FORMAT_JSON, FORMAT_XML, FORMAT_TEXT };           // input.format
 enum model_response {                                                 // response.format
@@ -54,7 +55,7 @@ enum model_max_tokens_field { MAX_TOKENS_AUTO, MAX_TOKENS_PLAIN, MAX_TOKENS_COMP
 
 // Fields are made from model_options.def: TEXT, TEMPLATE, PATH, SECRET, JSON: const char * ("" when
 // not given); COUNT, MS, BYTES: int64_t (MODEL_UNSET); NUMBER: double (NaN when not given);
-// CHOICE: int, one of the enums above; FLAG: int 0 or 1. stop is "" or a JSON array of strings,
+// CHOICE: int, one of the enums above; FLAG: int 0 or 1. stop and labels are "" or a JSON array of strings,
 // headers and params are "" or a JSON object; response_value_field is "" only with several OUTPUT
 // columns.
 #define MODEL_C_TEXT const char *
@@ -93,6 +94,8 @@ struct model {
     struct jsonpath *response_path;   // of response.path, for json; NULL otherwise
     struct xpath *response_xpath;     // of response.path, for xml
     struct pattern *response_pattern; // of response.pattern, for regex
+    char **labels;                    // of labels: what the first OUTPUT column may be
+    size_t n_labels;                  // 0: anything
     const struct provider_facts *provider; // of option 'provider': a row of providers.def
     const struct provider_api *api;        // the API that its calls go to
 };

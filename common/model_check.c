@@ -402,6 +402,7 @@ int model_check(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : check_stop(model, line, why);
     rc = rc != 0 ? rc : model_check_format(model, line, why);
     rc = rc != 0 ? rc : check_fields(model, line, why);
+    rc = rc != 0 ? rc : model_check_task(model, line, why);
     rc = rc != 0 ? rc : model_check_path(model, line, why);
     return rc != 0 ? rc : check_templates(model, line, why);
 }

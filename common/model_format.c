@@ -2,7 +2,9 @@
 // that passed can carry every OUTPUT column of every record of a batch. Called by model_check.c.
 #include "common/model_parts.h"
 
+#include "common/json.h"
 #include "common/jsonpath.h"
+#include "common/mem.h"
 #include "common/pattern.h"
 #include "common/xpath.h"
 
@@ -141,4 +143,70 @@ int model_check_path(struct model *model, int *line, struct error *why) {
         return model_blame(model, "response.path", line);
     }
     return 0;
+}
+
+// ---- Tasks --------------------------------------------------------------------------------------
+
+#define LABELS_MAX 512
+
+static int bad_labels(const struct model *model, const char *got, int *line, struct error *why) {
+    return error_set(why, model_blame(model, "labels", line),
+                     "option 'labels': got %s, want 1 to %d different strings that are not empty, as "
+                     "[\"positive\", \"negative\"] or positive,negative",
+                     got, LABELS_MAX);
+}
+
+// add_label adds one. Labels that differ in case alone are the same.
+static bool add_label(struct model *model, struct slice text) {
+    text = slice_trim(text);
+    for (size_t i = 0; i < model->n_labels; i++) {
+        if (slice_is_nocase(text, model->labels[i])) {
+            return false;
+        }
+    }
+    if (text.n == 0 || memchr(text.p, '\0', text.n) != NULL) {
+        return false;
+    }
+    model->labels[model->n_labels++] = slice_dup(text);
+    return true;
+}
+
+static int read_labels(struct model *model, int *line, struct error *why) {
+    struct json_object *list = NULL;
+    int rc = json_parse(slice_of(model->options.labels), &list, NULL);
+    size_t n = rc == 0 && json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+    if (n == 0 || n > LABELS_MAX) {
+        json_object_put(list);
+        return bad_labels(model, "something else", line, why);
+    }
+    model->labels = mem_zalloc(n * sizeof(model->labels[0]));
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        if (!add_label(model, json_text(json_object_array_get_idx(list, i)))) {
+            rc = bad_labels(model, "one that is empty, no string, or there already", line, why);
+        }
+    }
+    json_object_put(list);
+    return rc;
+}
+
+int model_check_task(struct model *model, int *line, struct error *why) {
+    const struct model_options *o = &model->options;
+    const struct column *column = &model->output[0];
+    bool number = column->type >= TYPE_INT && column->type <= TYPE_DECIMAL;
+    if (o->task == TASK_REGRESSION && !number) {
+        return error_set(why, model_blame(model, "task", line),
+                         "option 'task': got 'regression' with OUTPUT column '%s' %s, want a number: INT, "
+                         "BIGINT, FLOAT, DOUBLE or DECIMAL",
+                         column->name, column_type_name(column->type));
+    }
+    if (o->labels[0] == '\0') {
+        return 0;
+    }
+    if (o->task != TASK_CLASSIFICATION || column->type != TYPE_STRING) {
+        return error_set(why, model_blame(model, "labels", line),
+                         "option 'labels': got a value %s, want it with 'task' = 'classification' and "
+                         "a first OUTPUT column of STRING",
+                         o->task != TASK_CLASSIFICATION ? "for another task" : "for another type");
+    }
+    return read_labels(model, line, why);
 }

@@ -337,8 +337,8 @@ int option_read(const struct option_row *row, const char *value, struct model_op
     }
 }
 
-// stop_array writes "a,b" as ["a","b"].
-static char *stop_array(struct slice value) {
+// text_array writes "a,b" as ["a","b"].
+static char *text_array(struct slice value) {
     struct buf out;
     buf_init(&out,
              value.n * 6 + 3 * value.n + 8); // six bytes a control byte, quotes and comma a word
@@ -360,9 +360,10 @@ static char *stop_array(struct slice value) {
 }
 
 char *option_canonical(const struct option_row *row, struct slice value) {
-    bool is_stop = row->offset == offsetof(struct model_options, stop);
-    if (is_stop && slice_trim(value).n > 0 && slice_trim(value).p[0] != '[') {
-        return stop_array(value);
+    bool is_list = row->offset == offsetof(struct model_options, stop) ||
+                   row->offset == offsetof(struct model_options, labels);
+    if (is_list && slice_trim(value).n > 0 && slice_trim(value).p[0] != '[') {
+        return text_array(value);
     }
     return slice_dup(value);
 }

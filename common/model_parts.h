@@ -45,7 +45,7 @@ const struct option_row *option_exact(const char *name);
 MUST_CHECK int option_read(const struct option_row *row, const char *value,
                            struct model_options *options, struct error *why);
 
-// option_canonical brings a value into the one form that is kept: a comma-separated `stop` becomes
+// option_canonical brings a value into the one form that is kept: a comma-separated list becomes
 // a JSON array. Returns a new string.
 char *option_canonical(const struct option_row *row, struct slice value);
 
@@ -83,6 +83,9 @@ int model_blame(const struct model *model, const char *name, int *line);
 // model_check_path compiles where its items are. As model_check.
 MUST_CHECK int model_check_format(const struct model *model, int *line, struct error *why);
 MUST_CHECK int model_check_path(struct model *model, int *line, struct error *why);
+// model_check_task reads the labels and looks whether the first OUTPUT column can hold what the task
+// gives. As model_check.
+MUST_CHECK int model_check_task(struct model *model, int *line, struct error *why);
 
 // secret_next finds the next ${NAME} at or after *at, and moves *at behind it.
 // Returns 1 with name; 0: no more; -EINVAL: a "${" that no NAME and "}" follow.

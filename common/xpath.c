@@ -36,17 +36,6 @@ static void prepare(void) {
     }
 }
 
-static void say_error(xmlXPathContextPtr context, struct error *why) {
-    const char *says = context->lastError.message;
-    int at = context->lastError.int1;
-    if (says == NULL) {
-        error_set(why, -EINVAL, "got something else, want an XPath 1.0 expression");
-        return;
-    }
-    size_t n = strcspn(says, "\n");
-    error_set(why, -EINVAL, "offset %d: %.*s, want an XPath 1.0 expression", at, (int)n, says);
-}
-
 struct xpath *xpath_compile(struct slice text, struct error *why) {
     prepare();
     if (text.n == 0 || memchr(text.p, '\0', text.n) != NULL) {
@@ -60,10 +49,12 @@ struct xpath *xpath_compile(struct slice text, struct error *why) {
         abort();
     }
     context->opLimit = MOST_STEPS;
+    context->error = no_message;
     xmlXPathCompExprPtr compiled = xmlXPathCtxtCompile(context, (const xmlChar *)copy);
     struct xpath *path = NULL;
     if (compiled == NULL) {
-        say_error(context, why);
+        error_set(why, -EINVAL, "offset %d: got something else, want an XPath 1.0 expression",
+                  context->lastError.int1);
     } else {
         path = mem_zalloc(sizeof(*path));
         path->compiled = compiled;

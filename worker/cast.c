@@ -347,3 +347,33 @@ int cast_answer(const struct column *column, struct json_object *json, struct bu
     snprintf(c.place, sizeof(c.place), "column '%.100s'", column->name);
     return cast_value(&c, column_full(column, &plain), json);
 }
+
+int cast_label(const struct model *model, struct json_object *json, struct buf *out,
+               struct error *why) {
+    struct slice text = slice_trim(json_text(json));
+    msgpack_packer packer;
+    if (json == NULL && !model->output[0].not_null) {
+        return cast_answer(&model->output[0], NULL, out, why);
+    }
+    msgpack_packer_init(&packer, out, write_buf);
+    for (size_t i = 0; i < model->n_labels; i++) {
+        struct slice label = slice_of(model->labels[i]);
+        if (slice_is_nocase(text, model->labels[i])) {
+            return msgpack_pack_str(&packer, label.n) == 0 &&
+                           msgpack_pack_str_body(&packer, label.p, label.n) == 0
+                       ? 0
+                       : -EMSGSIZE;
+        }
+    }
+    char list[400] = "";
+    for (size_t i = 0, n = 0; i < model->n_labels; i++) {
+        bool fits = n + strlen(model->labels[i]) + 10 < sizeof(list);
+        snprintf(list + n, sizeof(list) - n, "%s%s", i > 0 ? ", " : "", fits ? model->labels[i] : "...");
+        n = strlen(list);
+        if (!fits) {
+            break;
+        }
+    }
+    return error_set(why, -EINVAL, "column '%.100s': got none of the labels, want one of: %s",
+                     model->output[0].name, list);
+}

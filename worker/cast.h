@@ -17,6 +17,11 @@
 MUST_CHECK int cast_answer(const struct column *column, struct json_object *json, struct buf *out,
                            struct error *why);
 
+// cast_label takes one of the model's labels, whatever its case, and appends it as the model spells it.
+// As cast_answer.
+MUST_CHECK int cast_label(const struct model *model, struct json_object *json, struct buf *out,
+                          struct error *why);
+
 // cast_decimal writes a number in text with exactly scale digits behind the point, rounded half up.
 // Returns 0; -EINVAL for what is no number; -ERANGE for one of more than precision digits.
 MUST_CHECK int cast_decimal(struct slice text, int precision, int scale, char *into, size_t size);

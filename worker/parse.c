@@ -188,7 +188,9 @@ static int cast_item(struct parser *p, const struct question *q, const struct it
             return error_set(why, -EINVAL, "column '%s': the item has no field '%s'",
                              q->model->output[i].name, prompt_value_field(q->model, i));
         }
-        rc = cast_answer(&q->model->output[i], value, &p->payload, why);
+        rc = i == 0 && q->model->n_labels > 0
+                 ? cast_label(q->model, value, &p->payload, why)
+                 : cast_answer(&q->model->output[i], value, &p->payload, why);
     }
     return rc == -EMSGSIZE ? error_set(why, rc, "the values are longer than %d bytes", PAYLOAD_MAX) : rc;
 }

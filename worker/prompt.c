@@ -279,8 +279,16 @@ static int add_now_of(const struct rendering *r, struct buf *out) {
     return add_now(out);
 }
 
+static int add_label_list(const struct model *model, struct buf *out) {
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < model->n_labels; i++) {
+        rc = buf_addf(out, "%s%s", i > 0 ? ", " : "", model->labels[i]);
+    }
+    return rc;
+}
+
 static int add_labels(const struct rendering *r, struct buf *out) {
-    return 0;
+    return add_label_list(r->model, out);
 }
 
 // Names that mean the same in every template. All are written as they are.
@@ -362,9 +370,14 @@ static int render(struct rendering *r, const struct template *t, struct buf *out
     return template_render(t, &source, r, out);
 }
 
-static int add_type_text(const struct column *column, struct buf *out) {
+// add_wanted says what a column's value is to be.
+static int add_wanted(const struct model *model, size_t column, struct buf *out) {
     struct type plain;
-    return type_add_text(column_full(column, &plain), out);
+    if (column == 0 && model->n_labels > 0) {
+        int rc = buf_add_str(out, "one of: ");
+        return rc != 0 ? rc : add_label_list(model, out);
+    }
+    return type_add_text(column_full(&model->output[column], &plain), out);
 }
 
 static int instruct_json(const struct model *model, struct buf *out) {
@@ -375,7 +388,7 @@ static int instruct_json(const struct model *model, struct buf *out) {
         rc = buf_add_str(out, ", ");
         rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
         rc = rc != 0 ? rc : buf_add_str(out, ": <");
-        rc = rc != 0 ? rc : add_type_text(&model->output[i], out);
+        rc = rc != 0 ? rc : add_wanted(model, i, out);
         rc = rc != 0 ? rc : buf_add_byte(out, '>');
     }
     return rc != 0 ? rc : buf_add_str(out, "}, ...]");
@@ -387,7 +400,7 @@ static int instruct_xml(const struct model *model, struct buf *out) {
     for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
         const char *field = prompt_value_field(model, i);
         rc = buf_addf(out, "<%s>", field);
-        rc = rc != 0 ? rc : add_type_text(&model->output[i], out);
+        rc = rc != 0 ? rc : add_wanted(model, i, out);
         rc = rc != 0 ? rc : buf_addf(out, "</%s>", field);
     }
     return rc != 0 ? rc : buf_add_str(out, "</item>...</items>");

@@ -13,7 +13,7 @@
 // record alone: bare when there is one STRING column.
 //
 // Placeholders: {{#records}}...{{/records}} with index and the columns, {{records}} (all slots), a
-// single prompt's columns, count, index (1), schema (JSON Schema of one item), labels (empty), now
+// single prompt's columns, count, index (1), schema (JSON Schema of one item), labels (with commas between), now
 // (ISO 8601, UTC). {{column}} is written as the input format needs it: json: a whole JSON value with
 // its quotes; xml: escaped text; text: a JSON string in a batch, bare in a single prompt.
 // {{{column}}} is the text as it is: such a template gives up the slot's protection.

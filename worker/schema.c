@@ -72,6 +72,16 @@ static const char *description_of(const struct column *column) {
     }
 }
 
+// add_labels appends what a classification's value may be.
+static int add_labels(const struct model *model, struct buf *out) {
+    int rc = buf_add_str(out, ",\"enum\":[");
+    for (size_t i = 0; rc == 0 && i < model->n_labels; i++) {
+        rc = i > 0 ? buf_add_byte(out, ',') : 0;
+        rc = rc != 0 ? rc : json_add_string(out, slice_of(model->labels[i]));
+    }
+    return rc != 0 ? rc : buf_add_str(out, model->output[0].not_null ? "]" : ",null]");
+}
+
 static int add_column(const struct model *model, size_t i, struct buf *out) {
     const struct column *column = &model->output[i];
     const char *description = description_of(column);
@@ -79,6 +89,7 @@ static int add_column(const struct model *model, size_t i, struct buf *out) {
     int rc = json_add_string(out, slice_of(prompt_value_field(model, i)));
     rc = rc != 0 ? rc : buf_add_str(out, ":{");
     rc = rc != 0 ? rc : add_type(column_full(column, &plain), out);
+    rc = rc == 0 && i == 0 && model->n_labels > 0 ? add_labels(model, out) : rc;
     if (rc == 0 && description != NULL) {
         rc = buf_add_str(out, ",\"description\":");
         rc = rc != 0 ? rc : json_add_string(out, slice_of(description));
