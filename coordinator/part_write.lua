@@ -11,7 +11,8 @@
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    a later epoch: somebody else owns the partition
 --   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow), or
---             the partition is gone
+--             the partition is gone. Of a later epoch: writes before this one are missing, so whoever took
+--             the partition found less than there was
 --   BADWRITE  the operations are not well-formed: nothing was written
 -- Batch ids stay text: they have 64 bits, a Lua number 53. cseq and oseq stay below 2^53.
 local own = redis.call('HMGET', KEYS[1], 'epoch', 'cseq', 'oseq', 'owner')
@@ -19,8 +20,9 @@ if not own[1] then
     return redis.error_reply('ROLLBACK the partition is not there any more')
 end
 if own[1] ~= ARGV[1] then
-    local code = tonumber(own[1]) < tonumber(ARGV[1]) and 'ROLLBACK' or 'FENCED'
-    return redis.error_reply(code .. ' epoch ' .. own[1] .. ' is of ' .. (own[4] or ''))
+    local is_old = tonumber(own[1]) < tonumber(ARGV[1]) or tonumber(own[2]) < tonumber(ARGV[2]) - 1
+    return redis.error_reply((is_old and 'ROLLBACK' or 'FENCED') .. ' epoch ' .. own[1] .. ', write ' .. own[2] ..
+                             ', of ' .. (own[4] or ''))
 end
 local had, cseq = tonumber(own[2]), tonumber(ARGV[2])
 if cseq == had then

@@ -346,10 +346,11 @@ static void on_renew_reply(void *arg, const redisReply *reply) {
 }
 
 static void ask_renew(struct part *part) {
-    char name[STORE_KEY_MAX], epoch[STORE_ARG_MAX], lease[STORE_ARG_MAX];
+    char name[STORE_KEY_MAX], epoch[STORE_ARG_MAX], lease[STORE_ARG_MAX], confirmed[STORE_ARG_MAX];
     const struct slice args[] = {part_key(part, KEY_OWN, name), number_arg(part->epoch, epoch),
-                                 number_arg((uint64_t)part->store->config.lease_ms, lease)};
-    redis_script(part->store->redis, "part_renew", on_renew_reply, ask_new(part), 1, 3, args);
+                                 number_arg((uint64_t)part->store->config.lease_ms, lease),
+                                 number_arg(part->confirmed, confirmed)};
+    redis_script(part->store->redis, "part_renew", on_renew_reply, ask_new(part), 1, 4, args);
 }
 
 void on_renewal(void *arg) {

@@ -87,7 +87,8 @@ void coord_ask(struct sim *sim, struct coord *c, struct redis_request from) {
 }
 
 static void ask_part(struct sim *sim, struct coord *c, uint32_t part, enum redis_op op) {
-    coord_ask(sim, c, (struct redis_request){.op = op, .part = part, .epoch = c->parts[part].epoch});
+    coord_ask(sim, c, (struct redis_request){
+        .op = op, .part = part, .epoch = c->parts[part].epoch, .from = c->parts[part].confirmed});
 }
 
 // ---- Writes -----------------------------------------------------------------------------------------

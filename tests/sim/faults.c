@@ -2,12 +2,9 @@
 // by then or soon after everybody is alive, connected and in step again. Called once a run.
 #include "tests/sim/sim.h"
 
-// Nobody takes over once Redis has lost something: that one could not know.
 static void on_coord_back(struct sim *sim, struct event *event) {
     struct coord *c = event->who;
-    if (!sim->rolled_back) {
-        coord_start(sim, c);
-    }
+    coord_start(sim, c);
 }
 
 static void crash_coord(struct sim *sim) {
@@ -189,6 +186,11 @@ static void on_operator(struct sim *sim, struct event *event) {
 // A coordinator that starts later cannot know what it does not find: only one that runs notices.
 static bool is_one_running(const struct sim *sim) {
     const struct coord *c = &sim->coords[sim->primary];
+    for (uint32_t i = 0; i < sim->n_parts; i++) { // one that was stopped may not know that it is not the owner
+        if (c->parts[i].epoch != sim->redis.parts[i].epoch) {
+            return false;
+        }
+    }
     return c->life.on && core_is_open(c->core) && !sim->coords[1 - sim->primary].life.on && !sim->rolled_back;
 }
 
@@ -209,6 +211,9 @@ static void on_file_back(struct sim *sim, struct event *event) {
         sim_in(sim, 20000, on_file_back, NULL, NULL)->a = event->a;
     } else if (is_one_running(sim)) {
         redis_file_put_back(sim);
+        if (sim->rolled_back && sim_chance(sim, 300)) { // another takes what there is; the first one notices
+            sim_in(sim, sim_between(sim, 0, 3000000), on_coord_back, NULL, &sim->coords[1 - sim->primary]);
+        }
     }
 }
 

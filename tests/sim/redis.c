@@ -133,7 +133,8 @@ static bool is_fenced(struct sim *sim, const struct redis_part *p, struct redis_
     }
     if (p->epoch != r->epoch && !PLANT(SKIP_EPOCH) &&
         !(PLANT(MISS_ROLLBACK) && p->epoch < r->epoch)) {
-        r->reply = p->epoch < r->epoch ? REPLY_ROLLBACK : REPLY_FENCED;
+        uint64_t confirmed = r->op == REDIS_WRITE ? r->upto - 1 : r->op == REDIS_RENEW ? r->from : 0;
+        r->reply = p->epoch < r->epoch || p->cseq < confirmed ? REPLY_ROLLBACK : REPLY_FENCED;
         return true;
     }
     if (p->epoch != r->epoch && r->op != REDIS_RENEW && !PLANT(MISS_ROLLBACK)) {

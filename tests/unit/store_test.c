@@ -332,6 +332,8 @@ static void a_redis_that_went_back_is_noticed(void **state) {
         {"an older state was restored and the connection was cut", "HSET hr:{t:1}:own cseq 3", true},
         {"a state of before the partition was taken", "HINCRBY hr:{t:1}:own epoch -1", false},
         {"the same, and the connection was cut", "HINCRBY hr:{t:1}:own epoch -1", true},
+        {"somebody else took an older state", "HSET hr:{t:1}:own cseq 3 epoch 8999999999999", false},
+        {"the same, and the connection was cut", "HSET hr:{t:1}:own cseq 3 epoch 8999999999999", true},
         {"a newer state than ours", "HSET hr:{t:1}:own cseq 99", true},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -151,25 +151,29 @@ static struct slice some_epoch(struct world *w, char text[24], bool *is_right) {
     return slice_of(text);
 }
 
-// went_back says whether Redis has an epoch before the writer's: they only grow.
-static bool went_back(const struct world *w, const char *epoch) {
-    return !w->m.exists || w->m.epoch < strtoull(epoch, NULL, 10);
+// went_back says whether Redis has less than it had: an epoch before the writer's (they only grow), or not
+// the last write that was confirmed to it.
+static bool went_back(const struct world *w, const char *epoch, uint64_t confirmed) {
+    return !w->m.exists || w->m.epoch < strtoull(epoch, NULL, 10) || w->m.cseq < confirmed;
 }
 
 static void do_renew(struct world *w) {
     struct model *m = &w->m;
     char text[24];
     bool is_right;
-    const struct slice args[] = {some_epoch(w, text, &is_right), SLICE_LIT("1000000")};
+    uint64_t confirmed = m->cseq + (draw(w, 2) == 0);
+    char confirmed_text[24];
+    snprintf(confirmed_text, sizeof(confirmed_text), "%" PRIu64, confirmed);
+    const struct slice args[] = {some_epoch(w, text, &is_right), SLICE_LIT("1000000"), slice_of(confirmed_text)};
     w->what = "renew";
-    redisReply *r = run_script(w, "part_renew", "own", 2, args);
+    redisReply *r = run_script(w, "part_renew", "own", 3, args);
     if (is_right) {
         assert_int_equal(r->type, REDIS_REPLY_ARRAY);
         assert_true(strtoull(r->element[0]->str, NULL, 10) == m->cseq);
         assert_true(strtoull(r->element[1]->str, NULL, 10) == m->oseq);
         m->leased = true;
     }
-    expect(w, r, is_right ? NULL : went_back(w, text) ? "ROLLBACK" : "FENCED");
+    expect(w, r, is_right ? NULL : went_back(w, text, confirmed) ? "ROLLBACK" : "FENCED");
 }
 
 static void do_release(struct world *w) {
@@ -276,7 +280,7 @@ static void do_write(struct world *w) {
         snprintf(wrong, sizeof(wrong), "%" PRIu64, after.oseq + 1); // a number that no result has
         args[2] = slice_of(wrong);
     }
-    const char *code = !is_right               ? went_back(w, text) ? "ROLLBACK" : "FENCED"
+    const char *code = !is_right               ? went_back(w, text, txn->cseq > 0 ? txn->cseq - 1 : 0) ? "ROLLBACK" : "FENCED"
                        : step != 0 && step != 1 ? "ROLLBACK"
                        : step == 1 && is_bad   ? "BADWRITE"
                                                : NULL;
