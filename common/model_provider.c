@@ -96,6 +96,17 @@ static const struct {
 } unknown_options[] = {
     {API_RESPONSES, "stop"},
     {API_RESPONSES, "seed"},
+    {API_EMBEDDINGS, "stop"},
+    {API_EMBEDDINGS, "seed"},
+    {API_EMBEDDINGS, "temperature"},
+    {API_EMBEDDINGS, "top.p"},
+    {API_EMBEDDINGS, "max.tokens"},
+    {API_EMBEDDINGS, "system.prompt"},
+    {API_EMBEDDINGS, "batch.prompt.template"},
+    {API_EMBEDDINGS, "response.path"},
+    {API_EMBEDDINGS, "response.value.field"},
+    {API_CHAT, "dimensions"},
+    {API_RESPONSES, "dimensions"},
 };
 
 static int check_unknown(const struct model *model, int *line, struct error *why) {
@@ -106,6 +117,26 @@ static int check_unknown(const struct model *model, int *line, struct error *why
                              "option '%s': given, want it left out: the API %s of %s has nothing like it",
                              option, model->api->path, model->provider->name);
         }
+    }
+    return 0;
+}
+
+// check_vectors: what stands for a vector, and how many inputs a call may have.
+static int check_vectors(const struct model *model, int *line, struct error *why) {
+    const struct type *full = model->n_output == 1 ? model->output[0].full : NULL;
+    const struct type *inner = full != NULL && full->kind == TYPE_ARRAY ? full->inner : NULL;
+    if ((model->api->tasks & API_TASKS_VECTORS) == 0) {
+        return 0;
+    }
+    if (inner == NULL || (inner->kind != TYPE_FLOAT && inner->kind != TYPE_DOUBLE)) {
+        return error_set(why, model_blame(model, "task", line),
+                         "option 'task': got 'embedding', want one OUTPUT column of type ARRAY<FLOAT> or "
+                         "ARRAY<DOUBLE>");
+    }
+    if (model->api->inputs > 0 && model->options.batch_size > (int64_t)model->api->inputs) {
+        return error_set(why, model_blame(model, "batch.size", line),
+                         "option 'batch.size': got %lld, want at most %zu: %s takes no more inputs in a call",
+                         (long long)model->options.batch_size, model->api->inputs, model->provider->name);
     }
     return 0;
 }
@@ -159,6 +190,7 @@ int model_check_provider(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : find_api(model, line, why);
     rc = rc != 0 ? rc : check_schema(model, line, why);
     rc = rc != 0 ? rc : check_unknown(model, line, why);
+    rc = rc != 0 ? rc : check_vectors(model, line, why);
     rc = rc != 0 ? rc : check_responses(model, line, why);
     rc = rc != 0 ? rc : check_ollama(model, line, why);
     return rc != 0 ? rc : check_azure(model, line, why);

@@ -252,6 +252,12 @@ int pack_int(struct buf *out, int64_t i) {
                             : put(out, 0xd3, (uint64_t)i, 8);
 }
 
+int pack_single(struct buf *out, float real) {
+    uint32_t bits;
+    memcpy(&bits, &real, sizeof(bits));
+    return put(out, 0xca, bits, 4);
+}
+
 int pack_real(struct buf *out, double real) {
     uint64_t bits;
     memcpy(&bits, &real, sizeof(bits));

@@ -55,6 +55,7 @@ MUST_CHECK int pack_bool(struct buf *out, bool truth);
 MUST_CHECK int pack_uint(struct buf *out, uint64_t u);
 MUST_CHECK int pack_int(struct buf *out, int64_t i);
 MUST_CHECK int pack_real(struct buf *out, double real);
+MUST_CHECK int pack_single(struct buf *out, float real); // in 32 bits
 MUST_CHECK int pack_str(struct buf *out, struct slice s);
 // pack_text writes a sentence for people so that every reader takes it: cut at a character's border to
 // most bytes, and each byte that is not UTF-8 becomes '?'.

@@ -53,7 +53,7 @@ static void on_name(void *arg, struct slice name) {
 
 int prompt_plan_make(const struct model *model, struct prompt_plan *plan, struct error *why) {
     const struct model_options *o = &model->options;
-    *plan = (struct prompt_plan){.batched = o->batch_size > 1};
+    *plan = (struct prompt_plan){.batched = o->batch_size > 1 && o->task != TASK_EMBEDDING};
     buf_init(&plan->item_schema, SCHEMA_MAX);
     buf_init(&plan->schema, SCHEMA_MAX);
     if (plan->batched && o->response_format == RESPONSE_TEXT) {

@@ -13,5 +13,7 @@ static int headers(const struct model *model, struct buf *lines) {
 const struct provider provider_azure_openai = {
     .headers = headers,
     .limits = LIMITS_AZURE,
-    .dialects = {[API_CHAT] = &openai_chat, [API_RESPONSES] = &openai_responses},
+    .dialects = {[API_CHAT] = &openai_chat,
+                 [API_RESPONSES] = &openai_responses,
+                 [API_EMBEDDINGS] = &openai_embeddings},
 };

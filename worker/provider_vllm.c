@@ -5,5 +5,7 @@
 const struct provider provider_vllm = {
     .headers = openai_bearer,
     .limits = LIMITS_NONE,
-    .dialects = {[API_CHAT] = &openai_chat, [API_RESPONSES] = &openai_responses},
+    .dialects = {[API_CHAT] = &openai_chat,
+                 [API_RESPONSES] = &openai_responses,
+                 [API_EMBEDDINGS] = &openai_embeddings},
 };

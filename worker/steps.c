@@ -4,7 +4,9 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "proto/record.h"
 #include "worker/held.h"
+#include "worker/vectors.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -34,6 +36,32 @@ static void slots_reserve(struct call *call) {
     }
 }
 
+static bool is_vectors(const struct call *call) {
+    return (call->held->model->api->tasks & API_TASKS_VECTORS) != 0;
+}
+
+// make_inputs renders each record alone, one after another into step->user.
+static int make_inputs(struct prompt_step *step, struct call *call, struct error *why) {
+    const struct held *held = call->held;
+    struct slice rest = call->records;
+    size_t ends[MODEL_BATCH_MAX];
+    int rc = call->count <= MODEL_BATCH_MAX ? 0 : error_set(why, -EPROTO, "more than %d records", MODEL_BATCH_MAX);
+    for (size_t i = 0; rc == 0 && i < call->count; i++) {
+        struct slice from = rest, values;
+        uint64_t slot;
+        if (record_next(&rest, &slot, &values) != 1) {
+            return error_set(why, -EPROTO, "record %zu of %zu cannot be read", i + 1, call->count);
+        }
+        rc = prompt_make(held->model, &held->plan, slice_sub(from, 0, from.n - rest.n), 1,
+                         &call->slots[i], &step->system, &step->user, why);
+        ends[i] = step->user.n;
+    }
+    for (size_t i = 0, at = 0; rc == 0 && i < call->count; at = ends[i++]) {
+        step->inputs[i] = slice_sub(buf_slice(&step->user), at, ends[i] - at);
+    }
+    return rc;
+}
+
 static void make_body(struct prompt_step *step, struct call *call) {
     const struct held *held = call->held;
     struct error why = {0};
@@ -41,8 +69,9 @@ static void make_body(struct prompt_step *step, struct call *call) {
     buf_clear(&step->system);
     buf_clear(&step->user);
     buf_clear(&call->body);
-    int rc = prompt_make(held->model, &held->plan, call->records, call->count, call->slots,
-                         &step->system, &step->user, &why);
+    int rc = is_vectors(call) ? make_inputs(step, call, &why)
+                              : prompt_make(held->model, &held->plan, call->records, call->count,
+                                            call->slots, &step->system, &step->user, &why);
     if (rc == 0) {
         struct ask ask = {
             .model = held->model,
@@ -51,6 +80,7 @@ static void make_body(struct prompt_step *step, struct call *call) {
             .schema = held->schema ? buf_slice(&held->plan.schema) : SLICE_NONE,
             .records = call->records,
             .count = call->count,
+            .inputs = is_vectors(call) ? step->inputs : NULL,
         };
         call->schema = held->schema;
         call->n_prompt = ask.system.n + ask.user.n;
@@ -89,8 +119,8 @@ void parse_step_free(struct parse_step *step) {
     buf_free(&step->parsed.items);
 }
 
-// read_text reads the model's text into items.
-static void read_text(struct parse_step *step, struct call *call, const struct answer *answer) {
+// read_items reads the model's text, or its vectors, into items.
+static void read_items(struct parse_step *step, struct call *call, const struct answer *answer) {
     struct question question = {
         .model = call->held->model,
         .batched = call->held->plan.batched,
@@ -98,7 +128,11 @@ static void read_text(struct parse_step *step, struct call *call, const struct a
         .slots = call->slots,
         .count = call->count,
     };
-    parse_answer(step->parser, &question, answer->text, &step->parsed);
+    if (answer->vectors != NULL) {
+        vectors_pack(&question, answer, &step->parsed);
+    } else {
+        parse_answer(step->parser, &question, answer->text, &step->parsed);
+    }
     call_decide(call, step->parsed.outcome, "%s", step->parsed.detail);
     call->items = buf_slice(&step->parsed.items);
     memcpy(call->warning, step->parsed.warning, sizeof(call->warning));
@@ -144,7 +178,7 @@ static void read_reply(struct parse_step *step, struct call *call) {
         memcpy(call->request_id, answer.request_id, sizeof(answer.request_id));
     }
     if (answer.outcome == OUTCOME_OK) {
-        read_text(step, call, &answer);
+        read_items(step, call, &answer);
     } else {
         call_decide(call, answer.outcome, "%s", answer.detail);
     }

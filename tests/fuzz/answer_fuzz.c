@@ -2,6 +2,7 @@
 // status; the rest is the body.
 #include "common/providers.h"
 #include "worker/provider.h"
+#include "worker/vectors.h"
 
 #include <assert.h>
 #include <math.h>
@@ -16,24 +17,38 @@ static const char *const models[] = {
     "'provider' = 'ollama'",
     "'provider' = 'vllm', 'endpoint' = 'http://h'",
     "'provider' = 'llama.cpp', 'endpoint' = 'http://h'",
+    "'provider' = 'openai', 'task' = 'embedding', 'dimensions' = '2'",
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 
 static const struct model *model_of(size_t i) {
     static struct statements lists[N_MODELS];
     if (lists[i].n == 0) {
+        bool is_vectors = strstr(models[i], "embedding") != NULL;
         struct buf sql;
         struct error why = {0};
         buf_init(&sql, 4096);
         int rc = buf_addf(&sql,
-                          "CREATE MODEL m INPUT (t STRING) OUTPUT (s STRING) WITH (%s, 'model' = 'x', "
-                          "'max.tokens' = '99', 'batch.size' = '4');",
-                          models[i]);
+                          "CREATE MODEL m INPUT (t STRING) OUTPUT (s %s) WITH (%s, 'model' = 'x', "
+                          "%s'batch.size' = '4');",
+                          is_vectors ? "ARRAY<FLOAT>" : "STRING", models[i],
+                          is_vectors ? "" : "'max.tokens' = '99', ");
         rc = rc != 0 ? rc : model_sql_parse(buf_slice(&sql), "fuzz", &lists[i], &why);
         assert(rc == 0);
         buf_free(&sql);
     }
     return lists[i].items[0].model;
+}
+
+static void fuzz_vectors(const struct reply *reply, const struct answer *answer) {
+    static const uint64_t slots[] = {7, 6, 5, 4};
+    static struct parsed parsed;
+    struct question question = {.model = reply->model, .slots = slots, .count = reply->count};
+    buf_init(&parsed.items, 1 << 20);
+    vectors_pack(&question, answer, &parsed);
+    assert(parsed.n_items <= question.count);
+    assert(parsed.outcome == OUTCOME_OK || parsed.detail[0] != '\0');
+    buf_free(&parsed.items);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -55,6 +70,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     assert(answer.outcome == OUTCOME_OK || answer.detail[0] != '\0');
     assert(answer.cached_tokens + answer.cache_write_tokens <= answer.input_tokens);
     assert(answer.reasoning_tokens <= answer.output_tokens);
+    if (answer.vectors != NULL) {
+        fuzz_vectors(&reply, &answer);
+    }
     answer_clear(&answer);
     return 0;
 }
