@@ -297,7 +297,7 @@ void collect_forget_late(struct core *core) {
 void collect_claimed(struct core *core, uint64_t batch, uint64_t call) {
     struct late *late = find_late(core, batch, call);
     if (late != NULL && late->counted != AMBIGUITY_NONE) {
-        marks_resolve(core, batch, late->counted);
+        marks_resolve(core, batch, call, late->counted);
     }
     if (late != NULL) {
         forget_late(core, late);
@@ -317,7 +317,7 @@ void collect_worker_gone(struct core *core, const struct worker *worker) {
     for (late = core->late; late != NULL; late = late->hh.next) {
         if (late->worker == id && late->counted == AMBIGUITY_NONE) {
             late->counted = AMBIGUITY_LOST;
-            marks_count(core, late->key.batch, AMBIGUITY_LOST);
+            marks_count(core, late->key.batch, late->key.call, AMBIGUITY_LOST);
         }
     }
 }
@@ -328,7 +328,7 @@ void collect_worker_back(struct core *core, const struct worker *worker) {
     HASH_ITER(hh, core->late, late, next) {
         if (late->worker == id && late->named != core->n_hellos) { // it never got the call
             if (late->counted != AMBIGUITY_NONE) {
-                marks_resolve(core, late->key.batch, late->counted);
+                marks_resolve(core, late->key.batch, late->key.call, late->counted);
             }
             forget_late(core, late);
         }
@@ -354,9 +354,9 @@ static bool was_expected(struct core *core, const struct message_report *report,
     }
     enum ambiguity now = ambiguity_of(report, outcome);
     if (late->counted != AMBIGUITY_NONE && now == AMBIGUITY_NONE) {
-        marks_resolve(core, report->batch, late->counted);
+        marks_resolve(core, report->batch, report->call, late->counted);
     } else if (late->counted == AMBIGUITY_NONE && now != AMBIGUITY_NONE) {
-        marks_count(core, report->batch, now);
+        marks_count(core, report->batch, report->call, now);
     }
     forget_late(core, late);
     return true;
@@ -542,7 +542,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
     enum ambiguity ambiguity = ambiguity_of(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
-        marks_count(core, call->batch->id, ambiguity);
+        marks_count(core, call->batch->id, call->number, ambiguity);
     }
     struct slice detail = report->detail;
     if (outcome == OUTCOME_OK) {
@@ -593,7 +593,7 @@ static bool name_recovered(struct core *core, struct batch *batch, const struct 
     dispatch_named(batch, (uint32_t)report->call, NULL, 0);
     enum ambiguity ambiguity = ambiguity_of(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
-        marks_count(core, batch->id, ambiguity);
+        marks_count(core, batch->id, report->call, ambiguity);
     }
     return true;
 }
@@ -603,6 +603,9 @@ void collect_report(struct core *core, struct slice route, const struct message_
     HASH_FIND(hh, core->batches, &report->batch, sizeof(report->batch), batch);
     int parsed = outcome_parse(report->outcome);
     enum outcome outcome = parsed >= 0 ? (enum outcome)parsed : OUTCOME_UNREADABLE;
+    log_debug("call.report", "batch=%016" PRIx64 " call=%" PRIu64 " outcome=%s sent=%s answered=%s",
+              report->batch, report->call, outcome_of(outcome)->text, report->sent ? "yes" : "no",
+              report->sent && ambiguity_of(report, outcome) == AMBIGUITY_NONE ? "yes" : "no");
     roster_reported(core, route);
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
@@ -666,7 +669,7 @@ void collect_lost(struct core *core, struct call *call) {
     core->status->retries += call->is_retry;
     core->status->calls_failed++;
     call->counted = AMBIGUITY_LOST;
-    marks_count(core, batch->id, AMBIGUITY_LOST);
+    marks_count(core, batch->id, call->number, AMBIGUITY_LOST);
     bool ended = false;
     if (n_left > 0 && !PLANT(FORGET_REQUEUE)) {
         struct retry_case c = {
@@ -699,7 +702,7 @@ bool collect_crashed(struct core *core, struct call *call) {
     core->status->calls++;
     core->status->calls_failed++;
     call->counted = AMBIGUITY_CRASH;
-    marks_count(core, batch->id, AMBIGUITY_CRASH);
+    marks_count(core, batch->id, call->number, AMBIGUITY_CRASH);
     collect_expect_late(core, call);
     call->counted = AMBIGUITY_NONE;
     marks_touch(batch);

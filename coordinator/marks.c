@@ -93,7 +93,12 @@ static void add_counts(struct status *s, enum ambiguity cause, uint64_t n, uint6
     }
 }
 
-void marks_count(struct core *core, uint64_t batch, enum ambiguity cause) {
+static const char *const causes[N_AMBIGUITIES] = {
+    [AMBIGUITY_TIMEOUT] = "timeout", [AMBIGUITY_BROKEN] = "broken", [AMBIGUITY_LOST] = "worker_lost",
+    [AMBIGUITY_CRASH] = "coordinator_crash"};
+
+void marks_count(struct core *core, uint64_t batch, uint64_t call, enum ambiguity cause) {
+    log_debug("call.ambiguous", "batch=%016" PRIx64 " call=%" PRIu64 " cause=%s", batch, call, causes[cause]);
     struct partition *p = partition_of_batch(core, batch);
     add_counts(core->status, cause, 1, 0);
     if (p != NULL) {
@@ -102,7 +107,8 @@ void marks_count(struct core *core, uint64_t batch, enum ambiguity cause) {
     }
 }
 
-void marks_resolve(struct core *core, uint64_t batch, enum ambiguity cause) {
+void marks_resolve(struct core *core, uint64_t batch, uint64_t call, enum ambiguity cause) {
+    log_debug("call.resolved", "batch=%016" PRIx64 " call=%" PRIu64 " cause=%s", batch, call, causes[cause]);
     struct partition *p = partition_of_batch(core, batch);
     add_counts(core->status, cause, 0, 1);
     if (p != NULL) {

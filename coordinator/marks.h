@@ -32,8 +32,9 @@ void marks_forget(struct batch *batch);
 
 // marks_count notes that an ambiguous call of a batch ended, marks_resolve that its answer, or word that
 // it was never sent, came after all.
-void marks_count(struct core *core, uint64_t batch, enum ambiguity cause);
-void marks_resolve(struct core *core, uint64_t batch, enum ambiguity cause);
+// Both are in the log at level debug, with the name that the call has at the provider.
+void marks_count(struct core *core, uint64_t batch, uint64_t call, enum ambiguity cause);
+void marks_resolve(struct core *core, uint64_t batch, uint64_t call, enum ambiguity cause);
 
 // marks_write adds what has changed to the partition's write.
 void marks_write(struct core *core, struct partition *p);
