@@ -211,7 +211,7 @@ class Cluster:
         self.add("coordinator", [
             self.bin / "headrace-coordinator", "--bind", f"tcp://127.0.0.1:{self.bind_port}", "--redis",
             f"redis://127.0.0.1:{self.proxy.ports['redis']}", "--namespace", "chaos", "--partitions",
-            self.partitions, "--name", "c1", "--models", self.models, "--model", "tag", "--metrics",
+            self.partitions, "--name", "c1", "--log-level", "debug", "--models", self.models, "--model", "tag", "--metrics",
             f"127.0.0.1:{self.metrics_port}", *more], env=env)
         wait_for("the coordinator", lambda: self.get_health() or not self.parts["coordinator"].is_running(), 60)
         threading.Thread(target=self.count, daemon=True).start()
@@ -288,6 +288,11 @@ class Cluster:
     def counted(self, name):
         """A counter of the coordinator over all its lives; what the last tenth of a second of one had is lost."""
         return int(sum(life.get(name, 0) for life in list(self.counters.values())))
+
+    def ambiguous(self):
+        """Calls counted as ambiguous, less those whose answers came after all; Redis keeps it over restarts."""
+        last = self.counters[max(self.counters)]
+        return int(last["headrace_calls_ambiguous_total"] - last["headrace_calls_ambiguous_resolved_total"])
 
     def gauge(self, name):
         """What the present life of the coordinator said last."""

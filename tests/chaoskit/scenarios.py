@@ -149,8 +149,10 @@ def two_with_one_name(cluster):
     twin.start()  # it has no process yet, so it does not see the other one
     first.lives = twin.lives
     used(cluster, 500)
+    cluster.note("pause", "worker-1")  # what is sent to it while it says good-bye it never gets
     twin.process.terminate()
     twin.process.wait(20)
+    cluster.note("over", "worker-1")
     used(cluster, 200)
 
 
