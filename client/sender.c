@@ -4,6 +4,7 @@
 // connection is 1 .. sent, and sent never passes limit.
 #include "client/sender.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "proto/frame.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #define CHUNK_ROWS 512            // rows of an APPEND
@@ -29,6 +31,7 @@ struct sender {
     struct sender_config config;
     struct sender_handlers handlers;
     char *name, *model, *id_column, *key_column;
+    uint64_t incarnation; // larger at each start
     struct buf options;
     struct dialogue *dialogue;
     struct loop_timer *again;
@@ -61,6 +64,7 @@ static void say_open(void *arg) {
             .options = buf_slice(&sender->options),
             .id_column = slice_of(sender->id_column),
             .key_column = slice_of(sender->key_column),
+            .incarnation = sender->incarnation,
         },
     };
     send_message(sender, &open);
@@ -201,6 +205,7 @@ struct sender *sender_new(struct loop *loop, void *zmq, const struct sender_conf
     struct sender *sender = mem_zalloc(sizeof(*sender));
     sender->handlers = *handlers;
     sender->name = mem_dup_str(config->name);
+    sender->incarnation = (uint64_t)clock_unix_ms() << 16 | ((uint64_t)getpid() & 0xFFFF);
     sender->model = mem_dup_str(config->model);
     sender->id_column = mem_dup_str(config->id_column);
     sender->key_column = mem_dup_str(config->key_column);

@@ -4,6 +4,7 @@
 // for the first result, where the coordinator says where this consumer stands.
 #include "client/taker.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define AGAIN_MS 1000       // SUBSCRIBE is said again when nobody answers
 #define PARTITIONS_MAX 4096 // bound of the wire
@@ -26,6 +28,7 @@ struct taker {
     struct taker_config config;
     struct taker_handlers handlers;
     char *name;
+    uint64_t incarnation;       // larger at each start
     struct dialogue *dialogue;
     struct loop_timer *again;
     struct position *positions; // n_positions, by partition
@@ -52,6 +55,7 @@ static void say_subscribe(void *arg) {
             .credit = taker->config.credit,
             .format = SLICE_LIT("json"),
             .meta = taker->config.meta,
+            .incarnation = taker->incarnation,
         },
     };
     send_message(taker, &subscribe);
@@ -169,6 +173,7 @@ struct taker *taker_new(struct loop *loop, void *zmq, const struct taker_config 
     taker->config = *config;
     taker->handlers = *handlers;
     taker->name = mem_dup_str(config->name);
+    taker->incarnation = (uint64_t)clock_unix_ms() << 16 | ((uint64_t)getpid() & 0xFFFF);
     taker->again = loop_add_timer(loop, say_subscribe, taker);
     struct dialogue_handlers on = {.on_up = on_up, .on_message = on_message, .arg = taker};
     taker->dialogue = dialogue_new(loop, zmq, config->address, &on, why);

@@ -61,6 +61,7 @@ struct lane {
 struct producer {
     char *name;
     struct route route;           // n 0: not connected
+    uint64_t incarnation;         // of who is or was connected last; 0: not told
     char *model_name;             // for rows that name none; ""
     struct slice options;         // canonical; owned
     char *id_column, *key_column; // "" when not told
@@ -224,6 +225,7 @@ struct cursor {
 struct consumer {
     char *name;
     struct route route;    // n 0: not connected
+    uint64_t incarnation;  // of who is or was connected last; 0: not told
     bool is_push;          // the unacked ones behind the PUSH socket
     int64_t credit;        // most results sent and not acked
     int64_t n_unacked;

@@ -177,6 +177,12 @@ void deliver_subscribe(struct core *core, struct slice route, const struct messa
     }
     struct consumer *other = find_route(core, route);
     struct consumer *c = deliver_get(core, subscribe->consumer);
+    if (c->route.n > 0 && !route_is(&c->route, route) && subscribe->incarnation > 0 &&
+        subscribe->incarnation < c->incarnation) { // it stood somewhere on its way
+        refuse(core, route, "superseded", 0, "a later start of the consumer '%s' is connected", c->name);
+        return;
+    }
+    c->incarnation = subscribe->incarnation;
     if (other != NULL && other != c) {
         other->route.n = 0; // a connection speaks for one consumer: the newest
     }

@@ -352,6 +352,13 @@ void intake_open(struct core *core, struct slice route, const struct message_ope
         return;
     }
     struct producer *p = producer_get(core, open->producer);
+    if (p->route.n > 0 && !route_is(&p->route, route) && open->incarnation > 0 &&
+        open->incarnation < p->incarnation) { // it stood somewhere on its way
+        refuse(core, route, "superseded", 0, "a later start of the producer '%s' is connected", p->name);
+        buf_free(&options);
+        return;
+    }
+    p->incarnation = open->incarnation;
     if (p->route.n > 0 && !route_is(&p->route, route)) {
         refuse(core, route_slice(&p->route), "superseded", 0,
                "another producer of the same name has connected");

@@ -33,6 +33,49 @@ static void test_consumer_gets_its_credit_and_what_it_did_not_ack_again(void **s
     world_free(w);
 }
 
+static void test_a_late_subscribe_of_an_earlier_start_supersedes_nobody(void **state) {
+    static const struct {
+        const char *name;
+        uint64_t first, second;
+        const char *want; // who is refused
+    } cases[] = {
+        {"a later start takes over", 5, 6, "r1"},
+        {"an earlier one comes late", 6, 5, "r2"},
+        {"one that does not tell takes over", 6, 0, "r1"},
+        {"the same start from another connection takes over", 6, 6, "r1"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct world *w = world_start_with(1, "", 64);
+        const uint64_t starts[2] = {cases[i].first, cases[i].second};
+        for (int k = 0; k < 2; k++) {
+            const char *route = k == 0 ? "r1" : "r2";
+            world_message(w, route, (struct message){.kind = MESSAGE_SUBSCRIBE,
+                                                     .subscribe = {.consumer = SLICE_LIT("c"), .credit = 1,
+                                                                   .incarnation = starts[k]}});
+            world_settle(w);
+        }
+        const struct message_refused *refused = world_refused(w, cases[i].want);
+        if (refused == NULL || !slice_is(refused->code, "superseded") ||
+            world_count(w, NULL, MESSAGE_REFUSED) != 1) {
+            fail_msg("%s", cases[i].name);
+        }
+        world_free(w);
+        w = world_start_with(1, "", 64);
+        for (int k = 0; k < 2; k++) {
+            const char *route = k == 0 ? "r1" : "r2";
+            world_message(w, route, (struct message){.kind = MESSAGE_OPEN,
+                                                     .open = {.producer = SLICE_LIT("p"),
+                                                              .model = SLICE_LIT("m"),
+                                                              .incarnation = starts[k]}});
+        }
+        refused = world_refused(w, cases[i].want);
+        if (refused == NULL || !slice_is(refused->code, "superseded")) {
+            fail_msg("OPEN: %s", cases[i].name);
+        }
+        world_free(w);
+    }
+}
+
 static void test_new_consumer_gets_nothing_before_its_position_is_stored(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='2'", 64);
     world_append(w, "p1", 1, 4);
@@ -165,6 +208,7 @@ static void test_consumer_far_behind_catches_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_consumer_gets_its_credit_and_what_it_did_not_ack_again),
+        cmocka_unit_test(test_a_late_subscribe_of_an_earlier_start_supersedes_nobody),
         cmocka_unit_test(test_new_consumer_gets_nothing_before_its_position_is_stored),
         cmocka_unit_test(test_consumer_after_a_restart_is_served_from_the_outbox),
         cmocka_unit_test(test_consumer_far_behind_catches_up),
