@@ -44,8 +44,17 @@ struct batch *batch_new(uint64_t id, struct lane *lane, int64_t now_us) {
 void entry_forget_payload(struct entry *entry) {
     free(entry->payload);
     entry->payload = NULL;
+    free(entry->correction);
+    entry->correction = NULL;
     answer_drop(entry->answer);
     entry->answer = NULL;
+}
+
+void entry_correct(struct entry *entry, struct slice sentence) {
+    char text[CORRECTION_MAX];
+    slice_copy(sentence, text, sizeof(text));
+    free(entry->correction);
+    entry->correction = mem_dup_str(text);
 }
 
 void batch_free(struct batch *batch) {

@@ -45,6 +45,7 @@ struct entry {
     bool emitted;                // its result is in a write to the outbox
     enum outcome outcome;
     char *payload;               // values or sentence, until emitted
+    char *correction;            // why its last answer did not fit, for the next prompt; NULL: none
     uint32_t n_payload;
     struct answer *answer;       // NULL: no call was made
     double input_tokens, cached_tokens, output_tokens; // its share of all its calls
@@ -103,6 +104,9 @@ size_t batch_bytes(const struct batch *batch);
 void batch_answer(struct batch *batch, size_t slot, enum outcome outcome, struct slice payload,
                   struct answer *answer);
 void entry_forget_payload(struct entry *entry);
+// entry_correct notes why an answer did not fit, in at most CORRECTION_MAX bytes. It is not durable.
+#define CORRECTION_MAX 480
+void entry_correct(struct entry *entry, struct slice sentence);
 
 // What recovery needs besides the blob.
 typedef struct producer *batch_producer_fn(void *arg, struct slice name);

@@ -423,9 +423,14 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
         } else if (outcome == OUTCOME_OK) {
             batch_answer(batch, slot, OUTCOME_OK, payload, answer);
             n_new++;
-        } else if (leftover->outcome == OUTCOME_OK) {
-            leftover->outcome = outcome;
-            leftover->detail = payload;
+        } else {
+            if (outcome == OUTCOME_BAD_VALUE && batch->lane->group->model->options.response_correct) {
+                entry_correct(&batch->entries[slot], payload);
+            }
+            if (leftover->outcome == OUTCOME_OK) {
+                leftover->outcome = outcome;
+                leftover->detail = payload;
+            }
         }
     }
     answer_drop(answer);

@@ -390,6 +390,19 @@ static uint64_t not_after(const struct core *core, const struct worker *worker,
     return worker->its_us > 0 ? worker->its_us + (uint64_t)ms * 1000 : 0;
 }
 
+#define CORRECTIONS_MAX (MODEL_BATCH_MAX * (CORRECTION_MAX + 32)) // the slot and outcome stand beside it
+
+// add_corrections lists why earlier answers for a call's records did not fit.
+static void add_corrections(const struct call *call, struct buf *out) {
+    for (size_t i = 0; i < call->n_slots; i++) {
+        const struct entry *e = &call->batch->entries[call->slots[i]];
+        if (e->correction != NULL) {
+            int rc = item_pack(out, call->slots[i], OUTCOME_BAD_VALUE, slice_of(e->correction));
+            assert(rc == 0);
+        }
+    }
+}
+
 static int send_call(struct core *core, struct call *call, struct worker *worker) {
     struct batch *batch = call->batch;
     const struct group *group = batch->lane->group;
@@ -400,6 +413,9 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
         int rc = record_pack(records, call->slots[i], entry_values(batch, e));
         assert(rc == 0);
     }
+    struct buf corrections;
+    buf_init(&corrections, CORRECTIONS_MAX);
+    add_corrections(call, &corrections);
     struct message message = {
         .kind = MESSAGE_DISPATCH,
         .dispatch =
@@ -413,9 +429,11 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
                 .records = buf_slice(records),
                 .valid_ms = (uint64_t)valid_ms(&group->model->options),
                 .not_after = not_after(core, worker, &group->model->options),
+                .corrections = buf_slice(&corrections),
             },
     };
     int rc = core->io->send(core->io->arg, route_slice(&worker->route), &message);
+    buf_free(&corrections);
     if (rc != 0) {
         return rc;
     }

@@ -34,7 +34,7 @@ struct call {
 
     // What was asked.
     struct buf frame;        // copy of the DISPATCH; model, overrides and records point into it
-    struct slice model, overrides, records;
+    struct slice model, overrides, records, corrections;
     uint32_t revision;
     size_t count;            // records
     size_t n_bytes;          // of the DISPATCH: what it takes of the byte credit

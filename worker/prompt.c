@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/template.h"
 #include "proto/record.h"
+#include "worker/instruct.h"
 #include "worker/schema.h"
 #include "worker/value.h"
 
@@ -279,16 +280,8 @@ static int add_now_of(const struct rendering *r, struct buf *out) {
     return add_now(out);
 }
 
-static int add_label_list(const struct model *model, struct buf *out) {
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < model->n_labels; i++) {
-        rc = buf_addf(out, "%s%s", i > 0 ? ", " : "", model->labels[i]);
-    }
-    return rc;
-}
-
 static int add_labels(const struct rendering *r, struct buf *out) {
-    return add_label_list(r->model, out);
+    return instruct_labels(r->model, out);
 }
 
 // Names that mean the same in every template. All are written as they are.
@@ -370,78 +363,9 @@ static int render(struct rendering *r, const struct template *t, struct buf *out
     return template_render(t, &source, r, out);
 }
 
-// add_wanted says what a column's value is to be.
-static int add_wanted(const struct model *model, size_t column, struct buf *out) {
-    struct type plain;
-    if (column == 0 && model->n_labels > 0) {
-        int rc = buf_add_str(out, "one of: ");
-        return rc != 0 ? rc : add_label_list(model, out);
-    }
-    return type_add_text(column_full(&model->output[column], &plain), out);
-}
-
-static int instruct_json(const struct model *model, struct buf *out) {
-    int rc = buf_add_str(out, "a JSON array with exactly one object per record: [{");
-    rc = rc != 0 ? rc : json_add_string(out, slice_of(model->options.response_index_field));
-    rc = rc != 0 ? rc : buf_add_str(out, ": <number of the record>");
-    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
-        rc = buf_add_str(out, ", ");
-        rc = rc != 0 ? rc : json_add_string(out, slice_of(prompt_value_field(model, i)));
-        rc = rc != 0 ? rc : buf_add_str(out, ": <");
-        rc = rc != 0 ? rc : add_wanted(model, i, out);
-        rc = rc != 0 ? rc : buf_add_byte(out, '>');
-    }
-    return rc != 0 ? rc : buf_add_str(out, "}, ...]");
-}
-
-static int instruct_xml(const struct model *model, struct buf *out) {
-    int rc = buf_addf(out, "XML with exactly one element per record: <items><item %s=\"number of "
-                           "the record\">", model->options.response_index_field);
-    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
-        const char *field = prompt_value_field(model, i);
-        rc = buf_addf(out, "<%s>", field);
-        rc = rc != 0 ? rc : add_wanted(model, i, out);
-        rc = rc != 0 ? rc : buf_addf(out, "</%s>", field);
-    }
-    return rc != 0 ? rc : buf_add_str(out, "</item>...</items>");
-}
-
-// instruct_delimited: a header line, which also serves where the fields go by number.
-static int instruct_delimited(const struct model *model, struct buf *out) {
-    const struct model_options *o = &model->options;
-    bool tab = strcmp(o->response_delimiter, "\\t") == 0;
-    const char *delimiter = tab ? "\t" : o->response_delimiter;
-    int rc = buf_addf(out, "lines with '%s' between fields%s%s%s, exactly one per record, under this "
-                           "header:\n%s",
-                      tab ? "a tab" : delimiter,
-                      o->response_quote[0] != '\0' ? " (a field that holds it stands in " : "",
-                      o->response_quote, o->response_quote[0] != '\0' ? ")" : "",
-                      o->response_index_field);
-    for (size_t i = 0; rc == 0 && i < model->n_output; i++) {
-        rc = buf_add_str(out, delimiter);
-        rc = rc != 0 ? rc : buf_add_str(out, prompt_value_field(model, i));
-    }
-    return rc;
-}
-
-// add_instruction is the batch prompt of a model that has none of its own.
-static int add_instruction(const struct model *model, struct buf *out) {
-    int rc = buf_add_str(out, "Answer for each numbered record below. Return only ");
-    switch (rc == 0 ? model->options.response_format : -1) {
-    case RESPONSE_JSON:
-        return instruct_json(model, out);
-    case RESPONSE_XML:
-        return instruct_xml(model, out);
-    case RESPONSE_DELIMITED:
-        return instruct_delimited(model, out);
-    default:
-        return rc; // the others have a template, CREATE MODEL made sure
-    }
-}
-
 static int add_batch(struct rendering *r, struct buf *out) {
     const struct template *t = r->model->batch_template;
-    int rc = t != NULL ? render(r, t, out) : add_instruction(r->model, out);
+    int rc = t != NULL ? render(r, t, out) : instruct_batch(r->model, out);
     if (rc != 0 || r->plan->has_records) {
         return rc;
     }

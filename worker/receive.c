@@ -100,6 +100,7 @@ static struct call *make_call(struct receive *receive, const struct message *m, 
     call->model = rebase(d->model, frame, call);
     call->overrides = rebase(d->overrides, frame, call);
     call->records = rebase(d->records, frame, call);
+    call->corrections = rebase(d->corrections, frame, call);
     call->revision = (uint32_t)d->revision;
     call->count = (size_t)d->count;
     call->deadline_us = clock_us() + (int64_t)d->valid_ms * 1000;

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "proto/record.h"
 #include "worker/held.h"
+#include "worker/instruct.h"
 #include "worker/vectors.h"
 
 #include <errno.h>
@@ -72,6 +73,14 @@ static void make_body(struct prompt_step *step, struct call *call) {
     int rc = is_vectors(call) ? make_inputs(step, call, &why)
                               : prompt_make(held->model, &held->plan, call->records, call->count,
                                             call->slots, &step->system, &step->user, &why);
+    if (rc == 0 && !is_vectors(call)) {
+        rc = instruct_correct(held->plan.batched, call->corrections, call->slots, call->count,
+                              &step->user);
+        if (rc != 0) {
+            error_set(&why, rc, rc == -EPROTO ? "the DISPATCH's corrections cannot be read"
+                                              : "the prompt is longer than %zu bytes", step->user.max);
+        }
+    }
     if (rc == 0) {
         struct ask ask = {
             .model = held->model,

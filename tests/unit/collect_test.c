@@ -54,6 +54,63 @@ static void test_only_missing_records_are_asked_again(void **state) {
     world_free(w);
 }
 
+// report_misfit answers the first record of a DISPATCH with a value that does not fit.
+static void report_misfit(struct world *w, const struct message_dispatch *d, const char *sentence) {
+    struct buf items;
+    buf_init(&items, 4096);
+    struct slice rest = d->records, values;
+    uint64_t slot;
+    assert_int_equal(record_next(&rest, &slot, &values), 1);
+    assert_int_equal(item_pack(&items, slot, OUTCOME_BAD_VALUE, slice_of(sentence)), 0);
+    while (record_next(&rest, &slot, &values) > 0) {
+        assert_int_equal(item_pack(&items, slot, OUTCOME_OK, values), 0);
+    }
+    world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT,
+                                            .report = {.batch = d->batch, .call = d->call,
+                                                       .outcome = slice_of("ok"),
+                                                       .items = buf_slice(&items),
+                                                       .http_status = 200, .sent = true}});
+    buf_free(&items);
+}
+
+static void test_a_misfit_is_asked_again_with_the_reason(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4', 'max.retries'='1'", 8);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    assert_int_equal(d->corrections.n, 0);
+    report_misfit(w, d, "column 'sentiment': got null, want STRING NOT NULL");
+    world_settle(w);
+    const struct message_dispatch *again = world_dispatch(w, &at);
+    assert_int_equal(again->count, 1);
+    struct slice rest = again->corrections, sentence;
+    uint64_t slot;
+    enum outcome outcome;
+    assert_int_equal(item_next(&rest, &slot, &outcome, &sentence), 1);
+    assert_int_equal(slot, 0);
+    assert_true(slice_is(sentence, "column 'sentiment': got null, want STRING NOT NULL"));
+    assert_int_equal(item_next(&rest, &slot, &outcome, &sentence), 0);
+    world_report(w, "w1", again, OUTCOME_OK, 1, 0);
+    world_settle(w);
+    assert_int_equal(w->partitions[0].oseq, 4);
+    assert_int_equal(w->status.results_ok, 4);
+    world_free(w);
+}
+
+static void test_a_misfit_is_asked_again_without_the_reason(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4', 'response.correct'='off'", 8);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    report_misfit(w, world_dispatch(w, &at), "column 'sentiment': got null, want STRING NOT NULL");
+    world_settle(w);
+    const struct message_dispatch *again = world_dispatch(w, &at);
+    assert_int_equal(again->count, 1);
+    assert_int_equal(again->corrections.n, 0);
+    world_free(w);
+}
+
 static void test_useless_answers_are_halved_to_the_guilty_record(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='8', 'max.retries'='0'", 64);
     world_append(w, "p1", 1, 8);
@@ -427,6 +484,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_answer_is_committed_then_taken),
         cmocka_unit_test(test_only_missing_records_are_asked_again),
+        cmocka_unit_test(test_a_misfit_is_asked_again_with_the_reason),
+        cmocka_unit_test(test_a_misfit_is_asked_again_without_the_reason),
         cmocka_unit_test(test_useless_answers_are_halved_to_the_guilty_record),
         cmocka_unit_test(test_a_record_without_answers_ends_as_an_error),
         cmocka_unit_test(test_rate_limit_makes_the_pool_wait_and_costs_no_try),

@@ -1,5 +1,6 @@
 // prompt: records and a model in, messages out; the cases are text, in tests/cases/prompt.test.
 #include "worker/prompt.h"
+#include "worker/instruct.h"
 
 #include "common/clock.h"
 #include "common/json.h"
@@ -201,12 +202,36 @@ static void the_schema_names_every_field(void **state) {
     statements_free(&list);
 }
 
+// corrections name the record's number in this prompt, on a line each.
+static void a_correction_says_which_record_and_why(void **state) {
+    struct buf corrections, user;
+    buf_init(&corrections, 4096);
+    buf_init(&user, 4096);
+    assert_int_equal(item_pack(&corrections, 7, OUTCOME_BAD_VALUE, slice_of("column 'n': got\na string")), 0);
+    assert_int_equal(item_pack(&corrections, 9, OUTCOME_BAD_VALUE, slice_of("of another call")), 0);
+    const uint64_t slots[] = {5, 7};
+    assert_int_equal(instruct_correct(true, buf_slice(&corrections), slots, 2, &user), 0);
+    assert_string_equal(user.p, "\n\nAn earlier answer had values that do not fit. Answer with values "
+                                "that do:\nrecord 2: column 'n': got a string");
+    buf_clear(&user);
+    assert_int_equal(instruct_correct(false, buf_slice(&corrections), slots, 2, &user), 0);
+    assert_non_null(strstr(user.p, "that do:\ncolumn 'n'"));
+    buf_clear(&user);
+    assert_int_equal(instruct_correct(true, buf_slice(&corrections), slots, 1, &user), 0);
+    assert_int_equal(user.n, 0);
+    assert_int_equal(instruct_correct(true, SLICE_NONE, slots, 2, &user), 0);
+    assert_int_equal(instruct_correct(true, SLICE_LIT("\xff"), slots, 2, &user), -EPROTO);
+    buf_free(&corrections);
+    buf_free(&user);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_of_the_file),
         cmocka_unit_test(damaged_records_are_refused),
         cmocka_unit_test(text_answers_and_batches_do_not_go_together),
         cmocka_unit_test(the_schema_names_every_field),
+        cmocka_unit_test(a_correction_says_which_record_and_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
