@@ -68,9 +68,23 @@ static int check_delimited(const struct model *model, int *line, struct error *w
     return 0;
 }
 
+// check_null_input: a record that is skipped has null in every OUTPUT column.
+static int check_null_input(const struct model *model, int *line, struct error *why) {
+    for (size_t i = 0; model->options.null_input == NULL_SKIP && i < model->n_output; i++) {
+        if (model->output[i].not_null) {
+            return error_set(why, model_blame(model, "null.input", line),
+                             "option 'null.input': got 'skip' with OUTPUT column '%s' NOT NULL, want "
+                             "'pass' or 'error', or columns that may be null",
+                             model->output[i].name);
+        }
+    }
+    return 0;
+}
+
 int model_check_format(const struct model *model, int *line, struct error *why) {
     const struct model_options *o = &model->options;
     int rc = check_unused(model, line, why);
+    rc = rc != 0 ? rc : check_null_input(model, line, why);
     if (rc != 0 || o->response_format == RESPONSE_JSON) {
         return rc;
     }

@@ -13,6 +13,7 @@
 #include "coordinator/permits.h"
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
+#include "proto/pack.h"
 #include "proto/record.h"
 
 #include <assert.h>
@@ -191,10 +192,11 @@ static void stop_on_error(const struct group *group, enum outcome outcome, struc
     }
 }
 
-void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
-                     struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why) {
-    uint32_t index = partition_of(key.n > 0 ? key : id, core->config->n_partitions);
-    struct partition *p = &core->partitions[index];
+// add_result puts one result into the outbox that no batch has.
+static void add_result(struct core *core, const struct group *group, const struct result *result,
+                       struct producer *producer) {
+    struct slice key = result->key.n > 0 ? result->key : result->id;
+    struct partition *p = &core->partitions[partition_of(key, core->config->n_partitions)];
     struct result_shared shared = {0};
     if (group != NULL) {
         shared.model = slice_of(group->model->name);
@@ -202,6 +204,19 @@ void collect_refused(struct core *core, const struct group *group, struct slice 
         shared.columns = group->columns;
         shared.n_columns = group->model->n_output;
     }
+    struct buf *blob = &core->scratch;
+    buf_clear(blob);
+    int rc = result_blob_begin(blob, &shared, 1);
+    rc |= result_blob_add(blob, result);
+    assert(rc == 0);
+    out_blob(core, p, buf_slice(blob), 1);
+    if (producer != NULL) {
+        partition_accept(p, producer, result->seq);
+    }
+}
+
+void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
+                     struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why) {
     struct result result = {
         .id = id,
         .key = key,
@@ -210,18 +225,33 @@ void collect_refused(struct core *core, const struct group *group, struct slice 
         .outcome = outcome,
         .payload = why,
     };
-    struct buf *blob = &core->scratch;
-    buf_clear(blob);
-    int rc = result_blob_begin(blob, &shared, 1);
-    rc |= result_blob_add(blob, &result);
-    assert(rc == 0);
-    out_blob(core, p, buf_slice(blob), 1);
-    if (producer != NULL) {
-        partition_accept(p, producer, seq);
-    }
+    add_result(core, group, &result, producer);
     core->status->records_bad++;
     core->status->results_error++;
     stop_on_error(group, outcome, why);
+}
+
+void collect_skipped(struct core *core, const struct group *group, struct slice id, struct slice key,
+                     struct producer *producer, uint64_t seq) {
+    struct buf values;
+    buf_init(&values, MODEL_COLUMNS_MAX + 8);
+    int rc = pack_array(&values, (uint32_t)group->model->n_output);
+    for (size_t i = 0; i < group->model->n_output; i++) {
+        rc |= pack_nil(&values);
+    }
+    assert(rc == 0);
+    struct result result = {
+        .id = id,
+        .key = key,
+        .producer = producer != NULL ? slice_of(producer->name) : SLICE_NONE,
+        .seq = seq,
+        .outcome = OUTCOME_OK,
+        .payload = buf_slice(&values),
+    };
+    add_result(core, group, &result, producer);
+    buf_free(&values);
+    core->status->records_in++;
+    core->status->results_ok++;
 }
 
 // ---- Reports in -------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ void collect_forget_late(struct core *core);
 // collect_refused makes the error result of a row that is no record. Its partition is that of its id.
 void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
                      struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why);
+// collect_skipped makes the result of a record that is not asked about: null in every column, no error.
+void collect_skipped(struct core *core, const struct group *group, struct slice id, struct slice key,
+                     struct producer *producer, uint64_t seq);
 // collect_emit puts into the outbox what may leave the batch now.
 void collect_emit(struct core *core, struct batch *batch);
 

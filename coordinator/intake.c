@@ -10,6 +10,7 @@
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
+#include "proto/pack.h"
 #include "proto/record.h"
 
 #include <assert.h>
@@ -219,6 +220,38 @@ static bool lacks_column(const struct producer *p, const struct row *row, struct
     return true;
 }
 
+// null_column returns the first INPUT column that is null, or NULL.
+static const struct column *null_column(const struct model *model, struct slice values) {
+    struct pack_value value;
+    uint32_t n;
+    int rc = pack_array_next(&values, &n);
+    for (size_t i = 0; rc == 0 && i < model->n_input && pack_next(&values, &value) == 1; i++) {
+        if (value.type == PACK_NIL) {
+            return &model->input[i];
+        }
+    }
+    return NULL;
+}
+
+// take_null carries out null.input for a record with a null. Returns false when it is to be asked.
+static bool take_null(struct frame *f, const struct row *row, struct slice id, uint64_t seq,
+                      const struct group *group, struct slice values) {
+    int what = group->model->options.null_input;
+    const struct column *column = what != NULL_PASS ? null_column(group->model, values) : NULL;
+    if (column == NULL) {
+        return false;
+    }
+    struct error why;
+    error_set(&why, 0, "column '%s': got null, and 'null.input' is 'error'", column->name);
+    if (what == NULL_SKIP) {
+        collect_skipped(f->core, group, id, row->key, f->producer, seq);
+    } else {
+        collect_refused(f->core, group, id, row->key, f->producer, seq, OUTCOME_BAD_RECORD,
+                        slice_of(why.text));
+    }
+    return true;
+}
+
 // take_row puts one row into a batch, or makes its error result.
 static void take_row(struct frame *f, const struct row *row, struct slice id, uint64_t seq) {
     struct core *core = f->core;
@@ -247,6 +280,9 @@ static void take_row(struct frame *f, const struct row *row, struct slice id, ui
             return; // told together by intake_frame: a megabyte of commas is no million results
         }
         collect_refused(core, group, id, row->key, f->producer, seq, outcome, slice_of(why.text));
+        return;
+    }
+    if (take_null(f, row, id, seq, group, buf_slice(values))) {
         return;
     }
     struct slice key = row->key.n > 0 ? row->key : id;

@@ -123,6 +123,47 @@ static void test_a_connection_speaks_for_its_newest_producer(void **state) {
     world_free(w);
 }
 
+// append_with_null sends three rows, the second of which has a null.
+static void append_with_null(struct world *w) {
+    world_message(w, "p1", (struct message){.kind = MESSAGE_APPEND,
+                                            .append = {.first_seq = 1, .count = 3,
+                                                       .records = slice_of("{\"text\":\"a\"}\n"
+                                                                           "{\"text\":null}\n"
+                                                                           "{\"text\":\"b\"}\n")}});
+    world_settle(w);
+}
+
+static void test_a_null_is_skipped_or_an_error(void **state) {
+    static const struct {
+        const char *says, *options;
+        size_t n_asked, n_ok, n_errors;
+    } cases[] = {
+        {"passed on", "'batch.size'='3'", 3, 3, 0},
+        {"an error", "'batch.size'='2', 'null.input'='error'", 2, 2, 1},
+        {"skipped", "'batch.size'='2', 'null.input'='skip'", 2, 3, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct world *w = world_start_with(1, cases[i].options, 8);
+        append_with_null(w);
+        size_t at = 0;
+        const struct message_dispatch *d = world_dispatch(w, &at);
+        assert_non_null(d);
+        assert_int_equal(d->count, cases[i].n_asked);
+        world_report(w, "w1", d, OUTCOME_OK, d->count, 0);
+        world_settle(w);
+        assert_int_equal(w->status.results_ok, cases[i].n_ok);
+        assert_int_equal(w->status.results_error, cases[i].n_errors);
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        world_results(w, &out);
+        assert_int_equal(count_text(&out, "\"seq\":2"), 1);
+        assert_int_equal(count_text(&out, "column 'text': got null"), cases[i].n_errors);
+        buf_free(&out);
+        assert_int_equal(w->core->n_records, 0);
+        world_free(w);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_are_contiguous_over_groups),
@@ -132,6 +173,7 @@ int main(void) {
         cmocka_unit_test(test_a_connection_speaks_for_its_newest_producer),
         cmocka_unit_test(test_a_named_id_column_must_be_there),
         cmocka_unit_test(test_groups_without_records_are_forgotten),
+        cmocka_unit_test(test_a_null_is_skipped_or_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
