@@ -1,6 +1,7 @@
 // The whole of a model, checked once: options against their bounds and against each other, columns,
 // credentials, templates, path. Invariant: a model that passed can be called without another check.
 // Called by model_sql_read.c and model_override.
+#include "common/limit_profile.h"
 #include "common/model_parts.h"
 
 #include "common/json.h"
@@ -348,6 +349,20 @@ static int check_templates(struct model *model, int *line, struct error *why) {
 
 // ---- Options against each other -----------------------------------------------------------------
 
+static int check_profile(const struct model *model, int *line, struct error *why) {
+    const char *name = model->options.limit_profile;
+    if (name[0] == '\0' || limit_profile_find(slice_of(name)) != NULL) {
+        return 0;
+    }
+    struct buf names;
+    buf_init(&names, 1024);
+    int rc = limit_profile_names(&names);
+    rc = rc != 0 ? rc : model_blame(model, "limit.profile", line);
+    rc = error_set(why, rc, "limit.profile: got '%s', want %.*s", name, SLICE_FMT(buf_slice(&names)));
+    buf_free(&names);
+    return rc;
+}
+
 static int check_fields(struct model *model, int *line, struct error *why) {
     struct model_options *o = &model->options;
     if (model->n_output > 1 && o->response_value_field[0] != '\0') {
@@ -394,13 +409,14 @@ int model_check(struct model *model, int *line, struct error *why) {
     *line = 0;
     int rc = check_columns(model, why);
     rc = rc != 0 ? rc : read_options(model, line, why);
-        rc = rc != 0 ? rc : check_endpoint(model, line, why);
+    rc = rc != 0 ? rc : check_endpoint(model, line, why);
     rc = rc != 0 ? rc : model_check_provider(model, line, why);
     rc = rc != 0 ? rc : check_api_key(model, line, why);
     rc = rc != 0 ? rc : check_headers(model, line, why);
     rc = rc != 0 ? rc : check_params(model, line, why);
     rc = rc != 0 ? rc : check_stop(model, line, why);
     rc = rc != 0 ? rc : model_check_format(model, line, why);
+    rc = rc != 0 ? rc : check_profile(model, line, why);
     rc = rc != 0 ? rc : check_fields(model, line, why);
     rc = rc != 0 ? rc : model_check_task(model, line, why);
     rc = rc != 0 ? rc : model_check_path(model, line, why);

@@ -39,6 +39,7 @@ void call_leave(struct core *core, struct call *call) {
     switch (call->state) {
     case CALL_READY:
         DL_DELETE2(*ready_list(call), call, ready_prev, ready_next);
+        pool_of(call)->n_ready--;
         break;
     case CALL_WAITING:
         waiting_remove(core, call);
@@ -57,6 +58,7 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
     call->next_number = 0;
     switch (state) {
     case CALL_READY:
+        pool->n_ready++;
         if (in_front) {
             DL_PREPEND2(*ready_list(call), call, ready_prev, ready_next);
         } else {

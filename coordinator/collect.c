@@ -537,7 +537,7 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
         }
         break;
     case RETRY_POOL:
-        pool_wait(pool, core->now_us, c->retry_after_ms, c->draw);
+        pool_wait(core, pool, call->sent_us, c->retry_after_ms, c->draw);
         dispatch_again(core, &like, left, n_left, 0);
         break;
     case RETRY_STOP:
@@ -669,6 +669,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     if (call != NULL) {
         call->reported = true;
         share_cost(core, batch, call, report);
+        permits_settle(core, call, report, outcome);
     } else {
         bool expected = was_expected(core, report, outcome);
         if (name_recovered(core, batch, report, outcome) || expected) {
@@ -679,9 +680,6 @@ void collect_report(struct core *core, struct slice route, const struct message_
     size_t n_new = take_items(core, batch, report, &leftover);
     if (call == NULL) {
         core->status->answers_late += n_new;
-    }
-    if (n_new > 0) {
-        pool_answered(batch->lane->group->pool);
     }
     bool ended = call != NULL && settle_call(core, call, report, outcome, &leftover, n_new);
     if (n_new == 0 && !ended) {

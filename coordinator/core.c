@@ -252,6 +252,11 @@ void core_outbox_read(struct core *core, uint32_t partition, bool ok, const stru
     deliver_read(core, &core->partitions[partition], ok, entries, n);
 }
 
+void core_permits(struct core *core, int64_t now_us, struct slice pool, const struct permit_reply *reply) {
+    core->now_us = now_us;
+    permits_reply(core, pool, reply);
+}
+
 bool core_is_open(const struct core *core) {
     return core->n_owned == core->config->n_partitions && !core->halted;
 }
@@ -450,6 +455,7 @@ void core_turn_end(struct core *core, int64_t now_us) {
     roster_flush(core); // before new calls: it is TAKEN that makes room at the worker
     if (core->store_ready && !core->halted) {
         dispatch_pump(core);
+        permits_pump(core);
         for (uint32_t i = 0; i < core->config->n_partitions; i++) {
             partition_flush(core, &core->partitions[i]);
         }

@@ -7,6 +7,7 @@
 
 #include "common/bytes.h"
 #include "common/error.h"
+#include "coordinator/permit.h"
 #include "coordinator/txn.h"
 #include "proto/messages.h"
 
@@ -45,6 +46,9 @@ struct core_io {
     // model borrows a model; revision 0: the newest. NULL: there is none.
     const struct model *(*model)(void *arg, struct slice name, uint32_t revision);
     double (*draw)(void *arg); // in [0, 1)
+    // permit asks the shared limits of a pool; core_permits brings the reply. NULL: no limits are kept, but
+    // for those of calls at once, which then hold for this coordinator alone.
+    void (*permit)(void *arg, struct slice pool, const struct permit_request *request);
     void *arg;
 };
 
@@ -73,6 +77,8 @@ void core_fenced(struct core *core, uint32_t partition, const struct error *why)
 // core_store_ready: Redis is there (true) or away (false: no new calls, nothing is acked).
 void core_store_ready(struct core *core, bool ready);
 void core_written(struct core *core, int64_t now_us, uint32_t partition, uint64_t cseq);
+// core_permits brings what the shared limits of a pool answered, or NULL: Redis is away.
+void core_permits(struct core *core, int64_t now_us, struct slice pool, const struct permit_reply *reply);
 void core_outbox_read(struct core *core, uint32_t partition, bool ok, const struct store_entry *entries,
                       size_t n);
 

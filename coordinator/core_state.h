@@ -6,6 +6,8 @@
 #include "common/model.h"
 #include "coordinator/batch.h"
 #include "coordinator/core.h"
+#include "coordinator/estimate.h"
+#include "coordinator/limiter.h"
 #include "coordinator/status.h"
 
 #include <uthash.h>
@@ -20,11 +22,15 @@ struct route {
 
 // ---- Who and what for ---------------------------------------------------------------------------
 
-// A pool: provider, endpoint, credential and model: what a provider's limits apply to.
+// A pool: provider, host, account and model family: what a provider's limits apply to.
 struct pool {
-    char *key;
-    int64_t limit_inflight;       // limit.concurrency; INT64_MAX: none
+    char *name;
+    struct limiter limiter;
+    double window;                // calls at once, as the provider bears them
+    bool is_growing;              // the window, by one a good call
+    int64_t shrunk_us;            // when it last shrank
     int64_t n_inflight;           // calls at workers
+    int64_t n_ready;              // calls in ready and suspects
     int64_t blocked_until_us;     // the provider asked to wait
     int64_t backoff_ms;           // next wait when the provider asks for none
     const char *stopped;          // text of the outcome that stopped it, or NULL
@@ -35,7 +41,7 @@ struct pool {
     int64_t may_mark;             // new batches that may be marked in this turn's writes
     int64_t n_ahead;              // of these, marked and not yet durable
     size_t n_groups;              // that belong to it
-    UT_hash_handle hh;            // by key
+    UT_hash_handle hh;            // by name
 };
 
 // A group: one model revision with one set of overrides. Its records may share batches.
@@ -45,6 +51,7 @@ struct group {
     struct model *model;          // with the overrides applied; owned
     struct slice options;         // canonical msgpack map; owned; empty when none
     struct pool *pool;
+    struct estimate estimate;     // of what its calls cost
     const char **columns;         // OUTPUT columns' names, n_output of them
     struct lane *lanes;           // one a partition
     UT_hash_handle hh;            // by key
@@ -135,6 +142,7 @@ struct call {
     int64_t not_before_us;       // WAITING
     int64_t sent_us;             // SENT
     int64_t n_bytes;             // SENT: of its DISPATCH
+    struct amount reserved;      // SENT: what it is thought to cost
     struct worker *worker;       // SENT
     struct call *prev, *next;               // in its batch
     struct call *ready_prev, *ready_next;   // in its pool's ready list

@@ -439,6 +439,7 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
     }
     call->number = (uint32_t)message.dispatch.call;
     batch->last_call = call->number > batch->last_call ? call->number : batch->last_call;
+    permits_spend(core, call);
     for (size_t i = 0; i < call->n_slots; i++) {
         batch->entries[call->slots[i]].n_calls++;
     }
@@ -452,7 +453,7 @@ static int64_t room_of(const struct core *core, const struct pool *pool) {
     for (const struct worker *w = core->free_workers; w != NULL; w = w->free_next) {
         room += w->max_inflight - w->n_inflight - w->n_untaken;
     }
-    int64_t permitted = pool->limit_inflight - pool->n_inflight;
+    int64_t permitted = pool_room(core, pool);
     return room < permitted ? room : permitted;
 }
 
@@ -475,7 +476,7 @@ static void send_ready(struct core *core, struct pool *pool) {
     int n_unmarked = 0;
     for (call = pool->ready; call != NULL && n_unmarked < UNMARKED_MOST; call = next) {
         next = call->ready_next;
-        if (!pool_may_send(pool, core->now_us) || core->free_workers == NULL) {
+        if (!pool_may_send(core, pool) || core->free_workers == NULL) {
             return;
         }
         n_unmarked += call->mark_cseq == 0;
@@ -524,7 +525,7 @@ static void mark_ready(struct core *core, struct pool *pool) {
 
 static void pump_pool(struct core *core, struct pool *pool) {
     send_ready(core, pool);
-    if (pool->ready == NULL && pool->due != NULL && pool_may_send(pool, core->now_us) &&
+    if (pool->ready == NULL && pool->due != NULL && pool_may_send(core, pool) &&
         core->free_workers != NULL) {
         seal_due(core, pool);
         send_ready(core, pool);
@@ -537,7 +538,7 @@ static struct call *next_suspect(struct core *core) {
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         struct call *call, *next;
         DL_FOREACH_SAFE2(pool->suspects, call, next, ready_next) {
-            if (!pool_may_send(pool, core->now_us)) {
+            if (!pool_may_send(core, pool)) {
                 break;
             }
             if (!call_drop_answered(call)) {
@@ -601,12 +602,8 @@ void dispatch_wake(struct core *core) {
 int64_t dispatch_next_us(const struct core *core) {
     const struct call *first = waiting_first(core);
     int64_t next = first != NULL ? first->not_before_us : INT64_MAX;
-    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        if (pool->blocked_until_us > core->now_us && pool->blocked_until_us < next) {
-            next = pool->blocked_until_us;
-        }
-    }
-    return next;
+    int64_t permitted = permits_next_us(core);
+    return permitted < next ? permitted : next;
 }
 
 void dispatch_named(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots) {

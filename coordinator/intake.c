@@ -75,6 +75,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->options = (struct slice){.p = slice_dup(options), .n = options.n};
     g->pool = pool_get(core, model);
     g->pool->n_groups++;
+    estimate_init(&g->estimate, model);
     g->columns = mem_alloc(model->n_output * sizeof(char *));
     for (size_t i = 0; i < model->n_output; i++) {
         g->columns[i] = model->output[i].name;
@@ -124,7 +125,7 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
 void group_free(struct core *core, struct group *g) {
     HASH_DEL(core->groups, g);
     // A pool that waits or has stopped must not forget it.
-    if (--g->pool->n_groups == 0 && g->pool->stopped == NULL && g->pool->blocked_until_us <= core->now_us) {
+    if (--g->pool->n_groups == 0 && pool_is_idle(core, g->pool)) {
         pool_free(core, g->pool);
     }
     model_free(g->model);

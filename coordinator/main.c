@@ -15,6 +15,7 @@
 #include "coordinator/core.h"
 #include "coordinator/letters.h"
 #include "coordinator/link.h"
+#include "coordinator/permit_store.h"
 #include "coordinator/status.h"
 #include "coordinator/store.h"
 
@@ -62,6 +63,7 @@ struct coordinator {
     struct loop *loop;
     struct loop_timer *timer;
     struct store *store;
+    struct permit_store *permits;
     struct catalog *catalog;
     struct link *link;
     struct core *core;
@@ -121,6 +123,16 @@ static void io_hint(void *arg, struct slice producer, uint64_t seq) {
 static const struct model *io_model(void *arg, struct slice name, uint32_t revision) {
     struct coordinator *c = arg;
     return revision == 0 ? catalog_find(c->catalog, name) : catalog_revision(c->catalog, name, revision);
+}
+
+static void on_permits(void *arg, struct slice pool, const struct permit_reply *reply) {
+    struct coordinator *c = arg;
+    core_permits(c->core, clock_us(), pool, reply);
+}
+
+static void io_permit(void *arg, struct slice pool, const struct permit_request *request) {
+    struct coordinator *c = arg;
+    permit_store_sync(c->permits, pool, request);
 }
 
 static double io_draw(void *arg) {
@@ -514,6 +526,14 @@ static int start(struct coordinator *c, enum store_durability durability,
     if (c->store == NULL) {
         return -EINVAL;
     }
+    char holder[128]; // of this start
+    snprintf(holder, sizeof(holder), "%s:%s:%08lx", c->options.ns, c->options.name, (unsigned long)nrand48(c->random));
+    const char *limits_redis = c->options.limits_redis[0] != '\0' ? c->options.limits_redis : c->options.redis;
+    c->permits = permit_store_new(c->loop, limits_redis, holder, on_permits, c, why);
+    if (c->permits == NULL) {
+        error_prefix(why, "--limits-redis: ");
+        return -EINVAL;
+    }
     const struct letters_config letters_config = {
         .n_partitions = c->config.n_partitions, .core = c->core, .store = c->store, .io = &c->io};
     c->letters = letters_new(&letters_config);
@@ -550,7 +570,7 @@ int main(int argc, char **argv) {
     }
     c.io = (struct core_io){.write = io_write, .send = io_send, .push = io_push, .ack = io_ack,
                             .read = io_read, .hint = io_hint, .model = io_model, .draw = io_draw,
-                            .arg = &c};
+                            .permit = io_permit, .arg = &c};
     const struct store_handlers store_handlers = {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
@@ -581,6 +601,7 @@ int main(int argc, char **argv) {
     link_free(c.link);
     core_free(c.core);
     catalog_free(c.catalog);
+    permit_store_free(c.permits);
     store_free(c.store);
     letters_free(c.letters);
     loop_free(c.loop);

@@ -1,6 +1,7 @@
 // Pools and what their limits allow now. Invariant: n_inflight is the number of the pool's calls that
-// are SENT. Called by dispatch (may_send) and collect (what came back).
+// are SENT. Called by dispatch (may_send, spend, pump), collect (what came back) and core (replies).
 #include "coordinator/permits.h"
+#include "common/log.h"
 #include "common/mem.h"
 
 #include <assert.h>
@@ -9,40 +10,272 @@
 
 #define POOL_BACKOFF_FIRST_MS 500
 #define POOL_BACKOFF_MOST_MS 30000
+#define WINDOW_FIRST 64   // calls at once, when no limit is given and nothing is known
+#define WINDOW_MOST 65536
+#define READY_MOST 100000 // more calls than this are not counted for what a pool wants
+
+// ---- Pools --------------------------------------------------------------------------------------------
+
+static int add_word(struct buf *out, const char *text, size_t n) {
+    int rc = 0;
+    for (size_t i = 0; i < n; i++) { // { } would end the hash tag in Redis, $ is no part of a name
+        rc |= strchr("${} \n", text[i]) == NULL ? buf_add(out, text + i, 1) : 0;
+    }
+    return rc;
+}
+
+// family_length says how much of a provider's model name stands before the date of a snapshot:
+// "-2026-01-31" or "-20260131".
+static size_t family_length(const char *model) {
+    size_t n = strlen(model), digits = 0, from = n;
+    while (from > 0 && ((model[from - 1] >= '0' && model[from - 1] <= '9') || model[from - 1] == '-')) {
+        digits += model[--from] != '-';
+    }
+    return digits == 8 && from < n && model[from] == '-' ? from : n;
+}
+
+// pool_name names what the provider's limits apply to: provider:host:account:model family. The account is
+// the credential's name, never its value: options hold ${NAME} only.
+static char *pool_name(const struct model_options *o) {
+    struct buf name;
+    buf_init(&name, 16384);
+    const char *host = strstr(o->endpoint, "://");
+    host = host != NULL ? host + 3 : o->endpoint;
+    int rc = add_word(&name, o->provider, strlen(o->provider));
+    rc |= buf_add_str(&name, ":");
+    rc |= add_word(&name, host, strcspn(host, "/?"));
+    rc |= buf_add_str(&name, ":");
+    rc |= add_word(&name, o->api_key, strlen(o->api_key));
+    rc |= buf_add_str(&name, ":");
+    rc |= add_word(&name, o->model, family_length(o->model));
+    assert(rc == 0); // options are at most 2 kB each
+    return buf_take(&name);
+}
+
+static int64_t given(int64_t option) {
+    return option != MODEL_UNSET ? option : 0;
+}
+
+static struct limiter_config limits_of(const struct model_options *o) {
+    struct slice profile = slice_of(o->limit_profile);
+    struct limiter_config config = {
+        .profile = profile.n > 0 ? limit_profile_find(profile) : NULL,
+        .limit = {[LIMIT_REQUESTS] = given(o->limit_rpm), [LIMIT_TOKENS] = given(o->limit_tpm),
+                  [LIMIT_INPUT_TOKENS] = given(o->limit_itpm), [LIMIT_OUTPUT_TOKENS] = given(o->limit_otpm),
+                  [LIMIT_REQUESTS_DAY] = given(o->limit_rpd), [LIMIT_TOKENS_DAY] = given(o->limit_tpd)},
+        .calls_limit = given(o->limit_concurrency),
+        .calls_ms = o->request_timeout_ms,
+    };
+    if (config.profile == NULL) {
+        config.profile = limit_profile_of(slice_of(o->provider));
+    }
+    return config;
+}
 
 struct pool *pool_get(struct core *core, const struct model *model) {
-    const struct model_options *o = &model->options;
-    struct buf key;
-    buf_init(&key, 16384);
-    // The credential's name, never its value: options hold ${NAME} only.
-    int rc = buf_addf(&key, "%s\n%s\n%s\n%s", o->provider, o->endpoint, o->api_key, o->model);
-    assert(rc == 0);
+    char *name = pool_name(&model->options);
+    struct limiter_config config = limits_of(&model->options);
     struct pool *pool;
-    HASH_FIND_STR(core->pools, key.p, pool);
-    if (pool == NULL) {
-        pool = mem_zalloc(sizeof(*pool));
-        pool->key = buf_take(&key);
-        pool->backoff_ms = POOL_BACKOFF_FIRST_MS;
-        HASH_ADD_KEYPTR(hh, core->pools, pool->key, strlen(pool->key), pool);
+    HASH_FIND_STR(core->pools, name, pool);
+    if (pool != NULL) {
+        free(name);
+        limiter_configure(&pool->limiter, &config);
+        return pool;
     }
-    buf_free(&key);
-    pool->limit_inflight = o->limit_concurrency != MODEL_UNSET ? o->limit_concurrency : INT64_MAX;
+    pool = mem_zalloc(sizeof(*pool));
+    pool->name = name;
+    pool->backoff_ms = POOL_BACKOFF_FIRST_MS;
+    pool->window = config.calls_limit > 0 ? (double)config.calls_limit : WINDOW_FIRST;
+    pool->is_growing = true;
+    limiter_init(&pool->limiter, &config);
+    HASH_ADD_KEYPTR(hh, core->pools, pool->name, strlen(pool->name), pool);
     return pool;
 }
 
 void pool_free(struct core *core, struct pool *pool) {
     HASH_DEL(core->pools, pool);
-    free(pool->key);
+    free(pool->name);
     free(pool);
 }
 
-bool pool_may_send(const struct pool *pool, int64_t now_us) {
-    return pool->stopped == NULL && pool->n_inflight < pool->limit_inflight &&
-           pool->blocked_until_us <= now_us;
+bool pool_is_idle(const struct core *core, const struct pool *pool) {
+    return pool->stopped == NULL && pool->blocked_until_us <= core->now_us && pool->limiter.number == 0;
 }
 
-void pool_wait(struct pool *pool, int64_t now_us, int64_t retry_after_ms, double draw) {
-    int64_t wait_ms = retry_after_ms;
+// ---- Calls at once --------------------------------------------------------------------------------------
+
+static int64_t room_at_once(const struct pool *pool) {
+    int64_t most = pool->window < WINDOW_MOST ? (int64_t)pool->window : INT64_MAX;
+    if (pool->limiter.config.calls_limit > 0 && pool->limiter.config.calls_limit < most) {
+        most = pool->limiter.config.calls_limit;
+    }
+    return most - pool->n_inflight;
+}
+
+int64_t pool_room(const struct core *core, const struct pool *pool) {
+    int64_t room = room_at_once(pool);
+    if (core->io->permit == NULL || !limiter_has_rates(&pool->limiter)) {
+        return room;
+    }
+    int64_t permitted = limiter_left(&pool->limiter);
+    return room < permitted ? room : permitted;
+}
+
+// The window grows by one a good call until the provider is first overloaded, then by one a round of calls.
+static void grow_window(struct pool *pool) {
+    if (pool->window < WINDOW_MOST && pool->n_inflight + 1 >= (int64_t)(pool->window / 2)) {
+        pool->window += pool->is_growing ? 1 : 1 / pool->window;
+    }
+}
+
+// shrink_window answers an overload, once for all calls that were out together.
+static void shrink_window(struct pool *pool, int64_t sent_us, int64_t now_us) {
+    if (sent_us <= pool->shrunk_us) {
+        return;
+    }
+    double most = pool->n_inflight < pool->window ? (double)pool->n_inflight : pool->window;
+    pool->window = most * 0.7 > 1 ? most * 0.7 : 1;
+    pool->is_growing = false;
+    pool->shrunk_us = now_us;
+}
+
+// ---- Permits --------------------------------------------------------------------------------------------
+
+bool pool_may_send(const struct core *core, struct pool *pool) {
+    if (pool->stopped != NULL || pool->blocked_until_us > core->now_us || room_at_once(pool) <= 0) {
+        return false;
+    }
+    return core->io->permit == NULL || limiter_may_send(&pool->limiter, pool->n_inflight, core->now_us);
+}
+
+static struct estimate_call size_of(const struct call *call) {
+    struct estimate_call size = {.n_records = call->n_slots};
+    for (size_t i = 0; i < call->n_slots; i++) {
+        size.n_bytes += entry_values(call->batch, &call->batch->entries[call->slots[i]]).n;
+    }
+    return size;
+}
+
+static struct amount cost_of(const struct call *call) {
+    const struct group *group = call->batch->lane->group;
+    struct estimate_call size = size_of(call);
+    return estimate_of(&group->estimate, group->model, group->pool->limiter.config.profile, &size);
+}
+
+void permits_spend(struct core *core, struct call *call) {
+    if (core->io->permit != NULL) {
+        call->reserved = cost_of(call);
+        limiter_spend(&call->batch->lane->group->pool->limiter, &call->reserved, core->now_us);
+    }
+}
+
+// used_of says what a call was charged; what is not known stays as it was reserved.
+static struct amount used_of(const struct call *call, const struct message_report *report, enum outcome outcome) {
+    const struct group *group = call->batch->lane->group;
+    const struct limit_profile *profile = group->pool->limiter.config.profile;
+    if (!report->sent || outcome == OUTCOME_UNSENT) {
+        return (struct amount){0};
+    }
+    if (report->http_status >= 400) {
+        bool charged = report->http_status != 429 || profile->charges_refused;
+        return (struct amount){.calls = charged};
+    }
+    if (report->usage_known) {
+        return estimate_used(group->model, profile, (double)report->input_tokens,
+                             (double)report->cached_tokens, (double)report->output_tokens);
+    }
+    return call->reserved;
+}
+
+void permits_settle(struct core *core, struct call *call, const struct message_report *report,
+                    enum outcome outcome) {
+    struct group *group = call->batch->lane->group;
+    struct pool *pool = group->pool;
+    struct limits_seen seen;
+    if (call->reserved.calls > 0) {
+        struct amount used = used_of(call, report, outcome);
+        limiter_settle(&pool->limiter, &call->reserved, &used);
+        call->reserved = (struct amount){0};
+    }
+    if (report->usage_known && report->http_status == 200) {
+        struct estimate_call size = size_of(call);
+        estimate_learn(&group->estimate, &size, (double)report->input_tokens, (double)report->output_tokens);
+        pool->backoff_ms = POOL_BACKOFF_FIRST_MS; // the next back-off starts small again
+        grow_window(pool);
+    }
+    if (report->http_status == 503 || report->http_status == 529) {
+        shrink_window(pool, call->sent_us, core->now_us);
+    }
+    if (report->limits.n > 0 && limits_seen_unpack(report->limits, &seen) == 0) {
+        limiter_heard(&pool->limiter, &seen);
+    }
+}
+
+// ---- Redis ----------------------------------------------------------------------------------------------
+
+// ready_of counts the calls that could go now, no more than the workers have room for.
+static int64_t ready_of(const struct core *core, const struct pool *pool, struct amount *first) {
+    int64_t n = pool->n_ready, room = 0;
+    for (const struct batch *b = pool->due; b != NULL; b = b->due_next) {
+        n++;
+    }
+    for (const struct worker *w = core->free_workers; w != NULL && room < n; w = w->free_next) {
+        room += w->max_inflight - w->n_inflight - w->n_untaken;
+    }
+    const struct call *call = pool->ready != NULL ? pool->ready : pool->suspects;
+    *first = call != NULL ? cost_of(call) : pool->limiter.mean;
+    first->calls = 1;
+    return n < room ? n : room;
+}
+
+void permits_pump(struct core *core) {
+    if (core->io->permit == NULL) {
+        return;
+    }
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        struct amount first;
+        bool waits = pool->stopped != NULL || pool->blocked_until_us > core->now_us;
+        int64_t n = ready_of(core, pool, &first);
+        const struct permit_request *request =
+            limiter_request(&pool->limiter, waits ? 0 : n, pool->n_inflight, &first, core->now_us);
+        if (request != NULL) {
+            core->status->permit_syncs++;
+            core->io->permit(core->io->arg, slice_of(pool->name), request);
+        }
+    }
+}
+
+void permits_reply(struct core *core, struct slice name, const struct permit_reply *reply) {
+    struct pool *pool;
+    HASH_FIND(hh, core->pools, name.p, name.n, pool);
+    if (pool == NULL) {
+        return;
+    }
+    limiter_reply(&pool->limiter, reply, core->now_us);
+    if (reply != NULL && core->now_us + reply->blocked_us > pool->blocked_until_us && reply->blocked_us > 0) {
+        pool->blocked_until_us = core->now_us + reply->blocked_us;
+    }
+}
+
+int64_t permits_next_us(const struct core *core) {
+    int64_t next = INT64_MAX;
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        bool waits = pool->blocked_until_us > core->now_us;
+        bool has_work = (pool->n_ready > 0 || pool->due != NULL) && core->free_workers != NULL;
+        int64_t at = waits ? pool->blocked_until_us : INT64_MAX;
+        if (core->io->permit != NULL && pool->stopped == NULL) {
+            int64_t limiter = limiter_next_us(&pool->limiter, has_work && !waits, core->now_us);
+            at = limiter < at ? limiter : at;
+        }
+        next = at < next ? at : next;
+    }
+    return next;
+}
+
+// ---- Waiting and stopping ---------------------------------------------------------------------------------
+
+void pool_wait(struct core *core, struct pool *pool, int64_t sent_us, int64_t retry_after_ms, double draw) {
+    int64_t wait_ms = retry_after_ms, now_us = core->now_us;
     if (wait_ms <= 0) {
         wait_ms = pool->backoff_ms;
         // Only the first of many refusals that come together doubles the back-off.
@@ -55,10 +288,7 @@ void pool_wait(struct pool *pool, int64_t now_us, int64_t retry_after_ms, double
     if (until_us > pool->blocked_until_us) {
         pool->blocked_until_us = until_us;
     }
-}
-
-void pool_answered(struct pool *pool) {
-    pool->backoff_ms = POOL_BACKOFF_FIRST_MS;
+    limiter_refused(&pool->limiter, sent_us, pool->blocked_until_us, now_us);
 }
 
 void pool_stop(struct pool *pool, const char *outcome, struct slice detail) {

@@ -136,30 +136,32 @@ static void test_batch_ids_are_unique_over_restarts(void **state) {
 }
 
 static void test_pool_waits_as_told_or_backs_off(void **state) {
-    struct pool pool = {.limit_inflight = 2, .backoff_ms = 500};
-    assert_true(pool_may_send(&pool, 0));
+    const struct core_io io = {0};
+    struct core core = {.io = &io, .now_us = 1000000};
+    struct pool pool = {.window = 2, .backoff_ms = 500};
+    assert_true(pool_may_send(&core, &pool));
     pool.n_inflight = 2;
-    assert_false(pool_may_send(&pool, 0));
+    assert_false(pool_may_send(&core, &pool));
     pool.n_inflight = 0;
-    pool_wait(&pool, 1000000, 4000, 0);
+    pool_wait(&core, &pool, 0, 4000, 0);
     assert_int_equal(pool.blocked_until_us, 5000000);
-    pool_wait(&pool, 1000000, 1000, 0); // a shorter wait does not shorten a longer one
+    pool_wait(&core, &pool, 0, 1000, 0); // a shorter wait does not shorten a longer one
     assert_int_equal(pool.blocked_until_us, 5000000);
     pool.blocked_until_us = 0;
-    int64_t now_us = 10000000, want_ms[] = {500, 1000, 2000, 4000, 8000, 16000, 30000, 30000};
+    core.now_us = 10000000;
+    int64_t want_ms[] = {500, 1000, 2000, 4000, 8000, 16000, 30000, 30000};
     for (int i = 0; i < 8; i++) { // nothing asked for: doubled each time
-        pool_wait(&pool, now_us, 0, 0);
-        assert_int_equal(pool.blocked_until_us - now_us, want_ms[i] * 1000);
-        pool_wait(&pool, now_us, 0, 0); // refusals that come together count once
-        now_us = pool.blocked_until_us;
+        pool_wait(&core, &pool, 0, 0, 0);
+        assert_int_equal(pool.blocked_until_us - core.now_us, want_ms[i] * 1000);
+        pool_wait(&core, &pool, 0, 0, 0); // refusals that come together count once
+        core.now_us = pool.blocked_until_us;
     }
-    pool_answered(&pool);
-    pool_wait(&pool, now_us, 0, 1);
-    assert_int_equal(pool.blocked_until_us - now_us, 550000);
     pool_stop(&pool, "fatal-auth", SLICE_LIT("no"));
-    assert_false(pool_may_send(&pool, INT64_MAX));
+    core.now_us = INT64_MAX;
+    assert_false(pool_may_send(&core, &pool));
     pool_resume(&pool); // and waits on
-    assert_true(pool_may_send(&pool, pool.blocked_until_us));
+    core.now_us = pool.blocked_until_us;
+    assert_true(pool_may_send(&core, &pool));
 }
 
 int main(void) {

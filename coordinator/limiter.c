@@ -1,0 +1,432 @@
+// Runs of permits: asked for, paced, given back. Called by permits.c and by tests.
+#include "coordinator/limiter.h"
+
+#include <math.h>
+#include <string.h>
+
+#define SYNC_GAP_US 100000     // at most ten round trips a second
+#define RUN_CALLS 32           // a run is this many calls long,
+#define RUN_LEAST_US 250000    // but no shorter
+#define RUN_MOST_US 2000000    // and no longer
+#define LEAD_US 60000          // the next run is asked for so long before the end of this one
+#define GRACE_US 500000        // what is left of a run may still go so long after its end
+#define RETRY_US 250000        // a request without a reply is made again
+#define IDLE_BACK_US 1000000   // what was not used goes back, though nothing is ready
+#define AGREE 3                // samples that have to say the same before a limit is raised
+#define KNEE 0.1               // a provider with less than this part of the limit left slows us down
+#define AWAY_MOST_US 120000000 // longer than this nothing is sent without Redis
+#define AWAY_PART 0.8
+#define MINUTE_US 60000000
+
+static double of_kind(const struct amount *a, enum limit_kind kind) {
+    switch (kind) {
+    case LIMIT_REQUESTS:
+    case LIMIT_REQUESTS_DAY:
+        return a->calls;
+    case LIMIT_INPUT_TOKENS:
+        return a->input;
+    case LIMIT_OUTPUT_TOKENS:
+        return a->output;
+    case LIMIT_TOKENS:
+    case LIMIT_TOKENS_DAY:
+    case LIMIT_PROJECT_TOKENS:
+    case N_LIMIT_KINDS:
+        break;
+    }
+    return a->input + a->output;
+}
+
+static int64_t limit_of(const struct limiter *l, int kind) {
+    int64_t limit = l->config.limit[kind], said = l->said[kind];
+    return said > 0 && (limit == 0 || said < limit) ? said : limit;
+}
+
+void limiter_init(struct limiter *l, const struct limiter_config *config) {
+    memset(l, 0, sizeof(*l));
+    l->config = *config;
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        l->share[kind] = 1;
+    }
+}
+
+void limiter_configure(struct limiter *l, const struct limiter_config *config) {
+    l->is_news = l->is_news || memcmp(config->limit, l->config.limit, sizeof(config->limit)) != 0;
+    l->config = *config;
+}
+
+bool limiter_has_rates(const struct limiter *l) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        if (limit_of(l, kind) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool limiter_is_shared(const struct limiter *l) {
+    return l->config.calls_limit > 0 || limiter_has_rates(l);
+}
+
+// ---- Runs -------------------------------------------------------------------------------------------
+
+static void give_back(struct limiter *l, struct run *run) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        l->back[kind] += run->left[kind];
+    }
+}
+
+static void end_run(struct limiter *l) {
+    give_back(l, &l->runs[0]);
+    l->runs[0] = l->runs[1];
+    l->n_runs--;
+}
+
+static bool is_spent(const struct limiter *l, const struct run *run) {
+    bool spent = run->n <= 0;
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        spent = spent || (run->granted[kind] > 0 && run->left[kind] <= 0 && limit_of(l, kind) > 0);
+    }
+    return spent;
+}
+
+static void drop_spent_runs(struct limiter *l, int64_t now_us) {
+    while (l->n_runs > 0 && (is_spent(l, &l->runs[0]) || l->runs[0].end_us + GRACE_US < now_us)) {
+        end_run(l);
+    }
+}
+
+// away_may_send paces calls without Redis at a part of what was sent in the minute before.
+static bool away_may_send(const struct limiter *l, int64_t now_us) {
+    return l->is_away && now_us - l->away_since_us < AWAY_MOST_US && l->n_last_minute > 0 &&
+           (double)l->n_this_minute <
+               AWAY_PART * (double)l->n_last_minute * (double)(now_us - l->minute_us) / MINUTE_US;
+}
+
+bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us) {
+    if (l->config.calls_limit > 0 && n_inflight >= l->calls) {
+        return false;
+    }
+    if (!limiter_has_rates(l)) {
+        return true;
+    }
+    drop_spent_runs(l, now_us);
+    return l->n_runs > 0 ? l->runs[0].next_us <= now_us : away_may_send(l, now_us);
+}
+
+int64_t limiter_left(const struct limiter *l) {
+    int64_t n = 0;
+    for (size_t i = 0; i < l->n_runs; i++) {
+        n += l->runs[i].n;
+    }
+    return n;
+}
+
+static void learn(struct limiter *l, const struct amount *cost) {
+    if (l->mean.calls == 0) {
+        l->mean = l->largest = *cost;
+        return;
+    }
+    l->mean.input += 0.05 * (cost->input - l->mean.input);
+    l->mean.output += 0.05 * (cost->output - l->mean.output);
+    // The largest is forgotten slowly.
+    l->largest.input = fmax(cost->input, l->largest.input * 0.999);
+    l->largest.output = fmax(cost->output, l->largest.output * 0.999);
+}
+
+static void count_minute(struct limiter *l, int64_t now_us) {
+    if (now_us - l->minute_us >= MINUTE_US) {
+        l->n_last_minute = now_us - l->minute_us < 2 * MINUTE_US ? l->n_this_minute : 0;
+        l->n_this_minute = 0;
+        l->minute_us = now_us;
+    }
+    l->n_this_minute++;
+}
+
+void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us) {
+    count_minute(l, now_us);
+    learn(l, cost);
+    if (!limiter_has_rates(l)) {
+        return;
+    }
+    if (l->n_runs == 0) { // without Redis: charged when it is there again
+        for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+            l->back[kind] -= of_kind(cost, (enum limit_kind)kind);
+        }
+        return;
+    }
+    struct run *run = &l->runs[0];
+    double part = 0; // of the run that this call takes
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        double c = of_kind(cost, (enum limit_kind)kind);
+        run->left[kind] -= c;
+        part = run->granted[kind] > 0 ? fmax(part, c / run->granted[kind]) : part;
+    }
+    run->n--;
+    run->next_us += (int64_t)(part * (double)run->duration_us);
+}
+
+void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        l->back[kind] += of_kind(reserved, (enum limit_kind)kind) - of_kind(used, (enum limit_kind)kind);
+    }
+}
+
+// ---- What the provider says ---------------------------------------------------------------------------
+
+// slow_down stretches the runs that are there to a limit that was lowered.
+static void slow_down(struct limiter *l, double by) {
+    for (size_t i = 0; i < l->n_runs; i++) {
+        l->runs[i].duration_us = (int64_t)((double)l->runs[i].duration_us * by);
+    }
+}
+
+static void heard_limit(struct limiter *l, int kind, int64_t limit) {
+    int64_t before = limit_of(l, kind);
+    if (limit == l->said[kind]) {
+        l->n_higher[kind] = 0;
+        return;
+    }
+    if (limit > l->said[kind] && l->said[kind] > 0) {
+        l->n_higher[kind] = limit == l->higher[kind] ? l->n_higher[kind] + 1 : 1;
+        l->higher[kind] = limit;
+        if (l->n_higher[kind] < AGREE) {
+            return;
+        }
+    }
+    l->n_higher[kind] = 0;
+    l->said[kind] = limit;
+    int64_t after = limit_of(l, kind);
+    if (before != after) {
+        l->is_news = true;
+        if (before > after && after > 0) {
+            slow_down(l, (double)before / (double)after);
+        }
+    }
+}
+
+// heard_remaining slows down in proportion where a bucket that refills evenly is nearly empty: somebody else
+// uses the same account, and both together come to rest at the limit.
+static void heard_remaining(struct limiter *l, int kind, const struct limit_seen *seen) {
+    if (l->config.profile->refill != LIMIT_REFILL_BUCKET || kind == LIMIT_REQUESTS_DAY ||
+        kind == LIMIT_TOKENS_DAY) {
+        return;
+    }
+    double share = fmin(1, fmax(0.02, (double)seen->remaining / (KNEE * (double)seen->limit)));
+    if (share < l->share[kind]) {
+        slow_down(l, fmin(2, l->share[kind] / share));
+    }
+    l->is_news = l->is_news || fabs(share - l->share[kind]) > 0.05;
+    l->share[kind] = share;
+}
+
+void limiter_heard(struct limiter *l, const struct limits_seen *seen) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        const struct limit_seen *one = &seen->of[kind];
+        if (one->limit > 0) {
+            heard_limit(l, kind, one->limit);
+            if (one->remaining >= 0) {
+                heard_remaining(l, kind, one);
+            }
+        }
+    }
+}
+
+void limiter_refused(struct limiter *l, int64_t sent_us, int64_t block_until_us, int64_t now_us) {
+    if (block_until_us > l->block_until_us) {
+        l->block_until_us = block_until_us;
+        l->is_news = true;
+    }
+    if (sent_us > l->cut_us) { // else it went out before the last refusal was known
+        l->cut = true;
+        l->cut_us = now_us;
+        l->is_news = true;
+    }
+    // Nothing of the runs goes out any more.
+    while (l->n_runs > 0) {
+        end_run(l);
+    }
+}
+
+// ---- Redis ----------------------------------------------------------------------------------------------
+
+// rate_of is calls a second at the limits, for calls of the mean cost; INFINITY: no limit known.
+static double rate_of(const struct limiter *l) {
+    double rate = INFINITY;
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        bool is_day = kind == LIMIT_REQUESTS_DAY || kind == LIMIT_TOKENS_DAY;
+        double cost = of_kind(&l->mean, (enum limit_kind)kind);
+        int64_t limit = limit_of(l, kind);
+        if (limit > 0 && cost > 0 && !is_day) {
+            rate = fmin(rate, (double)limit * l->share[kind] / 60 / cost);
+        }
+    }
+    return rate;
+}
+
+static int64_t span_of(const struct limiter *l) {
+    double us = RUN_CALLS / rate_of(l) * 1e6;
+    return us < RUN_LEAST_US ? RUN_LEAST_US : us > RUN_MOST_US ? RUN_MOST_US : (int64_t)us;
+}
+
+// lead_us: how long before the end of the last run the next one is asked for.
+static int64_t lead_us(const struct limiter *l) {
+    int64_t part = l->runs[l->n_runs - 1].duration_us / 4;
+    return part < LEAD_US ? part : LEAD_US;
+}
+
+// wants_run says whether another run is to be asked for.
+static bool wants_run(const struct limiter *l, int64_t n_ready, int64_t now_us) {
+    if (!limiter_has_rates(l) || n_ready == 0 || now_us < l->waits_until_us) {
+        return false;
+    }
+    if (l->n_runs == 0) {
+        return true;
+    }
+    const struct run *last = &l->runs[l->n_runs - 1];
+    return l->n_runs == 1 && n_ready > limiter_left(l) &&
+           (last->n <= 1 || now_us >= last->end_us - lead_us(l) || last->next_us >= last->end_us - lead_us(l));
+}
+
+static bool wants_calls(const struct limiter *l, int64_t n_ready, int64_t n_inflight, int64_t now_us) {
+    int64_t limit = l->config.calls_limit;
+    if (limit == 0) {
+        return false;
+    }
+    bool more = n_ready > 0 && n_inflight >= l->calls && l->calls < limit;
+    // The lease is kept up, and more is asked for in turns.
+    int64_t gap = more ? RUN_LEAST_US : l->config.calls_ms * 1000 / 3;
+    return (n_ready > 0 && l->calls == 0 && l->number == 0) ||
+           (now_us - l->last_sync_us >= gap && (more || n_inflight > 0)) ||
+           (n_inflight == 0 && n_ready == 0 && l->calls > 0 && now_us - l->last_sync_us >= IDLE_BACK_US);
+}
+
+static bool has_back(const struct limiter *l) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        if (limit_of(l, kind) > 0 && fabs(l->back[kind]) >= 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_due(const struct limiter *l, int64_t n_ready, int64_t n_inflight, int64_t now_us) {
+    if (l->is_pending) {
+        return l->is_away && now_us - l->last_sync_us >= RETRY_US;
+    }
+    if (!limiter_is_shared(l) || (l->number > 0 && now_us - l->last_sync_us < SYNC_GAP_US)) {
+        return false;
+    }
+    return l->is_news || wants_run(l, n_ready, now_us) || wants_calls(l, n_ready, n_inflight, now_us) ||
+           (has_back(l) && now_us - l->last_sync_us >= IDLE_BACK_US &&
+            (l->n_runs == 0 || l->runs[0].end_us < now_us));
+}
+
+static void fill_kinds(struct limiter *l, struct permit_request *r, const struct amount *first) {
+    struct amount mean = l->mean, largest = l->largest;
+    mean = mean.calls > 0 ? mean : *first;
+    largest.calls = 1;
+    largest.input = fmax(largest.input, first->input);
+    largest.output = fmax(largest.output, first->output);
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        double cost = of_kind(&mean, (enum limit_kind)kind);
+        cost = r->n_want == 1 ? of_kind(first, (enum limit_kind)kind) : cost;
+        r->of[kind] = (struct permit_kind){
+            .limit = l->config.limit[kind],
+            .said = l->is_news ? l->said[kind] : 0,
+            .share = l->share[kind] < 1 || l->is_news ? l->share[kind] : -1,
+            .back = l->back[kind],
+            .largest = of_kind(&largest, (enum limit_kind)kind),
+            .want = cost * (double)r->n_want,
+        };
+        l->back[kind] = 0;
+    }
+}
+
+const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready, int64_t n_inflight,
+                                             const struct amount *first, int64_t now_us) {
+    drop_spent_runs(l, now_us);
+    if (!is_due(l, n_ready, n_inflight, now_us)) {
+        return NULL;
+    }
+    l->last_sync_us = now_us;
+    if (l->is_pending) {
+        return &l->request;
+    }
+    int64_t n_more = wants_run(l, n_ready, now_us) ? n_ready - limiter_left(l) : 0;
+    int64_t calls_want = n_inflight + n_ready;
+    l->request = (struct permit_request){
+        .number = ++l->number,
+        .n_want = n_more > 0 ? n_more : 0,
+        .span_us = span_of(l),
+        .ahead_us = 2 * span_of(l),
+        .calls_limit = l->config.calls_limit,
+        .calls_want = calls_want < l->config.calls_limit ? calls_want : l->config.calls_limit,
+        .calls_held = n_inflight,
+        .calls_ms = l->config.calls_ms,
+        .block_us = l->block_until_us > now_us ? l->block_until_us - now_us : 0,
+        .cut = l->cut,
+        .is_bucket = l->config.profile->refill == LIMIT_REFILL_BUCKET,
+        .day_offset_min = l->config.profile->day_offset_min,
+    };
+    fill_kinds(l, &l->request, first);
+    l->cut = l->is_news = false;
+    l->block_until_us = 0;
+    l->is_pending = true;
+    return &l->request;
+}
+
+static void add_run(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
+    struct run *run = &l->runs[l->n_runs++];
+    *run = (struct run){
+        .n = reply->n,
+        .next_us = now_us + reply->delay_us,
+        .duration_us = reply->duration_us,
+        .end_us = now_us + reply->delay_us + reply->duration_us,
+    };
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        run->granted[kind] = run->left[kind] = reply->of[kind].granted;
+    }
+}
+
+void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
+    if (reply == NULL) {
+        if (!l->is_away) {
+            l->is_away = true;
+            l->away_since_us = now_us;
+        }
+        return;
+    }
+    l->is_away = l->is_pending = false;
+    l->reply = *reply;
+    l->calls = reply->calls;
+    drop_spent_runs(l, now_us);
+    if (reply->n > 0 && l->n_runs < 2) {
+        add_run(l, reply, now_us);
+    } else if (l->request.n_want > 0) {
+        l->waits_until_us = now_us + (reply->blocked_us > 0 ? reply->blocked_us : SYNC_GAP_US);
+    }
+}
+
+int64_t limiter_next_us(const struct limiter *l, int64_t n_ready, int64_t now_us) {
+    if (!limiter_is_shared(l)) {
+        return INT64_MAX;
+    }
+    int64_t gap_us = l->last_sync_us + SYNC_GAP_US, next = INT64_MAX;
+    if (l->is_pending) {
+        next = l->is_away ? l->last_sync_us + RETRY_US : INT64_MAX;
+    } else if (l->is_news) {
+        next = gap_us;
+    } else if (n_ready > 0 && limiter_has_rates(l) && l->n_runs == 0) {
+        next = l->waits_until_us > gap_us ? l->waits_until_us : gap_us;
+    } else if (n_ready > 0 && l->n_runs == 1) {
+        next = l->runs[0].end_us - lead_us(l);
+        next = next > gap_us ? next : gap_us;
+    } else if (l->config.calls_limit > 0 || has_back(l) || l->n_runs > 0) {
+        next = l->last_sync_us + RUN_LEAST_US;
+        next = next > now_us ? next : now_us + RUN_LEAST_US;
+    }
+    if (n_ready > 0 && l->n_runs > 0 && l->runs[0].next_us > now_us && l->runs[0].next_us < next) {
+        next = l->runs[0].next_us;
+    }
+    return next;
+}
