@@ -1,5 +1,5 @@
 // OpenAI embeddings: all records of a call in one array of inputs. Invariant: a vector is matched by the
-// index that the provider gave it, never by its place.
+// index that the provider gave it, never by its place; one index that is no record's puts all in doubt.
 // Source: platform.openai.com/docs/api-reference/embeddings, 2026-11.
 #include "worker/openai.h"
 
@@ -26,8 +26,11 @@ static void read_vectors(const struct reply *reply, struct json_object *data, st
     for (size_t i = 0; i < n; i++) {
         struct json_object *item = json_object_array_get_idx(data, i);
         uint64_t index;
-        if (answer_count(item, "index", &index) && index < reply->count &&
-            vectors_add(answer, index, json_get(item, "embedding")) != 0) {
+        if (!answer_count(item, "index", &index) || index >= reply->count) {
+            answer_fail(answer, OUTCOME_SHIFTED, "a vector's index is missing or belongs to no input");
+            return;
+        }
+        if (vectors_add(answer, index, json_get(item, "embedding")) != 0) {
             continue; // the record stays without one, and is asked again
         }
     }

@@ -2,6 +2,7 @@
 // read with its own syntax to its end, so that nothing inside a record makes another slot. Called
 // by serve.
 #include "tests/provider/chat.h"
+#include "tests/provider/api.h"
 #include "common/json.h"
 #include "common/mem.h"
 
@@ -28,27 +29,12 @@ static int add_content(struct json_object *content, struct buf *into) {
     return rc;
 }
 
-static int read_messages(struct chat *chat, struct error *why) {
-    struct json_object *messages = json_get(chat->root, "messages");
-    if (!json_object_is_type(messages, json_type_array) ||
-        json_object_array_length(messages) == 0) {
-        return error_set(why, -EINVAL, "messages: want an array of one or more");
-    }
-    for (size_t i = 0; i < json_object_array_length(messages); i++) {
-        struct json_object *message = json_object_array_get_idx(messages, i);
-        struct slice role = json_text(json_get(message, "role"));
-        struct json_object *content = json_get(message, "content");
-        if (role.n == 0 || content == NULL) {
-            return error_set(why, -EINVAL, "messages[%zu]: want role and content", i);
-        }
-        struct buf *into = slice_is(role, "user") ? &chat->prompt : &chat->system;
-        size_t before = into->n;
-        if (add_content(content, into) != 0) {
-            return error_set(why, -EINVAL, "messages[%zu]: too long", i);
-        }
-        chat->input_tokens += (into->n - before + 3) / 4 + MESSAGE_TOKENS;
-    }
-    return 0;
+int chat_add_message(struct chat *chat, bool user, struct json_object *content) {
+    struct buf *into = user ? &chat->prompt : &chat->system;
+    size_t before = into->n;
+    int rc = add_content(content, into);
+    chat->input_tokens += (into->n - before + 3) / 4 + MESSAGE_TOKENS;
+    return rc;
 }
 
 // --- slots ---------------------------------------------------------------------------------------
@@ -361,11 +347,7 @@ static void read_properties(struct chat *chat, struct json_object *properties) {
 }
 
 static bool read_schema(struct chat *chat) {
-    struct json_object *format = json_get(chat->root, "response_format");
-    chat->json =
-        json_get(format, "type") != NULL && !slice_is(json_text(json_get(format, "type")), "text");
-    struct json_object *schema = json_get(json_get(format, "json_schema"), "schema");
-    struct json_object *properties = json_get(schema, "properties");
+    struct json_object *properties = json_get(chat->schema, "properties");
     if (!json_object_is_type(properties, json_type_object)) {
         return false;
     }
@@ -477,27 +459,38 @@ static void read_words(struct chat *chat, struct slice template, struct slice sy
     }
 }
 
+int chat_add_input(struct chat *chat, int64_t index, struct json_object *text) {
+    int rc = chat_add_message(chat, true, text); // poison is looked for in the prompt
+    struct chat_slot *slot = rc == 0 ? slot_begin(chat, index) : NULL;
+    if (slot == NULL) {
+        return -EMSGSIZE;
+    }
+    slot_add(chat, slot, json_text(text));
+    return 0;
+}
+
 int chat_read(struct slice body, struct chat *chat, struct error *why) {
-    chat->root = NULL;
-    chat->slots = NULL;
-    chat->n_slots = chat->n_fields = chat->input_tokens = 0;
-    chat->batched = chat->json = false;
-    chat->index_field[0] = chat->wrapper[0] = '\0';
+    return chat_read_as(&api_chat, false, body, chat, why);
+}
+
+int chat_read_as(const struct api *api, bool strict, struct slice body, struct chat *chat,
+                 struct error *why) {
+    *chat = (struct chat){.root = NULL};
     buf_init(&chat->prompt, TEXT_MAX);
     buf_init(&chat->system, TEXT_MAX);
     buf_init(&chat->texts, 2 * (size_t)TEXT_MAX);
     int rc = json_parse(body, &chat->root, why);
-    rc = rc != 0 ? rc : read_messages(chat, why);
+    if (rc == 0 && !json_object_is_type(chat->root, json_type_object)) {
+        rc = error_set(why, -EINVAL, "want a JSON object");
+    }
+    rc = rc != 0 ? rc : api->read(chat, strict, why);
     chat->model = json_text(json_get(chat->root, "model"));
     if (rc == 0 && chat->model.n == 0) {
         rc = error_set(why, -EINVAL, "model: you must provide a model parameter");
     }
-    if (rc != 0) {
+    if (rc != 0 || chat->vectors) {
         return rc;
     }
-    struct json_object *most = json_get(chat->root, "max_completion_tokens");
-    most = most != NULL ? most : json_get(chat->root, "max_tokens");
-    chat->max_tokens = json_object_get_int64(most);
     struct slice template = slice_sub(buf_slice(&chat->prompt), 0, read_slots(chat));
     bool known = read_schema(chat);
     if (chat->index_field[0] == '\0') {

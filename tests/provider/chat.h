@@ -44,7 +44,13 @@ struct chat {
     size_t input_tokens;  // an estimate: a quarter of the bytes, and 4 a message
     int64_t max_tokens;   // of the answer; 0: no bound
     struct slice model;   // borrowed from root
+    struct json_object *schema; // of the answer; borrowed from root; NULL: none
+    bool vectors;         // the records are inputs of an embedding
+    bool base64;          // vectors: in this form
+    int64_t dimensions;   // vectors: numbers of each
 };
+
+struct api;
 
 // chat_read reads a request body. Returns 0 or -EINVAL with why. chat_free in any case.
 //
@@ -56,8 +62,17 @@ struct chat {
 // what stands after the first empty line. A number that does not rise starts over: what stood
 // before was an example. The text of a record is its values, joined by a line feed.
 MUST_CHECK int chat_read(struct slice body, struct chat *chat, struct error *why);
+// chat_read_as reads a request of another API than chat completions.
+//   strict  refuse what the vendor would refuse
+MUST_CHECK int chat_read_as(const struct api *api, bool strict, struct slice body, struct chat *chat,
+                            struct error *why);
 void chat_free(struct chat *chat);
 // chat_text is the text of a slot, valid until chat_free.
 struct slice chat_text(const struct chat *chat, const struct chat_slot *slot);
+
+// For the APIs: chat_add_message adds a message's content, a string or an array of parts; chat_add_input
+// adds a text that is a record as a whole. 0 or -EMSGSIZE.
+MUST_CHECK int chat_add_message(struct chat *chat, bool user, struct json_object *content);
+MUST_CHECK int chat_add_input(struct chat *chat, int64_t index, struct json_object *text);
 
 #endif

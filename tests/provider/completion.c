@@ -1,42 +1,10 @@
-// The answer to a chat completion. Invariant: it depends on the request, the seed and the request's
+// The answer to a request, in the shape of its API. Invariant: it depends on the request, the seed and the request's
 // number alone, so that a run can be repeated. Called by serve.
 #include "tests/provider/completion.h"
-#include "common/json.h"
 #include "tests/provider/answer.h"
-
-#include <inttypes.h>
+#include "tests/provider/api.h"
 
 #define CONTENT_MAX (8u << 20)
-
-static int write_body(const struct job *job, const struct chat *chat, uint64_t draw,
-                      struct slice content, struct buf *out) {
-    int rc = buf_addf(out,
-                      "{\"id\":\"chatcmpl-%016" PRIx64 "\",\"object\":\"chat.completion\","
-                      "\"created\":%lld,\"model\":",
-                      draw,
-                      1764000000LL + (long long)job->n); // not the clock: answers can be repeated
-    rc = rc != 0 ? rc : json_add_string(out, chat->model);
-    rc = rc != 0 ? rc
-                 : buf_addf(out,
-                            ",\"choices\":[{\"index\":0,\"finish_reason\":\"%s\",\"logprobs\":null,"
-                            "\"message\":{\"role\":\"assistant\",\"content\":",
-                            job->finish);
-    if (rc == 0) {
-        rc = job->fault == FAULT_REFUSAL
-                 ? buf_add_str(out, "null,\"refusal\":\"I'm sorry, I cannot help with that.\"")
-                 : json_add_string(out, content);
-    }
-    rc = rc != 0 || job->fault == FAULT_REFUSAL ? rc : buf_add_str(out, ",\"refusal\":null");
-    return rc != 0 ? rc
-                   : buf_addf(out,
-                              ",\"annotations\":[]}}],\"usage\":{\"prompt_tokens\":%zu,"
-                              "\"completion_tokens\":%zu,\"total_tokens\":%zu,"
-                              "\"prompt_tokens_details\":{\"cached_tokens\":0},"
-                              "\"completion_tokens_details\":{\"reasoning_tokens\":0}},"
-                              "\"service_tier\":\"default\"}",
-                              job->input_tokens, job->output_tokens,
-                              job->input_tokens + job->output_tokens);
-}
 
 // bound_answer keeps an answer within the caller's max tokens, as a provider does.
 static void bound_answer(struct job *job, struct chat *chat, struct buf *content) {
@@ -54,13 +22,14 @@ static void bound_answer(struct job *job, struct chat *chat, struct buf *content
     job->output_tokens = content->n > 0 ? (content->n + 3) / 4 : 1;
 }
 
-int completion_write(struct job *job, struct chat *chat, uint64_t seed, struct buf *body) {
+int completion_write(const struct api *api, struct job *job, struct chat *chat, uint64_t seed,
+                     struct buf *body) {
     struct buf content;
     buf_init(&content, CONTENT_MAX);
     uint64_t draw = fault_random(seed, job->n, ITEM_SALT);
-    int rc = answer_write(chat, job->fault, draw, &content);
+    int rc = chat->vectors ? 0 : answer_write(chat, job->fault, draw, &content);
     bound_answer(job, chat, &content);
-    rc = rc != 0 ? rc : write_body(job, chat, draw, buf_slice(&content), body);
+    rc = rc != 0 ? rc : api->write(job, chat, draw, buf_slice(&content), body);
     buf_free(&content);
     return rc;
 }

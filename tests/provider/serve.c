@@ -8,6 +8,7 @@
 #include "common/loop.h"
 #include "common/mem.h"
 #include "tests/provider/answer.h"
+#include "tests/provider/api.h"
 #include "tests/provider/chat.h"
 #include "tests/provider/completion.h"
 #include "tests/provider/control.h"
@@ -171,11 +172,11 @@ static bool send_status(struct serve *s, struct httpd_request *request, struct j
 
 // --- chat completions ----------------------------------------------------------------------------
 
-static void send_completion(struct serve *s, struct httpd_request *request, struct job *job,
-                            struct chat *chat) {
+static void send_completion(struct serve *s, const struct api *api, struct httpd_request *request,
+                            struct job *job, struct chat *chat) {
     struct httpd_reply reply = {.status = 200, .type = "application/json"};
     buf_init(&reply.body, REPLY_MAX);
-    if (completion_write(job, chat, (uint64_t)s->options->seed, &reply.body) != 0) {
+    if (completion_write(api, job, chat, (uint64_t)s->options->seed, &reply.body) != 0) {
         buf_free(&reply.body);
         send_error(s, request, job, 500, "server_error", NULL, "The answer is too long.", false);
         return;
@@ -249,10 +250,10 @@ static bool refuse_long(struct serve *s, struct httpd_request *request, struct j
     return true;
 }
 
-static void serve_chat(struct serve *s, struct httpd_request *request, struct job *job,
-                       struct chat *chat) {
+static void serve_chat(struct serve *s, const struct api *api, struct httpd_request *request,
+                       struct job *job, struct chat *chat) {
     struct error why = {0};
-    if (chat_read(httpd_body(request), chat, &why) != 0) {
+    if (chat_read_as(api, s->options->strict != 0, httpd_body(request), chat, &why) != 0) {
         send_error(s, request, job, 400, "invalid_request_error", NULL, why.text, false);
         return;
     }
@@ -272,7 +273,7 @@ static void serve_chat(struct serve *s, struct httpd_request *request, struct jo
         ledger_note(&s->ledger, job, chat, false);
     } else {
         job->input_tokens = chat->input_tokens;
-        send_completion(s, request, job, chat);
+        send_completion(s, api, request, job, chat);
     }
 }
 
@@ -308,7 +309,9 @@ static void serve_api(struct serve *s, struct httpd_request *request) {
     struct job *job = job_new(s, request);
     struct slice method = httpd_method(request), path = httpd_path(request);
     const struct provider_options *o = s->options;
-    if (o->api_key[0] != '\0' && !slice_is(key_of(request), o->api_key)) {
+    const struct api *api = api_find(path);
+    struct slice key = api != NULL ? api_key_of(api, request) : key_of(request);
+    if (o->api_key[0] != '\0' && !slice_is(key, o->api_key)) {
         send_error(s, request, job, 401, "invalid_request_error", "invalid_api_key",
                    "Incorrect API key provided.", false);
     } else if (o->concurrency > 0 && s->n_inflight > o->concurrency) {
@@ -321,7 +324,7 @@ static void serve_api(struct serve *s, struct httpd_request *request) {
                                           "\"object\":\"model\",\"owned_by\":\"headrace\"}]}");
         (void)rc;
         send_reply(s, request, job, &reply);
-    } else if (!slice_is(path, "/v1/chat/completions")) {
+    } else if (api == NULL) {
         send_error(s, request, job, 404, "invalid_request_error", NULL, "Unknown request URL.",
                    false);
     } else if (!slice_is(method, "POST")) {
@@ -329,7 +332,7 @@ static void serve_api(struct serve *s, struct httpd_request *request) {
                    false);
     } else {
         struct chat *chat = mem_alloc(sizeof(*chat)); // chat_read sets what is read later
-        serve_chat(s, request, job, chat);
+        serve_chat(s, api, request, job, chat);
         chat_free(chat);
         free(chat);
     }

@@ -45,9 +45,7 @@ static const struct {
      "{\"data\":[{\"index\":2,\"embedding\":[0.1,3]},{\"index\":0,\"embedding\":\"AAAAPwAAgL8=\"},{\"index\":1,\"embedding\":[-0.0,1e-3]}]}",
      OUTCOME_OK, "70 ok [[0.5,-1]]\n71 ok [[-0,0.001]]\n72 ok [[0.1,3]]\n"},
     {"doubles", "ARRAY<DOUBLE>", "", "{\"data\":[{\"index\":0,\"embedding\":[0.5,1]}]}", OUTCOME_OK, "70 ok [[0.5,1]]\n"},
-    {"a vector for no record is left out", "ARRAY<FLOAT>", "", "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":3,\"embedding\":[2]}]}", OUTCOME_OK, "70 ok [[1]]\n"},
     {"two vectors for one record are none", "ARRAY<FLOAT>", "", "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":1,\"embedding\":[1]},{\"index\":0,\"embedding\":[2]},{\"index\":0,\"embedding\":[2]}]}", OUTCOME_OK, "71 ok [[1]]\n"},
-    {"a vector without an index is left out", "ARRAY<FLOAT>", "", "{\"data\":[{\"embedding\":[1]},{\"index\":1,\"embedding\":[1]}]}", OUTCOME_OK, "71 ok [[1]]\n"},
     {"what is no vector is left out", "ARRAY<FLOAT>", "", "{\"data\":[{\"index\":0,\"embedding\":[1,\"x\"]},{\"index\":1,\"embedding\":[]},{\"index\":2,\"embedding\":[7]}]}", OUTCOME_OK, "72 ok [[7]]\n"},
     {"base64 that is cut is left out", "ARRAY<FLOAT>", "", "{\"data\":[{\"index\":0,\"embedding\":\"AAAAPwAA\"},{\"index\":1,\"embedding\":\"AAAAPw==\"},{\"index\":2,\"embedding\":\"A*AA\"}]}", OUTCOME_OK, "71 ok [[0.5]]\n"},
     {"what is not finite is left out", "ARRAY<FLOAT>", "", "{\"data\":[{\"index\":0,\"embedding\":\"AADAfw==\"},{\"index\":1,\"embedding\":[1e300]},{\"index\":2,\"embedding\":[1]}]}", OUTCOME_OK, "72 ok [[1]]\n"},
@@ -106,6 +104,16 @@ static void usage_has_no_output(void **state) {
     assert_int_equal(answer.output_tokens, 0);
     assert_string_equal(answer.served_model, "e");
     answer_clear(&answer);
+    static const char *const doubtful[] = {
+        "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":3,\"embedding\":[2]}]}",
+        "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":-1,\"embedding\":[2]}]}",
+        "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"embedding\":[2]}]}",
+    };
+    for (size_t i = 0; i < 3; i++) {
+        case_read(list.items[0].model, 200, doubtful[i], &answer);
+        assert_int_equal(answer.outcome, OUTCOME_SHIFTED);
+        answer_clear(&answer);
+    }
     case_read(list.items[0].model, 200, "{\"object\":\"list\"}", &answer);
     assert_int_equal(answer.outcome, OUTCOME_TRANSIENT);
     answer_clear(&answer);

@@ -1,0 +1,142 @@
+"""Each provider through its simulated API: what is sent is what its vendor takes, and every row gets its own
+answer, whatever goes wrong."""
+import http.client
+import json
+
+import pytest
+from conftest import KEY, Simulator, ask_simulator, read_jsonl, write_jsonl
+from test_run import ANSWER_FAULTS, check_tags, distinct
+
+# provider, path of the endpoint
+TEXT_APIS = [
+    ("openai", "/v1/chat/completions"),
+    ("openai", "/v1/responses"),
+    ("azure-openai", ""),
+    ("azure-openai", "/openai/v1/responses"),
+    ("azure-openai", "/openai/deployments/d?api-version=2024-10-21"),
+    ("ollama", ""),
+    ("vllm", "/v1"),
+    ("llama.cpp", "/v1/chat/completions"),
+]
+VECTOR_APIS = [("openai", ""), ("azure-openai", "/openai/v1"), ("ollama", ""), ("vllm", "")]
+FAULTS = [word for fault in ANSWER_FAULTS for word in ("--fault", f"{fault}=5%")]
+FAULTS += [word for fault in ("500", "429", "cut", "html") for word in ("--fault", f"{fault}=2%")]
+
+
+def run(box, sql, rows, *options):
+    (box.path / "models.sql").write_text(sql)
+    write_jsonl(box.path / "in.jsonl", rows)
+    done = box.run("headrace", "run", "-f", box.path / "models.sql", "-m", "m", "-i", "in.jsonl",
+                   "-o", "out.jsonl", "--set", "max.retries=40", "--set", "ambiguous.retries=40", *options,
+                   env={**box.env, "OPENAI_API_KEY": KEY})
+    return done, read_jsonl(box.path / "out.jsonl") if (box.path / "out.jsonl").exists() else []
+
+
+def text_model(provider, endpoint, more=""):
+    return f"""CREATE MODEL m INPUT (text STRING) OUTPUT (tag STRING)
+WITH ('provider' = '{provider}', 'endpoint' = '{endpoint}', 'model' = 'd', 'api_key' = '${{OPENAI_API_KEY}}',
+      'batch.size' = '20', 'batch.timeout.ms' = '200'{more});"""
+
+
+def vector_model(provider, endpoint, more="", inner="FLOAT"):
+    return f"""CREATE MODEL m INPUT (text STRING) OUTPUT (vector ARRAY<{inner}>)
+WITH ('provider' = '{provider}', 'endpoint' = '{endpoint}', 'model' = 'd', 'api_key' = '${{OPENAI_API_KEY}}',
+      'task' = 'embedding', 'batch.size' = '20', 'batch.timeout.ms' = '200'{more});"""
+
+
+def vectors(box, texts, n):
+    """The simulator's vectors: byte k of the text's hash, the lowest first, around zero."""
+    hashes = [int(text, 16) for text in ask_simulator(box, "--hash", texts)]
+    return [[((hash >> (8 * (k % 8)) & 0xff) - 128) / 128 for k in range(n)] for hash in hashes]
+
+
+def check_vectors(box, rows, given, n):
+    assert [row["id"] for row in rows] == [row["id"] for row in given]
+    assert [(row["id"], row["error"]) for row in rows if row["error"] is not None] == []
+    wrong = [row["id"] for row, want in zip(rows, vectors(box, [row["text"] for row in given], n))
+             if row["vector"] != want]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("provider,path", TEXT_APIS)
+def test_every_review_gets_its_own_answer(box, provider, path, reviews):
+    simulator = Simulator(box, "--api-key", KEY, "--retry-after-ms", "100", *FAULTS)
+    given = distinct(reviews, 300)
+    done, rows = run(box, text_model(provider, f"http://127.0.0.1:{simulator.port}{path}"), given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_tags(box, rows, given)
+    calls = simulator.calls()
+    assert any(call["fault"] for call in calls)
+    assert {call["status"] for call in calls} <= {0, 200, 429, 500, 502}  # nothing was refused as wrong
+
+
+@pytest.mark.parametrize("provider,path", VECTOR_APIS)
+def test_every_review_gets_its_own_vector(box, provider, path, reviews):
+    simulator = Simulator(box, "--api-key", KEY, "--retry-after-ms", "100", *FAULTS)
+    given = distinct(reviews, 300)
+    endpoint = f"http://127.0.0.1:{simulator.port}{path}"
+    done, rows = run(box, vector_model(provider, endpoint, ", 'dimensions' = '12'"), given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_vectors(box, rows, given, 12)
+    calls = simulator.calls()
+    assert any(call["fault"] for call in calls)
+    assert {call["status"] for call in calls} <= {0, 200, 429, 500, 502}
+
+
+def test_a_vector_of_doubles_of_the_usual_length(box, reviews):
+    simulator = Simulator(box)
+    given = distinct(reviews, 30)
+    sql = vector_model("openai", f"http://127.0.0.1:{simulator.port}",
+                       ", 'params' = '{\"encoding_format\":\"float\"}'", "DOUBLE")
+    done, rows = run(box, sql, given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_vectors(box, rows, given, 8)
+
+
+def post(simulator, path, body, headers):
+    c = http.client.HTTPConnection("127.0.0.1", simulator.port, timeout=10)
+    try:
+        c.request("POST", path, json.dumps(body), headers)
+        answer = c.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        c.close()
+
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+BEARER, AZURE = {"Authorization": f"Bearer {KEY}"}, {"api-key": KEY}
+
+
+def with_schema(schema):
+    return {**CHAT, "response_format": {"type": "json_schema", "json_schema": {
+        "name": "x", "strict": True, "schema": schema}}}
+
+
+@pytest.mark.parametrize("path,body,headers,status,words", [
+    ("/v1/chat/completions", CHAT, BEARER, 200, ""),
+    ("/v1/chat/completions", CHAT, AZURE, 401, "key"),
+    ("/openai/v1/chat/completions", CHAT, AZURE, 200, ""),
+    ("/openai/v1/chat/completions", CHAT, BEARER, 200, ""),
+    ("/openai/v1/chat/completions", CHAT, {**AZURE, **BEARER}, 401, "key"),
+    ("/v1/chat/completions", {**CHAT, "max_output_tokens": 9}, BEARER, 400, "max_output_tokens"),
+    ("/v1/chat/completions", with_schema(SCHEMA), BEARER, 400, "additionalProperties"),
+    ("/v1/chat/completions", with_schema({**SCHEMA, "additionalProperties": False}), BEARER, 400, "Missing 'a'"),
+    ("/v1/chat/completions", with_schema({**SCHEMA, "additionalProperties": False, "required": ["a"]}), BEARER,
+     200, ""),
+    ("/v1/chat/completions", with_schema({"type": "array"}), BEARER, 400, "object"),
+    ("/v1/responses", {"model": "m", "input": "a"}, BEARER, 200, "output_text"),
+    ("/v1/responses", {"model": "m", "input": "a", "max_output_tokens": 9}, BEARER, 400, ">= 16"),
+    ("/v1/responses", {"model": "m", "input": "a", "response_format": {}}, BEARER, 400, "text.format"),
+    ("/v1/responses", {"model": "m", "input": "a", "seed": 1}, BEARER, 400, "seed"),
+    ("/v1/responses", {"model": "m"}, BEARER, 400, "input"),
+    ("/v1/embeddings", {"model": "m", "input": ["a"]}, BEARER, 200, "embedding"),
+    ("/v1/embeddings", {"model": "m", "input": [""]}, BEARER, 400, "empty"),
+    ("/v1/embeddings", {"model": "m", "input": ["a"] * 2049}, BEARER, 400, "too long"),
+    ("/v1/embeddings", {"model": "m", "input": ["a"], "temperature": 1}, BEARER, 400, "temperature"),
+    ("/v1/completions", CHAT, BEARER, 404, "URL"),
+])
+def test_the_simulator_refuses_what_the_vendor_refuses(box, path, body, headers, status, words):
+    simulator = Simulator(box, "--api-key", KEY)
+    got, text = post(simulator, path, body, headers)
+    assert (got, words in text) == (status, True), text

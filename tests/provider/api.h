@@ -1,0 +1,51 @@
+// api: the APIs that the simulator speaks, one file and one row each: what a request must be, where its
+// parts stand, what an answer looks like. What the vendor would refuse is refused here.
+#ifndef HEADRACE_TESTS_PROVIDER_API_H
+#define HEADRACE_TESTS_PROVIDER_API_H
+
+#include "common/httpd.h"
+#include "tests/provider/chat.h"
+#include "tests/provider/ledger.h"
+
+// How a credential comes. In another header it counts as none.
+enum api_key { API_KEY_BEARER, API_KEY_AZURE };
+
+struct api {
+    const char *name;
+    const char *head, *end; // the path begins with, and ends in
+    enum api_key key;
+    // read takes the parts of chat->root into chat: messages or inputs, model, schema, most tokens.
+    // Returns 0, or -EINVAL with why, in the vendor's words.
+    int (*read)(struct chat *chat, bool strict, struct error *why);
+    // write appends the body of an answer whose text is content. Returns 0 or -EMSGSIZE.
+    int (*write)(struct job *job, struct chat *chat, uint64_t draw, struct slice content, struct buf *out);
+};
+
+extern const struct api api_chat; // what chat_read takes a request for
+
+// api_find finds the API of a path, or returns NULL.
+const struct api *api_find(struct slice path);
+
+// api_key_of borrows the credential of a request, from the header that the API wants it in; empty: none,
+// or two where one is wanted.
+struct slice api_key_of(const struct api *api, const struct httpd_request *request);
+
+// api_check_fields refuses an object with a member that is not among the n names.
+MUST_CHECK int api_check_fields(struct json_object *object, const char *const *names, size_t n,
+                                struct error *why);
+// api_check_strict refuses a JSON Schema outside OpenAI's strict subset: an object whose properties are
+// not all required or that allows others, a keyword that is not supported.
+MUST_CHECK int api_check_strict(struct json_object *schema, struct error *why);
+
+// The rows, each in a file of its own.
+MUST_CHECK int api_chat_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_chat_write(struct job *job, struct chat *chat, uint64_t draw, struct slice content,
+                              struct buf *out);
+MUST_CHECK int api_responses_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_responses_write(struct job *job, struct chat *chat, uint64_t draw,
+                                   struct slice content, struct buf *out);
+MUST_CHECK int api_embeddings_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_embeddings_write(struct job *job, struct chat *chat, uint64_t draw,
+                                    struct slice content, struct buf *out);
+
+#endif
