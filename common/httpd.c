@@ -30,6 +30,7 @@
 #define BACKLOG 1024
 #define CLIENTS_DEFAULT 1024
 #define SWEEP_MS 250             // how late a vanished client may be noticed
+#define LOOK_MS 1000             // without descriptors the library stops to listen, and nothing would wake it
 #define KEEP_BODY_BYTES 65536    // a body buffer larger than this is not kept for the next request
 #define READER_BLOCK_BYTES 16384 // of replies that are sent piece by piece
 
@@ -450,11 +451,10 @@ __attribute__((format(printf, 2, 0))) static void on_library_log(void *cls, cons
 static void run_daemon(struct httpd *httpd) {
     MHD_run(httpd->daemon);
     MHD_UNSIGNED_LONG_LONG ms = 0;
-    if (MHD_get_timeout(httpd->daemon, &ms) == MHD_YES) {
-        uv_timer_start(&httpd->timer, on_daemon_time, ms, 0);
-    } else {
-        uv_timer_stop(&httpd->timer);
+    if (MHD_get_timeout(httpd->daemon, &ms) != MHD_YES || ms > LOOK_MS) {
+        ms = LOOK_MS;
     }
+    uv_timer_start(&httpd->timer, on_daemon_time, ms, 0);
 }
 
 static void on_daemon_time(uv_timer_t *timer) {
@@ -505,6 +505,7 @@ struct httpd *httpd_new(struct loop *loop, const char *address, const struct htt
     httpd->poll.data = httpd->timer.data = httpd->sweep.data = httpd;
     httpd->n_handles = 3;
     uv_poll_start(&httpd->poll, UV_READABLE, on_daemon_event);
+    uv_timer_start(&httpd->timer, on_daemon_time, LOOK_MS, 0);
     return httpd;
 }
 
