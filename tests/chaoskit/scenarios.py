@@ -580,6 +580,7 @@ def few_descriptors(cluster):
         cluster.heal("*")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         cluster.note("over", name)
+        cluster.wait_open()  # its metrics can be read again, too
     used(cluster, 300)
 
 
