@@ -124,7 +124,7 @@ static void test_lost_workers_are_counted_over_restarts(void **state) {
         }
         world_crash(w);
         world_start(w);
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "n%d", i);
         world_hello(w, name, 1, 1);
         world_pass(w, 3100);
