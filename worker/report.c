@@ -25,6 +25,8 @@ static void count(struct status *status, const struct call *call) {
         status->input_tokens += call->input_tokens;
         status->cached_tokens += call->cached_tokens;
         status->output_tokens += call->output_tokens;
+        status->cache_write_tokens += call->cache_write_tokens;
+        status->reasoning_tokens += call->reasoning_tokens;
     }
     if (call->sent) {
         status->bytes_out += call->body.n;

@@ -93,6 +93,25 @@ def test_a_vector_of_doubles_of_the_usual_length(box, reviews):
     check_vectors(box, rows, given, 8)
 
 
+def test_a_schema_that_is_refused_is_left_out(box, reviews):
+    simulator = Simulator(box, "--no-schemas")
+    given = distinct(reviews, 300)
+    done, rows = run(box, text_model("vllm", f"http://127.0.0.1:{simulator.port}"), given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_tags(box, rows, given)
+    statuses = [call["status"] for call in simulator.calls()]
+    assert 400 in statuses and statuses.count(200) >= 15
+
+
+def test_a_schema_that_is_required_and_refused_stops_the_model(box, reviews):
+    simulator = Simulator(box, "--no-schemas")
+    done, _ = run(box, text_model("vllm", f"http://127.0.0.1:{simulator.port}", ", 'structured.output' = 'required'"),
+                  distinct(reviews, 20))
+    assert done.returncode not in (0, 1)
+    assert b"response_format" in done.stderr, done.stderr.decode()
+    assert {call["status"] for call in simulator.calls()} == {400}
+
+
 def post(simulator, path, body, headers):
     c = http.client.HTTPConnection("127.0.0.1", simulator.port, timeout=10)
     try:

@@ -253,11 +253,17 @@ static bool refuse_long(struct serve *s, struct httpd_request *request, struct j
 static void serve_chat(struct serve *s, const struct api *api, struct httpd_request *request,
                        struct job *job, struct chat *chat) {
     struct error why = {0};
-    if (chat_read_as(api, s->options->strict != 0, httpd_body(request), chat, &why) != 0) {
+    if (chat_read_as(api, !s->options->lenient, httpd_body(request), chat, &why) != 0) {
         send_error(s, request, job, 400, "invalid_request_error", NULL, why.text, false);
         return;
     }
     (void)slice_copy(chat->model, job->model, sizeof(job->model));
+    if (chat->schema != NULL && s->options->no_schemas) {
+        send_error(s, request, job, 400, "invalid_request_error", NULL,
+                   "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
+                   "model.", false);
+        return;
+    }
     if (refuse_long(s, request, job, chat)) {
         return;
     }

@@ -287,9 +287,10 @@ static void a_call_past_its_deadline_is_not_sent(void **state) {
     teardown(&f);
 }
 
-static void headers_say_when_to_try_again(void **state) {
+static void headers_say_when_to_try_again_and_tell_of_limits(void **state) {
     const char *script[] = {
         "HTTP/1.1 429 No\r\nRetry-After: 7\r\nRetry-After-Ms: 1500.5\r\nX-Should-Retry: true\r\n"
+        "X-RateLimit-Limit-Requests: 500\r\nx-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 120ms\r\n"
         "Content-Length: 0\r\n\r\n",
         "HTTP/1.1 429 No\r\nretry-after: 7\r\nContent-Length: 0\r\n\r\n", OK_ANSWER, NULL};
     const uint64_t want_ms[] = {1501, 7000, 0};
@@ -302,6 +303,10 @@ static void headers_say_when_to_try_again(void **state) {
         run(&f, i + 1);
         assert_int_equal(call->header_delay_ms, want_ms[i]);
         assert_int_equal(call->should_retry, want_retry[i]);
+        const struct limit_seen *limit = &call->limits.of[LIMIT_REQUESTS];
+        assert_int_equal(limit->limit, i == 0 ? 500 : LIMIT_ABSENT);
+        assert_int_equal(limit->remaining, i == 0 ? 0 : LIMIT_ABSENT);
+        assert_int_equal(limit->reset_ms, i == 0 ? 120 : LIMIT_ABSENT);
     }
     teardown(&f);
 }
@@ -330,7 +335,7 @@ int main(void) {
         cmocka_unit_test(each_failure_has_its_outcome),
         cmocka_unit_test(nobody_listens),
         cmocka_unit_test(a_call_past_its_deadline_is_not_sent),
-        cmocka_unit_test(headers_say_when_to_try_again),
+        cmocka_unit_test(headers_say_when_to_try_again_and_tell_of_limits),
         cmocka_unit_test(stopping_ends_what_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
