@@ -47,6 +47,7 @@ int counters_read(struct slice json, struct counters *counters, struct error *wh
         counters->cost = cost != NULL ? json_object_get_double(cost) : 0;
         slice_copy(json_text(json_get(value, "waiting")), counters->waiting,
                    sizeof(counters->waiting));
+        slice_copy(json_text(json_get(value, "budget")), counters->budget, sizeof(counters->budget));
         read_stopped(counters, value);
     }
     json_object_put(value);

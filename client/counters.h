@@ -16,6 +16,7 @@ struct counters {
     uint64_t inflight_calls, queued_records, workers;
     double cost;        // USD, of the other calls
     char waiting[512];  // why nothing moves; "" when it does
+    char budget[512];   // why no call is made though there is work: a budget; "" when none is used up
     char stopped[512];  // why a pool was stopped; "" when none is
 };
 

@@ -15,12 +15,14 @@
 
 #include <errno.h>
 #include <libgen.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SQL_MAX (1024 * 1024)
 #define SUMMARY_MAX (64 * 1024)
+#define BUDGET_NAME "run"
 
 static const struct option_spec rows_of_options[] = {
 #define OPTION(...) OPTION_ROW(run_options, __VA_ARGS__)
@@ -87,6 +89,19 @@ static int make_create(struct run *run, const struct model *model, struct error 
     return status == 0 ? 0 : error_set(why, status, "the model is longer than %d bytes", SQL_MAX);
 }
 
+// check_budget refuses a budget that could not be kept.
+static int check_budget(const struct run *run, struct error *why) {
+    const struct model_options *o = &run->model->options;
+    struct price price;
+    if ((isnan(o->budget_usd) && isnan(o->budget_usd_day)) || prices_of(run->prices, o, &price) ||
+        run->options.dry_run) {
+        return 0;
+    }
+    return error_set(why, -EINVAL,
+                     "a budget needs a price: none of model '%s' is known; say --set price.input=... "
+                     "--set price.output=..., or price.call, or --prices FILE", o->model);
+}
+
 static int load_model(struct run *run, struct error *why) {
     const struct run_options *o = &run->options;
     int status = setup_load_models(o->file, &run->statements, why);
@@ -99,8 +114,17 @@ static int load_model(struct run *run, struct error *why) {
     }
     struct model_setting *overrides = NULL;
     status = setup_overrides(&o->set, &overrides, why);
+    size_t n = o->set.n;
+    buf_init(&run->overrides, 64 * 1024);
+    buf_init(&run->asked, 64 * 1024);
+    status = status ? status : setup_pack_overrides(overrides, n, &run->asked, why);
     if (status == 0) {
-        run->model = model_override(model, overrides, o->set.n, why);
+        int n_all = setup_budget(&overrides, n, o->budget_usd, BUDGET_NAME, why);
+        status = n_all < 0 ? n_all : 0;
+        n = n_all < 0 ? n : (size_t)n_all;
+    }
+    if (status == 0) {
+        run->model = model_override(model, overrides, n, why);
         status = run->model == NULL ? -EINVAL : 0;
         if (status < 0) {
             error_prefix(why, "--set: ");
@@ -111,10 +135,10 @@ static int load_model(struct run *run, struct error *why) {
                            "option 'on.error': got 'dead-letter', want 'error-row' or 'fail': every row of a "
                            "run comes out (say --set on.error=error-row)");
     }
-    buf_init(&run->overrides, 64 * 1024);
-    status = status ? status : setup_pack_overrides(overrides, o->set.n, &run->overrides, why);
+    status = status ? status : setup_pack_overrides(overrides, n, &run->overrides, why);
     status = status ? status : make_create(run, model, why);
-    setup_free_overrides(overrides, o->set.n);
+    status = status ? status : check_budget(run, why);
+    setup_free_overrides(overrides, n);
     return status || o->dry_run ? status : check_secrets(run, why);
 }
 
@@ -272,6 +296,8 @@ static const char *ended_text(const struct run *run) {
         return "finished";
     case EXIT_PROVIDER:
         return "stopped by the provider";
+    case EXIT_BUDGET:
+        return "stopped by the budget";
     case EXIT_INTERRUPTED:
         return "interrupted";
     default:
@@ -369,6 +395,7 @@ static void run_free(struct run *run) {
     output_close(&run->output);
     buf_free(&run->create);
     buf_free(&run->overrides);
+    buf_free(&run->asked);
     free(run->journal_path);
     journal_close(run->journal);
     prices_free(run->prices);
@@ -389,7 +416,8 @@ static void tell_rest(const struct run *run) {
     bool is_cut = code > EXIT_ROW_ERRORS;
     const char *folder = run->state.path;
     if (run->journal != NULL && !run->is_stuck && is_cut) {
-        client_say(0, "to go on: headrace run --resume --state %s", folder);
+        client_say(0, "to go on: headrace run --resume --state %s%s", folder,
+                   code == EXIT_BUDGET && *run->options.budget_usd != '\0' ? " --budget-usd MORE" : "");
         return;
     }
     if (run->journal != NULL && (is_cut || run->options.keep_state)) {
@@ -473,6 +501,7 @@ static int try_out(struct run *run, struct error *why) {
         .key_column = o->key_column,
         .partitions = o->partitions,
         .answer_tokens = o->answer_tokens,
+        .budget_usd = isnan(run->model->options.budget_usd) ? 0 : run->model->options.budget_usd,
         .bad = say_bad_row,
     };
     struct dry_run sums;

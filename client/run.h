@@ -50,6 +50,7 @@ struct run {
     struct model *model;            // with the overrides
     struct buf create;              // its CREATE MODEL statement, without the overrides
     struct buf overrides;           // msgpack map, or empty
+    struct buf asked;               // the same without the budget, which changes no answer
     char **secret_names;            // n_secret_names of the model
     size_t n_secret_names;
     struct prices *prices;          // of --prices; NULL: none

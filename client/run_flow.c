@@ -488,13 +488,15 @@ static void on_last(void *arg) {
     finish(arg); // without the last numbers
 }
 
-// check_stopped ends the run when the provider stopped it, and all that was under way has come in.
+// check_stopped ends the run when the provider or a budget stopped it, and all that was under way has come in.
 static void check_stopped(struct run *run) {
     const struct counters *now = &run->counters;
     bool is_still = now->inflight_calls == 0 && run->n_results == run->n_results_at_poll;
     run->n_results_at_poll = run->n_results;
     if (now->stopped[0] != '\0' && is_still) {
         run_stop(run, EXIT_PROVIDER, "stopped by the provider: %s", now->stopped);
+    } else if (now->budget[0] != '\0' && is_still) {
+        run_stop(run, EXIT_BUDGET, "%s", now->budget);
     }
 }
 

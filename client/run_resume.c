@@ -313,7 +313,7 @@ static struct json_object *describe(const struct run *run, const struct option_p
     json_object_object_add(manifest, "inputs", inputs);
     put_text(manifest, "stuck", stuck);
     uint64_t asked = hash_add(HASH_START, run->create.p, run->create.n);
-    asked = hash_add(asked, run->overrides.p, run->overrides.n);
+    asked = hash_add(asked, run->asked.p, run->asked.n);
     json_object_object_add(manifest, "asked", hash_text(asked));
     return manifest;
 }

@@ -109,6 +109,23 @@ void setup_free_overrides(struct model_setting *settings, size_t n) {
     free(settings);
 }
 
+int setup_budget(struct model_setting **settings, size_t n, const char *usd, const char *name,
+                 struct error *why) {
+    if (*usd == '\0') {
+        return (int)n;
+    }
+    char *end;
+    double amount = strtod(usd, &end);
+    if (strspn(usd, "0123456789.") != strlen(usd) || *end != '\0' || amount < 0 || amount > 1000000) {
+        return error_set(why, -EINVAL, "--budget-usd: got '%s', want USD, 0 to 1000000", usd);
+    }
+    *settings = mem_realloc(*settings, (n + 2) * sizeof(**settings));
+    (*settings)[n] = (struct model_setting){.name = mem_dup_str("budget.usd"), .value = mem_dup_str(usd)};
+    (*settings)[n + 1] = (struct model_setting){.name = mem_dup_str("budget.name"),
+                                                .value = mem_dup_str(name)};
+    return (int)n + 2;
+}
+
 static int add_text(struct buf *out, const char *text) {
     msgpack_sbuffer buffer;
     msgpack_sbuffer_init(&buffer);

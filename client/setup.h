@@ -15,12 +15,13 @@ enum client_exit {
     EXIT_NO_START = 3,     // something that is needed is not there
     EXIT_PROVIDER = 4,     // stopped by the provider: credentials, quota, configuration
     EXIT_PART_LOST = 5,    // a part of headrace ended or cannot be reached
+    EXIT_BUDGET = 6,       // no money is left for the next call
     EXIT_INTERRUPTED = 130,
 };
 #define EXIT_CODES_TEXT \
     "Exit status: 0 every row has a value; 1 some rows ended as errors; 2 wrong options, models or " \
     "input; 3 something that is needed is not there; 4 stopped by the provider (credentials, " \
-    "quota, configuration); 5 a part of headrace was lost; 130 interrupted."
+    "quota, configuration); 5 a part of headrace was lost; 6 the budget is used up; 130 interrupted."
 
 // client_say prints "headrace: ..." on stderr and returns code.
 int client_say(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -42,6 +43,10 @@ const struct model *setup_find_model(const struct statements *list, const char *
 // Returns 0 or -EINVAL with why.
 MUST_CHECK int setup_overrides(const struct option_list *list, struct model_setting **settings,
                                struct error *why);
+// setup_budget adds a budget to n settings: budget.usd (text, as the user gave it) and budget.name.
+// Returns how many there are now, or -EINVAL with why; "" adds none.
+MUST_CHECK int setup_budget(struct model_setting **settings, size_t n, const char *usd, const char *name,
+                            struct error *why);
 void setup_free_overrides(struct model_setting *settings, size_t n);
 // setup_pack_overrides appends them as a msgpack map, names sorted; nothing when there are none.
 MUST_CHECK int setup_pack_overrides(const struct model_setting *settings, size_t n, struct buf *out,

@@ -62,6 +62,7 @@ struct submit {
     int64_t acked_us;   // when that last grew
     int64_t start_us, moved_us; // moved: acked grew, or there was nothing to wait for
     struct buf bad;
+    char producer[160]; // its name
 };
 
 static void stop(struct submit *submit, int code) {
@@ -219,11 +220,9 @@ static void tell(const struct submit *submit, const char *producer) {
 
 static int move(struct submit *submit, struct slice overrides) {
     const struct submit_options *o = &submit->options;
-    char name[64];
-    snprintf(name, sizeof(name), "submit-%lld-%d", (long long)clock_unix_ms(), (int)getpid());
     struct sender_config config = {
         .address = o->coordinator,
-        .name = *o->producer != '\0' ? o->producer : name,
+        .name = submit->producer,
         .model = o->model,
         .options = overrides,
         .id_column = o->id_column,
@@ -272,8 +271,14 @@ static int prepare(struct submit *submit, struct buf *overrides) {
     struct model_setting *settings = NULL;
     int status = rows_format_parse("--format", o->format, &config.format, &why);
     status = status ? status : setup_overrides(&o->set, &settings, &why);
-    status = status ? status : setup_pack_overrides(settings, o->set.n, overrides, &why);
-    setup_free_overrides(settings, settings != NULL ? o->set.n : 0);
+    size_t n = settings != NULL ? o->set.n : 0;
+    if (status == 0) {
+        int n_all = setup_budget(&settings, n, o->budget_usd, submit->producer, &why);
+        status = n_all < 0 ? n_all : 0;
+        n = n_all < 0 ? n : (size_t)n_all;
+    }
+    status = status ? status : setup_pack_overrides(settings, n, overrides, &why);
+    setup_free_overrides(settings, n);
     if (status == 0) {
         submit->rows = rows_open(&config, &why);
         status = submit->rows == NULL ? -EINVAL : 0;
@@ -301,6 +306,12 @@ int submit_main(int argc, char **argv) {
     if (options_parse(&program, argc, argv, &submit.options, NULL, &why) < 0) {
         client_say(code, "%s", why.text);
     } else {
+        const char *given = submit.options.producer;
+        snprintf(submit.producer, sizeof(submit.producer), "submit-%lld-%d", (long long)clock_unix_ms(),
+                 (int)getpid());
+        if (*given != '\0') {
+            slice_copy(slice_of(given), submit.producer, sizeof(submit.producer));
+        }
         code = prepare(&submit, &overrides);
         code = code ? code : move(&submit, buf_slice(&overrides));
     }

@@ -175,7 +175,8 @@ static void send_metrics(struct metrics_server *server, struct httpd_request *re
     if (c->refresh != NULL) {
         c->refresh(c->arg);
     }
-    if (metrics_write(c->rows, c->n_rows, c->values, &page) != 0) {
+    if (metrics_write(c->rows, c->n_rows, c->values, &page) != 0 ||
+        (c->more != NULL && c->more(c->arg, &page) != 0)) {
         buf_free(&page);
         httpd_send_text(request, 500, "text/plain", SLICE_LIT("metrics page too long\n"));
         return;

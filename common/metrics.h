@@ -57,6 +57,8 @@ struct metrics_config {
     void (*refresh)(void *arg); // sets gauges right before they are read; may be NULL
     metrics_health *health;
     void *arg;
+    // more appends rows that no table has, after the others. 0 or -EMSGSIZE. May be NULL.
+    int (*more)(void *arg, struct buf *out);
 };
 
 // metrics_serve answers GET /metrics and GET /health on address "host:port" ("127.0.0.1:0" picks a

@@ -65,6 +65,7 @@ void batch_free(struct batch *batch) {
     free(batch->entries);
     free(batch->reported);
     free((char *)batch->found_mark.p);
+    free(batch->counted);
     buf_free(&batch->bytes);
     free(batch);
 }
@@ -110,24 +111,40 @@ struct slice entry_values(const struct batch *batch, const struct entry *entry) 
                           .n = entry->n_values};
 }
 
-bool batch_has_report(const struct batch *batch, uint32_t call) {
-    for (size_t i = batch->n_reported; i-- > 0;) {
-        if (batch->reported[i] == call) {
+static bool has_number(const uint32_t *numbers, size_t n, uint32_t number) {
+    for (size_t i = n; i-- > 0;) {
+        if (numbers[i] == number) {
             return true;
         }
     }
     return false;
 }
 
-void batch_reported(struct batch *batch, uint32_t call) {
-    if (batch_has_report(batch, call)) {
+static void add_number(uint32_t **numbers, size_t *n, size_t *cap, uint32_t number) {
+    if (has_number(*numbers, *n, number)) {
         return;
     }
-    if (batch->n_reported == batch->cap_reported) {
-        batch->cap_reported = batch->cap_reported > 0 ? batch->cap_reported * 2 : 4;
-        batch->reported = mem_realloc(batch->reported, batch->cap_reported * sizeof(*batch->reported));
+    if (*n == *cap) {
+        *cap = *cap > 0 ? *cap * 2 : 4;
+        *numbers = mem_realloc(*numbers, *cap * sizeof(**numbers));
     }
-    batch->reported[batch->n_reported++] = call;
+    (*numbers)[(*n)++] = number;
+}
+
+bool batch_has_report(const struct batch *batch, uint32_t call) {
+    return has_number(batch->reported, batch->n_reported, call);
+}
+
+void batch_reported(struct batch *batch, uint32_t call) {
+    add_number(&batch->reported, &batch->n_reported, &batch->cap_reported, call);
+}
+
+bool batch_is_counted(const struct batch *batch, uint32_t call) {
+    return has_number(batch->counted, batch->n_counted, call);
+}
+
+void batch_counted(struct batch *batch, uint32_t call) {
+    add_number(&batch->counted, &batch->n_counted, &batch->cap_counted, call);
 }
 
 size_t batch_bytes(const struct batch *batch) {
@@ -217,7 +234,7 @@ int batch_pack(const struct batch *batch, struct buf *out) {
     struct packing packing = {.out = out};
     msgpack_packer pk;
     msgpack_packer_init(&pk, &packing, pack_write);
-    msgpack_pack_array(&pk, 7);
+    msgpack_pack_array(&pk, 8);
     msgpack_pack_uint64(&pk, BATCH_VERSION);
     pack_bytes(&pk, slice_of(group->model->name));
     msgpack_pack_uint64(&pk, group->model->revision);
@@ -233,6 +250,10 @@ int batch_pack(const struct batch *batch, struct buf *out) {
         if (!batch->entries[slot].emitted) {
             pack_entry(&pk, batch, slot);
         }
+    }
+    msgpack_pack_array(&pk, batch->n_counted);
+    for (size_t i = 0; i < batch->n_counted; i++) {
+        msgpack_pack_uint64(&pk, batch->counted[i]);
     }
     return packing.rc;
 }
@@ -262,7 +283,7 @@ static int open_blob(struct slice blob, msgpack_unpacked *unpacked, const msgpac
     // The scan first: the unpacker believes every declared count and reserves memory for it.
     if (frame_scan(blob, 1, NULL) == 1 &&
         msgpack_unpack_next(unpacked, blob.p, blob.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
-        is_array(&unpacked->data, 7) &&
+        (is_array(&unpacked->data, 8) || is_array(&unpacked->data, 7)) && // 7: of an earlier version
         as_number(&unpacked->data.via.array.ptr[0]) == BATCH_VERSION &&
         unpacked->data.via.array.ptr[6].type == MSGPACK_OBJECT_ARRAY) {
         *fields = unpacked->data.via.array.ptr;
@@ -341,6 +362,11 @@ int batch_unpack(struct batch *batch, struct slice blob, batch_producer_fn *prod
     int rc = open_blob(blob, &unpacked, &fields);
     if (rc != 0) {
         return rc;
+    }
+    const msgpack_object *counted = unpacked.data.via.array.size > 7 ? &fields[7] : NULL;
+    for (size_t i = 0; counted != NULL && counted->type == MSGPACK_OBJECT_ARRAY &&
+                       i < counted->via.array.size; i++) {
+        batch_counted(batch, (uint32_t)as_number(&counted->via.array.ptr[i]));
     }
     batch->cost_known = fields[4].type == MSGPACK_OBJECT_BOOLEAN && fields[4].via.boolean;
     const msgpack_object_array *records = &fields[6].via.array;

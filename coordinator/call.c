@@ -3,6 +3,7 @@
 // worker's list (SENT). Called by dispatch.
 #include "coordinator/call.h"
 #include "common/mem.h"
+#include "coordinator/budget.h"
 #include "coordinator/collect.h"
 #include "coordinator/marks.h"
 #include "coordinator/retry.h"
@@ -32,6 +33,9 @@ static bool is_suspect(const struct call *call) {
 
 static struct call **ready_list(const struct call *call) {
     struct pool *pool = pool_of(call);
+    if (call->parked != NULL) {
+        return &call->parked->parked;
+    }
     return is_suspect(call) ? &pool->suspects : &pool->ready;
 }
 
@@ -46,6 +50,7 @@ void call_leave(struct core *core, struct call *call) {
         break;
     case CALL_SENT:
         roster_unload(core, call);
+        budget_give_back(core, call);
         pool_of(call)->n_inflight--;
         core->n_sent--;
         break;
@@ -70,6 +75,8 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
         waiting_add(core, call);
         break;
     case CALL_SENT:
+        call->parked = NULL;
+        budget_take(core, call);
         pool->n_inflight++;
         core->n_sent++;
         break;

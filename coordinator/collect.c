@@ -5,7 +5,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/plant.h"
-#include "common/prices.h"
+#include "coordinator/bill.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/letter.h"
 #include "coordinator/marks.h"
@@ -268,22 +268,6 @@ static struct answer *answer_of(const struct message_report *report) {
     return a;
 }
 
-// cost_of returns USD, or a negative number when price or usage is not known.
-static double cost_of(const struct core *core, const struct model_options *o,
-                      const struct message_report *report) {
-    struct price price;
-    bool is_known = prices_of(core->config->prices, o, &price);
-    bool by_tokens = is_known && (price.input > 0 || price.output > 0);
-    bool was_answered = report->usage_known || (report->sent && report->http_status == 200);
-    if (!is_known || !was_answered || (by_tokens && !report->usage_known)) {
-        return -1;
-    }
-    const struct price_usage usage = {.input = (double)report->input_tokens,
-                                      .cached = (double)report->cached_tokens,
-                                      .output = (double)report->output_tokens};
-    return price_cost(&price, &usage);
-}
-
 // worker_id names a process of a worker.
 static uint64_t worker_id(const struct worker *worker) {
     return XXH3_64bits_withSeed(worker->name, strlen(worker->name), worker->incarnation);
@@ -297,9 +281,16 @@ static struct late *find_late(struct core *core, uint64_t batch, uint64_t call) 
     return late;
 }
 
+static void late_free(struct late *late) {
+    if (late != NULL) {
+        bill_free(late->bill);
+        free(late);
+    }
+}
+
 static void forget_late(struct core *core, struct late *late) {
     HASH_DEL(core->late, late);
-    free(late);
+    late_free(late);
 }
 
 void collect_expect_late(struct core *core, const struct call *call) {
@@ -311,6 +302,9 @@ void collect_expect_late(struct core *core, const struct call *call) {
     late->key.call = call->number;
     late->worker = call->worker != NULL ? worker_id(call->worker) : 0;
     late->counted = call->counted;
+    late->bill = bill_copy(call->batch->lane->group->bill);
+    late->charge = call->charge;
+    late->is_paid = batch_is_counted(call->batch, call->number);
     HASH_ADD(hh, core->late, key, sizeof(late->key), late);
     if (HASH_COUNT(core->late) > LATE_MAX) {
         forget_late(core, core->late);
@@ -318,20 +312,22 @@ void collect_expect_late(struct core *core, const struct call *call) {
 }
 
 void collect_forget_late(struct core *core) {
-    struct late *late, *next;
-    HASH_ITER(hh, core->late, late, next) {
-        forget_late(core, late);
+    while (core->late != NULL) {
+        forget_late(core, core->late);
     }
 }
 
-void collect_claimed(struct core *core, uint64_t batch, uint64_t call) {
+struct charge collect_claimed(struct core *core, uint64_t batch, uint64_t call) {
     struct late *late = find_late(core, batch, call);
+    struct charge charge = {0};
     if (late != NULL && late->counted != AMBIGUITY_NONE) {
         marks_resolve(core, batch, call, late->counted);
     }
     if (late != NULL) {
+        charge = late->charge;
         forget_late(core, late);
     }
+    return charge;
 }
 
 void collect_named(struct core *core, uint64_t batch, uint64_t call) {
@@ -375,12 +371,13 @@ static enum ambiguity ambiguity_of(const struct message_report *report, enum out
     return is_open && outcome == OUTCOME_BROKEN ? AMBIGUITY_BROKEN : AMBIGUITY_NONE;
 }
 
-// was_expected says whether a report without a call is the first of its call, not a repeat; from then on it
-// is not expected any more. What was counted as ambiguous has its end now, or has it already.
-static bool was_expected(struct core *core, const struct message_report *report, enum outcome outcome) {
+// take_late finds what is known of a report without a call, if it is the first of its call and no repeat;
+// from then on it is not expected any more. What was counted as ambiguous has its end now, or has it already.
+// Returns NULL, or what late_free frees.
+static struct late *take_late(struct core *core, const struct message_report *report, enum outcome outcome) {
     struct late *late = find_late(core, report->batch, report->call);
     if (late == NULL) {
-        return false;
+        return NULL;
     }
     enum ambiguity now = ambiguity_of(report, outcome);
     if (late->counted != AMBIGUITY_NONE && now == AMBIGUITY_NONE) {
@@ -388,14 +385,18 @@ static bool was_expected(struct core *core, const struct message_report *report,
     } else if (late->counted == AMBIGUITY_NONE && now != AMBIGUITY_NONE) {
         marks_count(core, report->batch, report->call, now);
     }
-    forget_late(core, late);
-    return true;
+    HASH_DEL(core->late, late);
+    return late;
 }
 
-// count_usage adds what a call used to the sums; batch is NULL when it is finished: then the model is
-// not known here any more, and the call counts as unpriced. Returns its cost, < 0: not known.
-static double count_usage(struct core *core, struct batch *batch, const struct message_report *report) {
-    double cost = batch != NULL ? cost_of(core, &batch->lane->group->model->options, report) : -1;
+// count_usage adds what a call used to the sums, those that are durable too. Returns its cost, < 0: not
+// known.
+//   batch     NULL: it is finished
+//   reserved  nano-USD that were reserved for the call
+static double count_usage(struct core *core, struct batch *batch, const struct bill *bill,
+                          const struct charge *charge, const struct message_report *report,
+                          int64_t reserved) {
+    double cost = bill_cost(bill, report);
     core->status->input_tokens += report->input_tokens;
     core->status->cached_tokens += report->cached_tokens;
     core->status->output_tokens += report->output_tokens;
@@ -407,6 +408,13 @@ static double count_usage(struct core *core, struct batch *batch, const struct m
             batch->cost_known = false;
         }
     }
+    uint64_t index = report->batch >> 52; // see partition_next_batch
+    struct partition *p = index < core->config->n_partitions ? &core->partitions[index] : NULL;
+    if (p != NULL && p->state == PARTITION_OWNED &&
+        bill_report(core, p, bill, charge, report, reserved) && batch != NULL) {
+        batch_counted(batch, (uint32_t)report->call);
+        partition_touch(p, batch); // with the note that it is counted
+    }
     return cost;
 }
 
@@ -416,7 +424,8 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
     if (!report->usage_known && !report->sent) {
         return;
     }
-    double cost = count_usage(core, batch, report);
+    double cost = count_usage(core, batch, batch->lane->group->bill, &call->charge, report, call->reserved_nusd);
+    bill_learn(core, call, report);
     double share = 1.0 / (double)call->n_slots;
     for (size_t i = 0; i < call->n_slots; i++) {
         struct entry *e = &batch->entries[call->slots[i]];
@@ -425,6 +434,9 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
         e->output_tokens += (double)report->output_tokens * share;
         e->cost += cost >= 0 ? cost * share : 0;
     }
+    log_debug("call.cost", "batch=%016" PRIx64 " call=%" PRIu64 " records=%zu input=%" PRIu64
+              " output=%" PRIu64 " usd=%.9f", report->batch, report->call, call->n_slots,
+              report->input_tokens, report->output_tokens, cost);
 }
 
 struct leftover {
@@ -633,6 +645,22 @@ static bool name_recovered(struct core *core, struct batch *batch, const struct 
     return true;
 }
 
+// count_late counts a call that was given up, the first time that its report comes. After a restart
+// nobody has given it up here: then the batch knows whether it was counted before.
+static void count_late(struct core *core, struct batch *batch, const struct message_report *report,
+                       enum outcome outcome, bool is_first) {
+    struct late *late = take_late(core, report, outcome);
+    bool recovered = batch != NULL && name_recovered(core, batch, report, outcome);
+    const struct charge none = {0};
+    if (late != NULL && !late->is_paid) {
+        (void)count_usage(core, batch, late->bill, &late->charge, report, 0);
+    } else if (late == NULL && batch != NULL && (is_first || recovered) &&
+               !batch_is_counted(batch, (uint32_t)report->call)) {
+        (void)count_usage(core, batch, batch->lane->group->bill, &none, report, 0);
+    }
+    late_free(late);
+}
+
 void collect_report(struct core *core, struct slice route, const struct message_report *report) {
     struct batch *batch;
     HASH_FIND(hh, core->batches, &report->batch, sizeof(report->batch), batch);
@@ -644,12 +672,12 @@ void collect_report(struct core *core, struct slice route, const struct message_
     roster_reported(core, route);
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
-        if (was_expected(core, report, outcome)) {
-            (void)count_usage(core, NULL, report);
-        }
+        count_late(core, NULL, report, outcome, false);
         collect_taken(core, route, report->batch, report->call);
         return;
     }
+    bool is_first = !batch_has_report(batch, (uint32_t)report->call) &&
+                    !batch_is_counted(batch, (uint32_t)report->call);
     batch_reported(batch, (uint32_t)report->call);
     struct call *call = dispatch_find(batch, report->call);
     if (call == NULL && PLANT(DROP_LATE_ANSWER)) {
@@ -668,13 +696,12 @@ void collect_report(struct core *core, struct slice route, const struct message_
     }
     if (call != NULL) {
         call->reported = true;
-        share_cost(core, batch, call, report);
+        if (is_first) {
+            share_cost(core, batch, call, report);
+        }
         permits_settle(core, call, report, outcome);
     } else {
-        bool expected = was_expected(core, report, outcome);
-        if (name_recovered(core, batch, report, outcome) || expected) {
-            (void)count_usage(core, batch, report);
-        }
+        count_late(core, batch, report, outcome, is_first);
     }
     struct leftover leftover = {.outcome = OUTCOME_OK};
     size_t n_new = take_items(core, batch, report, &leftover);
@@ -703,6 +730,9 @@ void collect_lost(struct core *core, struct call *call) {
     core->status->calls_failed++;
     call->counted = AMBIGUITY_LOST;
     marks_count(core, batch->id, call->number, AMBIGUITY_LOST);
+    if (!batch_is_counted(batch, call->number)) {
+        bill_lost(core, call);
+    }
     bool ended = false;
     if (n_left > 0 && !PLANT(FORGET_REQUEUE)) {
         struct retry_case c = {

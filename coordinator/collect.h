@@ -22,8 +22,9 @@ void collect_worker_back(struct core *core, const struct worker *worker);
 void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call);
 // collect_expect_late notes a call that goes away before its report; collect_forget_late forgets all.
 void collect_expect_late(struct core *core, const struct call *call);
-// collect_claimed: a worker says that it still works on such a call; its end is counted as that of any other.
-void collect_claimed(struct core *core, uint64_t batch, uint64_t call);
+// collect_claimed: a call that went away is one again, and not expected any more. Returns what the sums of
+// money hold for it.
+struct charge collect_claimed(struct core *core, uint64_t batch, uint64_t call);
 void collect_forget_late(struct core *core);
 // collect_refused makes the error result of a row that is no record. Its partition is that of its id.
 void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,

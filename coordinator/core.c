@@ -7,6 +7,7 @@
 #include "coordinator/core.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "coordinator/budget.h"
 #include "coordinator/collect.h"
 #include "coordinator/core_state.h"
 #include "coordinator/deliver.h"
@@ -17,6 +18,7 @@
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
 #include "coordinator/roster.h"
+#include "coordinator/spend.h"
 #include "coordinator/store.h"
 
 #include <assert.h>
@@ -100,6 +102,8 @@ void core_free(struct core *core) {
         deliver_free(core, core->consumers);
     }
     collect_forget_late(core);
+    budget_free_all(core);
+    spend_free(core);
     free(core->waiting);
     buf_free(&core->scratch);
     buf_free(&core->scratch2);
@@ -179,6 +183,14 @@ void core_consumer(struct core *core, uint32_t partition, struct slice consumer,
     struct cursor *cursor = &deliver_get(core, consumer)->cursors[partition];
     cursor->acked = cursor->sent = oseq;
     cursor->known = true;
+}
+
+void core_spent(struct core *core, struct slice field, int64_t value) {
+    spend_recovered(core, field, value);
+}
+
+void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted) {
+    budget_claimed(core, key, day, granted);
 }
 
 static int by_id(struct batch *a, struct batch *b) {
@@ -406,6 +418,7 @@ void core_models_changed(struct core *core, int64_t now_us) {
     for (struct producer *p = core->producers; p != NULL; p = p->hh.next) {
         p->group = NULL; // the next row takes the newest revision
     }
+    budget_models_changed(core);
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         pool_resume(pool);
     }
@@ -492,6 +505,14 @@ bool core_has_store(const struct core *core) {
     return core->store_ready;
 }
 
+int core_spend_json(const struct core *core, struct buf *out) {
+    return spend_json(core, out);
+}
+
+int core_spend_metrics(const struct core *core, struct buf *out) {
+    return spend_metrics(core, out);
+}
+
 void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char **stopped) {
     int rc = 0;
     *stopped = NULL;
@@ -506,7 +527,7 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
             blocked = pool;
         }
     }
-    if (*stopped != NULL || rc != 0) {
+    if (*stopped != NULL || rc != 0 || budget_waiting(core, out)) {
         return;
     }
     const struct partition *fenced = NULL;

@@ -49,6 +49,11 @@ struct core_io {
     // permit asks the shared limits of a pool; core_permits brings the reply. NULL: no limits are kept, but
     // for those of calls at once, which then hold for this coordinator alone.
     void (*permit)(void *arg, struct slice pool, const struct permit_request *request);
+    // day is the UTC day, in days since 1970-01-01. NULL: there are no days, it is always 0.
+    int64_t (*day)(void *arg);
+    // claim asks Redis for a part of a budget of a day, see budget_claim.lua; core_claimed is the answer.
+    // NULL: nobody shares it.
+    void (*claim)(void *arg, struct slice key, int64_t day, int64_t want, int64_t need, int64_t limit);
     void *arg;
 };
 
@@ -66,6 +71,10 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
 void core_mark(struct core *core, uint32_t partition, uint64_t batch, struct slice blob);
 void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq);
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
+// core_spent: one field of the partition's sums of money and tokens, see spend.h.
+void core_spent(struct core *core, struct slice field, int64_t value);
+// core_claimed: granted is nano-USD, or negative: the claim failed.
+void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted);
 void core_recovered(struct core *core, int64_t now_us, uint32_t partition);
 // core_leased: the lease of a partition lasts until then. Past it another may own the partition, so no new
 // call is made, and no result delivered, until it is prolonged. Never told: it lasts for ever.
@@ -105,6 +114,9 @@ bool core_is_open(const struct core *core);
 bool core_has_store(const struct core *core);
 // core_gauges sets the gauges of status.
 void core_gauges(struct core *core);
+// core_spend_json and core_spend_metrics append what was spent by model and day: see spend.h.
+MUST_CHECK int core_spend_json(const struct core *core, struct buf *out);
+MUST_CHECK int core_spend_metrics(const struct core *core, struct buf *out);
 // core_waiting appends why nothing moves ("no worker", "the provider asked to wait 12 s"), or nothing.
 // *stopped is the outcome's text when a pool has stopped, else NULL.
 void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char **stopped);

@@ -52,6 +52,8 @@ struct group {
     struct slice options;         // canonical msgpack map; owned; empty when none
     struct pool *pool;
     struct estimate estimate;     // of what its calls cost
+    struct bill *bill;            // what its calls cost, and who pays
+    struct budget *run_budget, *day_budget; // NULL: none
     const char **columns;         // OUTPUT columns' names, n_output of them
     struct lane *lanes;           // one a partition
     UT_hash_handle hh;            // by key
@@ -110,6 +112,12 @@ struct worker {
 //                        │ └───────────────┤
 //                        │  time comes     ▼ retry after a back-off; worker lost
 //                        └────────────── WAITING
+// What the sums of spend.h hold already for a call that was given up.
+struct charge {
+    bool is_counted;
+    int64_t maybe; // nano-USD
+};
+
 enum call_state { CALL_READY, CALL_WAITING, CALL_SENT };
 
 // Why a call that was sent has no answer.
@@ -144,6 +152,9 @@ struct call {
     int64_t n_bytes;             // SENT: of its DISPATCH
     struct amount reserved;      // SENT: what it is thought to cost
     struct worker *worker;       // SENT
+    struct budget *parked;       // READY, but waiting for this budget; NULL: not
+    int64_t reserved_nusd;       // SENT: billionths of a USD that it may cost
+    struct charge charge;
     struct call *prev, *next;               // in its batch
     struct call *ready_prev, *ready_next;   // in its pool's ready list
     struct call *worker_prev, *worker_next; // in its worker's list
@@ -215,6 +226,8 @@ struct partition {
     struct after *after;        // ring, oldest first
     size_t after_head, n_after, cap_after;
     struct cached *cached;      // newest blobs, oldest first
+    struct spend_pending *spend; // what the next write adds to sums of money; see spend.c
+    size_t n_spend, cap_spend;
     struct producer **touched;  // producers with records in this turn's write
     size_t n_touched, cap_touched;
 };
@@ -252,6 +265,9 @@ struct late {
     uint64_t worker;             // who may bring it: see worker_id
     uint64_t named;              // core->n_hellos when its worker last named it
     enum ambiguity counted;      // as what it was counted
+    struct bill *bill;           // who pays for it; owned
+    bool is_paid;                // an earlier coordinator has counted what it cost
+    struct charge charge;
     UT_hash_handle hh;
 };
 
@@ -272,6 +288,9 @@ struct core {
     struct consumer *consumers;
     struct batch *batches;       // by id
     struct late *late;           // oldest first
+    struct budget *budgets;      // by key
+    struct lesson *lessons;      // by model; see bill.h
+    struct spend *spends;        // sums of money and tokens, by scope
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers

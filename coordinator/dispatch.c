@@ -3,6 +3,7 @@
 // permit.
 // Called by intake (add), partition (batch), collect (again, done) and core (wake, pump).
 #include "coordinator/dispatch.h"
+#include "coordinator/budget.h"
 #include "coordinator/call.h"
 #include "coordinator/collect.h"
 #include "coordinator/marks.h"
@@ -357,7 +358,7 @@ static void claim_unknown(struct core *core, struct batch *batch, uint32_t numbe
     }
     call_enter(core, call, CALL_READY, false);
     call->number = number;
-    collect_claimed(core, batch->id, number); // as a call it is again
+    call->charge = collect_claimed(core, batch->id, number);
     call_to_worker(core, call, worker, 0);
     take_slots(core, batch, open, n);
     marks_touch(batch);
@@ -487,6 +488,9 @@ static void send_ready(struct core *core, struct pool *pool) {
             call_free(core, call);
             continue;
         }
+        if (!budget_may_send(core, call)) {
+            continue; // parked until there is money
+        }
         struct worker *worker = core->free_workers;
         if (send_call(core, call, worker) != 0) {
             roster_lose(core, worker, "unreachable");
@@ -543,6 +547,8 @@ static struct call *next_suspect(struct core *core) {
             }
             if (!call_drop_answered(call)) {
                 call_free(core, call);
+            } else if (!budget_may_send(core, call)) {
+                continue; // parked until there is money
             } else if (marks_hold(call)) {
                 return call;
             } else {
@@ -621,6 +627,7 @@ void dispatch_pump(struct core *core) {
     if (!core->store_ready || core->stalled || !partition_all_leased(core)) {
         return;
     }
+    budget_pump(core);
     bool has_suspects = core->n_reserved > 0;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         has_suspects = has_suspects || pool->suspects != NULL;

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/plant.h"
+#include "coordinator/budget.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/partition.h"
@@ -16,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +71,12 @@ static bool sends_elsewhere(const struct model *model, const struct model *own) 
            strcmp(a->api_key, b->api_key) != 0 || strcmp(a->headers, b->headers) != 0;
 }
 
+// spends_more says whether overrides change what a model may spend a day, which is its owner's to say.
+static bool spends_more(const struct model *model, const struct model *own) {
+    double a = model->options.budget_usd_day, b = own->options.budget_usd_day;
+    return a != b && !(isnan(a) && isnan(b));
+}
+
 static struct group *group_new(struct core *core, struct model *model, struct slice options) {
     struct group *g = mem_zalloc(sizeof(*g));
     g->model = model;
@@ -76,6 +84,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->pool = pool_get(core, model);
     g->pool->n_groups++;
     estimate_init(&g->estimate, model);
+    budget_join(core, g);
     g->columns = mem_alloc(model->n_output * sizeof(char *));
     for (size_t i = 0; i < model->n_output; i++) {
         g->columns[i] = model->output[i].name;
@@ -104,9 +113,10 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
     HASH_FIND(hh, core->groups, key.p, key.n, g);
     if (g == NULL) {
         struct model *own = model_with(model, options, why);
-        if (own != NULL && !core->config->all_overrides && sends_elsewhere(model, own)) {
-            error_set(why, -EINVAL, "options: 'provider', 'endpoint', 'api_key' and 'headers' cannot be overridden "
-                                    "by records here (coordinator option --overrides)");
+        if (own != NULL && !core->config->all_overrides &&
+            (sends_elsewhere(model, own) || spends_more(model, own))) {
+            error_set(why, -EINVAL, "options: 'provider', 'endpoint', 'api_key', 'headers' and 'budget.usd.day' "
+                                    "cannot be overridden by records here (coordinator option --overrides)");
             model_free(own);
             own = NULL;
         }
@@ -124,6 +134,7 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
 
 void group_free(struct core *core, struct group *g) {
     HASH_DEL(core->groups, g);
+    budget_part(core, g);
     // A pool that waits or has stopped must not forget it.
     if (--g->pool->n_groups == 0 && pool_is_idle(core, g->pool)) {
         pool_free(core, g->pool);
@@ -200,6 +211,9 @@ static struct group *group_of(struct frame *f, const struct row *row, int *statu
         f->group = g;
         if (f->producer != NULL) {
             f->producer->group = g;
+        }
+        if (g != NULL) {
+            budget_told(f->core, g);
         }
     }
     return g;

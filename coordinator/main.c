@@ -11,6 +11,7 @@
 #include "common/metrics.h"
 #include "common/options.h"
 #include "common/prices.h"
+#include "common/redis.h"
 #include "coordinator/catalog.h"
 #include "coordinator/core.h"
 #include "coordinator/letters.h"
@@ -140,6 +141,50 @@ static double io_draw(void *arg) {
     return erand48(c->random);
 }
 
+// A claim of a part of a day's budget, while Redis thinks about it.
+struct claiming {
+    struct coordinator *c;
+    char key[64];
+    int64_t day;
+};
+
+static void on_claimed(void *arg, const redisReply *reply) {
+    struct claiming *claiming = arg;
+    struct coordinator *c = claiming->c;
+    bool ok = reply != NULL && reply->type == REDIS_REPLY_STRING;
+    if (reply != NULL && !ok) {
+        log_warn("budget.refused", "reply=\"%s\"", reply->type == REDIS_REPLY_ERROR ? reply->str : "");
+    }
+    if (c->core != NULL) {
+        core_claimed(c->core, slice_of(claiming->key), claiming->day,
+                     ok ? strtoll(reply->str, NULL, 10) : -1);
+    }
+    free(claiming);
+}
+
+static void io_claim(void *arg, struct slice key, int64_t day, int64_t want, int64_t need, int64_t limit) {
+    struct coordinator *c = arg;
+    struct claiming *claiming = mem_zalloc(sizeof(*claiming));
+    claiming->c = c;
+    claiming->day = day;
+    slice_copy(key, claiming->key, sizeof(claiming->key));
+    char name[128], numbers[3][24];
+    int64_t amounts[3] = {want, need, limit};
+    struct slice args[5];
+    int n = snprintf(name, sizeof(name), "hr:{%.*s}:%" PRId64, SLICE_FMT(key), day);
+    args[0] = (struct slice){.p = name, .n = (size_t)n};
+    args[1] = slice_of(c->options.ns);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(numbers[i], sizeof(numbers[i]), "%" PRId64, amounts[i]);
+        args[2 + i] = slice_of(numbers[i]);
+    }
+    redis_script(store_redis(c->store), "budget_claim", on_claimed, claiming, 1, 5, args);
+}
+
+static int64_t io_day(void *arg) {
+    return clock_unix_ms() / 86400000;
+}
+
 // ---- What Redis says ----------------------------------------------------------------------------------
 
 static void on_acquired(void *arg, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
@@ -166,6 +211,11 @@ static void on_producer(void *arg, uint32_t partition, struct slice producer, ui
 static void on_consumer(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq) {
     struct coordinator *c = arg;
     core_consumer(c->core, partition, consumer, oseq);
+}
+
+static void on_spent(void *arg, uint32_t partition, struct slice field, int64_t value) {
+    struct coordinator *c = arg;
+    core_spent(c->core, field, value);
 }
 
 static void on_recovered(void *arg, uint32_t partition) {
@@ -338,6 +388,10 @@ static void on_status_get(struct coordinator *c, struct slice route,
         rc = buf_add_str(&json, "{\"models\":[");
         catalog_each(c->catalog, add_model, &json);
         rc |= buf_add_str(&json, "]}");
+    } else if (slice_is(get->about, "spend")) {
+        rc = buf_add_str(&json, "{\"spend\":");
+        rc |= core_spend_json(c->core, &json);
+        rc |= buf_add_byte(&json, '}');
     } else {
         rc = status_json(c->core, &c->status, clock_us(), &json);
     }
@@ -418,6 +472,11 @@ static void on_turn_end(void *arg) {
 static void on_refresh(void *arg) {
     struct coordinator *c = arg;
     core_gauges(c->core);
+}
+
+static int on_more_metrics(void *arg, struct buf *out) {
+    struct coordinator *c = arg;
+    return core_spend_metrics(c->core, out);
 }
 
 static int on_health(void *arg, struct buf *out) {
@@ -544,6 +603,7 @@ static int start(struct coordinator *c, enum store_durability durability,
                                          .values = &c->status,
                                          .refresh = on_refresh,
                                          .health = on_health,
+                                         .more = on_more_metrics,
                                          .arg = c};
         c->metrics = metrics_serve(c->loop, c->options.metrics, &metrics, why);
         if (c->metrics == NULL) {
@@ -570,12 +630,12 @@ int main(int argc, char **argv) {
     }
     c.io = (struct core_io){.write = io_write, .send = io_send, .push = io_push, .ack = io_ack,
                             .read = io_read, .hint = io_hint, .model = io_model, .draw = io_draw,
-                            .permit = io_permit, .arg = &c};
+                            .permit = io_permit, .day = io_day, .claim = io_claim, .arg = &c};
     const struct store_handlers store_handlers = {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
         .on_consumer = on_consumer, .on_recovered = on_recovered, .on_leased = on_leased, .on_written = on_written,
-        .on_fenced = on_fenced, .on_mark = on_mark, .arg = &c};
+        .on_fenced = on_fenced, .on_mark = on_mark, .on_spent = on_spent, .arg = &c};
     const struct link_config link_config = {
         .bind = c.options.bind, .bind_in = c.options.bind_in, .bind_out = c.options.bind_out};
     const struct link_handlers link_handlers = {.on_message = on_message, .on_frame = on_frame,
@@ -600,6 +660,7 @@ int main(int argc, char **argv) {
     metrics_server_free(c.metrics);
     link_free(c.link);
     core_free(c.core);
+    c.core = NULL; // what Redis still has to answer finds nobody
     catalog_free(c.catalog);
     permit_store_free(c.permits);
     store_free(c.store);

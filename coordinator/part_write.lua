@@ -1,5 +1,5 @@
 -- One numbered write to a partition: all of it or nothing.
--- KEYS: own, bat, prd, out, dlq, cur, snt.
+-- KEYS: own, bat, prd, out, dlq, cur, snt, use.
 -- ARGV: epoch, cseq, oseq, then operations in their order:
 --   P id blob        keep a batch          D id     a batch is done
 --   S producer seq   accepted up to seq    L blob   a record given up on
@@ -8,6 +8,7 @@
 --   C consumer oseq  the first position of a new consumer
 --   M id blob        calls of a batch that may be out (0: the tally)
 --   U id             none of them is
+--   A field amount   added to a sum of money or tokens
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    a later epoch: somebody else owns the partition
 --   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow), or
@@ -33,7 +34,7 @@ if cseq ~= had + 1 then
 end
 
 -- A script's error does not undo what it wrote: everything is checked before the first write.
-local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2, M = 2, U = 1}
+local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2, M = 2, U = 1, A = 2}
 local top, last = tonumber(own[3]), tonumber(ARGV[3])
 local i = 4
 while i <= #ARGV do
@@ -51,6 +52,8 @@ while i <= #ARGV do
         return redis.error_reply('BADWRITE letter at argument ' .. i)
     elseif (ARGV[i] == 'S' or ARGV[i] == 'C') and not tonumber(ARGV[i + 2]) then
         return redis.error_reply('BADWRITE sequence at argument ' .. i)
+    elseif ARGV[i] == 'A' and (not string.match(ARGV[i + 2], '^%-?%d+$') or #ARGV[i + 2] > 16) then
+        return redis.error_reply('BADWRITE amount at argument ' .. i)
     end
     i = i + n + 1
 end
@@ -85,6 +88,8 @@ while i <= #ARGV do
         redis.call('HDEL', KEYS[7], ARGV[i + 1])
     elseif op == 'X' then
         redis.call('XDEL', KEYS[5], ARGV[i + 1])
+    elseif op == 'A' then
+        redis.call('HINCRBY', KEYS[8], ARGV[i + 1], ARGV[i + 2])
     else
         redis.call('XADD', KEYS[5], '*', 'b', ARGV[i + 1])
     end

@@ -8,6 +8,7 @@
 #include "coordinator/marks.h"
 #include "coordinator/producer.h"
 #include "coordinator/roster.h"
+#include "coordinator/spend.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -195,6 +196,7 @@ void partition_flush(struct core *core, struct partition *p) {
     if (p->txn == NULL) {
         return; // what was to be marked is not there any more
     }
+    spend_flush(p);
     struct txn *txn = p->txn;
     p->txn = NULL;
     txn->epoch = p->epoch;
@@ -265,5 +267,6 @@ void partition_forget(struct core *core, struct partition *p) {
     free(p->touched);
     p->touched = NULL;
     p->n_touched = p->cap_touched = 0;
+    spend_forget(p);
     deliver_forget(core, p);
 }

@@ -1,6 +1,7 @@
 // What the coordinator counts, as Prometheus rows and as the JSON object of STATUS.
 #include "coordinator/status.h"
 #include "common/json.h"
+#include "coordinator/budget.h"
 #include "coordinator/core.h"
 
 #include <inttypes.h>
@@ -45,6 +46,10 @@ int status_json(struct core *core, const struct status *status, int64_t now_us, 
     rc |= json_add_string(out, buf_slice(&waiting));
     rc |= buf_add_str(out, ",\"stopped\":");
     rc |= stopped != NULL ? json_add_string(out, slice_of(stopped)) : buf_add_str(out, "null");
+    buf_clear(&waiting);
+    bool is_used_up = budget_waiting(core, &waiting);
+    rc |= buf_add_str(out, ",\"budget\":");
+    rc |= is_used_up ? json_add_string(out, buf_slice(&waiting)) : buf_add_str(out, "null");
     for (size_t i = 0; i < n_status_rows; i++) {
         rc |= buf_addf(out, ",\"%s\":", fields[i]);
         rc |= add_value(out, &status_rows[i], (const char *)status + status_rows[i].offset);

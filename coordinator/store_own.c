@@ -178,6 +178,19 @@ static bool take_positions(struct part *part, const redisReply *reply,
     return true;
 }
 
+// take_spent reads field, amount, field, amount, ...
+static bool take_spent(struct part *part, const redisReply *reply) {
+    const struct store_handlers *h = &part->store->handlers;
+    for (size_t i = 0; i + 1 < reply->elements && h->on_spent != NULL; i += 2) {
+        const redisReply *amount = reply->element[i + 1];
+        if (amount->type != REDIS_REPLY_STRING) {
+            return false;
+        }
+        h->on_spent(h->arg, part->id, reply_slice(reply->element[i]), strtoll(amount->str, NULL, 10));
+    }
+    return true;
+}
+
 static bool take_step(struct part *part, const redisReply *reply) {
     const struct store_handlers *h = &part->store->handlers;
     switch (part->step) {
@@ -193,7 +206,10 @@ static bool take_step(struct part *part, const redisReply *reply) {
         part->step = RECOVER_CONSUMERS;
         return take_positions(part, reply, h->on_producer);
     case RECOVER_CONSUMERS:
-        if (!take_positions(part, reply, h->on_consumer)) {
+        part->step = RECOVER_SPENT;
+        return take_positions(part, reply, h->on_consumer);
+    case RECOVER_SPENT:
+        if (!take_spent(part, reply)) {
             return false;
         }
         on_recovered(part);
@@ -235,6 +251,7 @@ static void recover_step(struct part *part) {
         [RECOVER_OUT] = {KEY_OUT, "XRANGE"},     [RECOVER_IDS] = {KEY_BAT, "HKEYS"},
         [RECOVER_BATCHES] = {KEY_BAT, "HMGET"},  [RECOVER_MARKS] = {KEY_SNT, "HGETALL"},
         [RECOVER_PRODUCERS] = {KEY_PRD, "HGETALL"}, [RECOVER_CONSUMERS] = {KEY_CUR, "HGETALL"},
+        [RECOVER_SPENT] = {KEY_USE, "HGETALL"},
     };
     char name[STORE_KEY_MAX];
     struct slice key = part_key(part, steps[part->step].key, name);

@@ -95,6 +95,14 @@ void txn_undead(struct txn *txn, struct slice id) {
     add_arg(txn, id);
 }
 
+void txn_use(struct txn *txn, struct slice field, int64_t amount) {
+    char text[24];
+    int n = snprintf(text, sizeof(text), "%" PRId64, amount);
+    add_arg(txn, SLICE_LIT("A"));
+    add_arg(txn, field);
+    add_arg(txn, (struct slice){.p = text, .n = (size_t)n});
+}
+
 size_t txn_args(const struct txn *txn, char numbers[3][24], struct slice *args) {
     const uint64_t heads[3] = {txn->epoch, txn->cseq, txn->oseq};
     size_t n = 0;

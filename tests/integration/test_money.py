@@ -119,3 +119,86 @@ def test_an_unknown_price_is_unknown_and_not_nothing(box, simulator):
     assert done.returncode == 0, done.stderr.decode()
     assert {row["meta"]["cost"] for row in read_jsonl(box.path / "out.jsonl")} == {None}
     assert done.stderr.decode().count("no price of this model is known") == 1
+
+
+# ---- A budget -------------------------------------------------------------------------------------
+
+def usd_of(ledger, per_in=0.75, per_out=4.5):
+    return sum(call["input_tokens"] * per_in + call["output_tokens"] * per_out for call in ledger) / 1e6
+
+
+def numbered(given, n):
+    return [{**given[i % len(given)], "id": f"row-{i}", "text": f"{i} {given[i % len(given)]['text']}"}
+            for i in range(n)]
+
+
+def test_a_run_stops_before_its_budget_and_goes_on_with_a_bigger_one(box, reviews):
+    simulator = Simulator(box, "--latency-ms", "20")
+    given = numbered(reviews, 2000)
+    models = make_tags(box, simulator.url)
+    source = write_jsonl(box.path / "in.jsonl", given)
+    done = run(box, models, "-i", source, "-o", "out.jsonl", "--state", "state", "--budget-usd", "0.06",
+               model="tag")
+    assert done.returncode == 6, done.stderr.decode()
+    said = done.stderr.decode()
+    assert "the budget of $0.06 of 'run' is used up" in said and "stopped by the budget" in said
+    assert "--resume --state" in said and "--budget-usd MORE" in said
+    spent = usd_of(simulator.calls())
+    assert 0.04 < spent <= 0.06
+    rows = read_jsonl(box.path / "out.jsonl")
+    assert len(rows) == sum(call["items"] for call in simulator.calls())
+    assert [row["id"] for row in rows] == [row["id"] for row in given[:len(rows)]]
+    assert all(row["error"] is None for row in rows)
+    # Nothing more is spent with the same budget.
+    again = run(box, models, "-i", source, "-o", "out.jsonl", "--state", "state", "--budget-usd", "0.06",
+                model="tag")
+    assert again.returncode == 6 and usd_of(simulator.calls()) <= 0.06
+    # More money, and the rest is asked; nothing is asked twice.
+    rest = box.run("headrace", "run", "--resume", "--state", "state", "--budget-usd", "5",
+                   env={**box.env, "OPENAI_API_KEY": KEY})
+    assert rest.returncode == 0, rest.stderr.decode()
+    rows = read_jsonl(box.path / "out.jsonl")
+    assert [row["id"] for row in rows] == [row["id"] for row in given]
+    assert sum(call["items"] for call in simulator.calls()) == len(given)
+    assert f"${usd_of(simulator.calls()):.4f}" in rest.stderr.decode()
+
+
+def test_a_price_by_call_is_kept_to_the_call(box, simulator, reviews):
+    models = make_tags(box, simulator.url, ", 'price.call' = '0.002'")
+    source = write_jsonl(box.path / "in.jsonl", numbered(reviews, 200))
+    done = run(box, models, "-i", source, "-o", "out.jsonl", "--budget-usd", "0.0141", model="tag")
+    assert done.returncode == 6, done.stderr.decode()
+    assert len(simulator.calls()) == 7
+    assert len(read_jsonl(box.path / "out.jsonl")) == 140
+
+
+def test_a_budget_that_is_enough_changes_nothing(box, simulator, models):
+    done = run(box, models, "-i", SAMPLE, "-o", "out.jsonl", "--budget-usd", "1")
+    assert done.returncode == 0, done.stderr.decode()
+    assert len(simulator.calls()) <= 17
+
+
+def test_a_budget_of_a_day_stops_a_run(box, simulator, reviews):
+    models = make_tags(box, simulator.url, ", 'price.call' = '0.01', 'budget.usd.day' = '0.05'")
+    source = write_jsonl(box.path / "in.jsonl", numbered(reviews, 200))
+    done = run(box, models, "-i", source, "-o", "out.jsonl", model="tag")
+    assert done.returncode == 6, done.stderr.decode()
+    assert "the budget of $0.05 a day of 'tag' is used up" in done.stderr.decode()
+    assert len(simulator.calls()) == 5
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--budget-usd", "much"], "--budget-usd: got 'much', want USD"),
+    (["--budget-usd", "-1"], "--budget-usd: got '-1', want USD"),
+    (["--budget-usd", "5", "--set", "model=mine"], "a budget needs a price"),
+])
+def test_a_budget_that_cannot_be_kept_is_refused(box, models, options, words):
+    done = run(box, models, "-i", SAMPLE, "-o", "out.jsonl", *options)
+    assert done.returncode == 2 and words in done.stderr.decode(), done.stderr.decode()
+
+
+def test_a_dry_run_tells_whether_a_budget_is_enough(box, models):
+    assert b"the budget of $5.00 is enough" in run(box, models, "-i", SAMPLE, "--dry-run", "--budget-usd",
+                                                    "5").stdout
+    assert b"is used up after about" in run(box, models, "-i", SAMPLE, "--dry-run", "--budget-usd",
+                                            "0.01").stdout

@@ -257,7 +257,7 @@ bool check_is_done(const struct sim *sim) {
     }
     for (uint32_t i = 0; i < sim->n_parts; i++) {
         const struct redis_part *p = &sim->redis.parts[i];
-        if (p->n_batches > 0 || p->n_outs > 0) {
+        if (p->n_batches > 0 || p->n_outs > 0 || c->parts[i].n_writes > 0) {
             return false;
         }
     }
@@ -309,6 +309,21 @@ static void check_ambiguous(struct sim *sim) {
     if (n_open > n_left || (n_open < n_left && !sim->lost_some)) {
         sim_fail(sim, "A: %" PRIu64 " calls went out and were never answered, %" PRIu64 " are counted (%" PRIu64
                       " less %" PRIu64 " resolved)", n_open, n_left, s->calls_ambiguous, s->ambiguous_resolved);
+    }
+}
+
+// check_used: the durable sums have each call's tokens once. A report that is read by one coordinator after
+// another is one; a report that nobody could place any more, after a restart, may be missing.
+static void check_used(struct sim *sim) {
+    int64_t tokens = 0, used = 0;
+    for (size_t i = 0; i < sim->n_asks; i++) {
+        tokens += sim->asks[i].answered ? (int64_t)sim->asks[i].tokens : 0;
+    }
+    for (uint32_t i = 0; i < sim->n_parts; i++) {
+        used += sim->redis.parts[i].used;
+    }
+    if (used > tokens || (sim->n_coord_lives == 1 && used != tokens)) {
+        sim_fail(sim, "M: Redis has counted %" PRId64 " tokens, reports had %" PRId64, used, tokens);
     }
 }
 
@@ -370,5 +385,6 @@ void check_end(struct sim *sim) {
     if (!sim->went_back && core_is_open(c->core)) { // one that waits for the lease knows nothing yet
         check_ambiguous(sim);
     }
+    check_used(sim);
     check_life_ends(sim, &sim->coords[sim->primary]);
 }

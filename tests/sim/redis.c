@@ -170,6 +170,16 @@ static void letter_remove(struct sim *sim, struct redis_part *p, uint64_t id) {
     }
 }
 
+// used_add keeps the sum of input tokens, over models.
+static void used_add(struct redis_part *p, struct slice field, struct slice amount) {
+    static const char what[] = "/input";
+    char text[24];
+    slice_copy(amount, text, sizeof(text));
+    if (slice_is(slice_sub(field, field.n - sizeof(what) + 1, field.n), what)) {
+        p->used += strtoll(text, NULL, 10);
+    }
+}
+
 static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, const struct slice *args,
                         uint64_t *before) {
     char name[16] = "";
@@ -206,6 +216,9 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         *before = kept.id;
         kept_add(&p->outs, &p->n_outs, &p->cap_outs, kept);
         check_result_stored(sim, part, kept.id, args[2], false);
+        return 3;
+    case 'A':
+        used_add(p, args[1], args[2]);
         return 3;
     case 'L':
         kept = (struct kept){.id = ++p->last_letter, .bytes = slice_dup(args[1]), .n_bytes = args[1].n};

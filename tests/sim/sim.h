@@ -102,6 +102,7 @@ struct redis_part {
     size_t n_batches, n_outs, n_letters, n_marks, cap_batches, cap_outs, cap_letters, cap_marks;
     uint64_t last_letter;
     struct position producers[PRODUCERS_MAX], consumers[POSITIONS_MAX];
+    int64_t used;            // input tokens in its sums
 };
 struct redis_file;
 struct sim_redis {

@@ -53,6 +53,11 @@ struct world_partition {
         uint64_t seq;
     } producers[16];
     size_t n_producers;
+    struct {
+        char field[96];
+        int64_t n;
+    } uses[128];
+    size_t n_uses;
     uint64_t cseq, oseq, trimmed;
 };
 
@@ -73,6 +78,7 @@ struct world {
     char *pushed[WORLD_KEEP];
     size_t n_pushed, push_room;
     double draw;
+    int64_t day;
     char gone[ROUTE_MAX + 1]; // a route that cannot be reached
     struct {
         uint32_t partition;
@@ -156,6 +162,10 @@ static inline double world_draw(void *arg) {
     return ((struct world *)arg)->draw;
 }
 
+static inline int64_t world_day(void *arg) {
+    return ((struct world *)arg)->day;
+}
+
 // world_add_model makes a model `name` with INPUT (text STRING), OUTPUT (sentiment STRING).
 static inline void world_add_model(struct world *w, const char *name, const char *options) {
     char sql[2048];
@@ -190,6 +200,9 @@ static inline void world_start(struct world *w) {
         for (size_t j = 0; j < p->n_producers; j++) {
             core_producer(w->core, i, slice_of(p->producers[j].name), p->producers[j].seq);
         }
+        for (size_t j = 0; j < p->n_uses; j++) {
+            core_spent(w->core, slice_of(p->uses[j].field), p->uses[j].n);
+        }
         core_recovered(w->core, w->now_us, i);
     }
 }
@@ -201,7 +214,7 @@ static inline struct world *world_new(uint32_t n_partitions, const char *options
                                      .heartbeat_ms = 1000, .grace_ms = 3000, .default_model = "m"};
     w->io = (struct core_io){.write = world_write, .send = world_send, .push = world_push,
                              .ack = world_ack, .read = world_read, .hint = world_hint,
-                             .model = world_model, .draw = world_draw, .arg = w};
+                             .model = world_model, .draw = world_draw, .day = world_day, .arg = w};
     w->partitions = mem_zalloc(n_partitions * sizeof(*w->partitions));
     w->now_us = 1000000;
     w->draw = 0.5;
@@ -279,6 +292,29 @@ static inline void world_producer(struct world_partition *p, struct slice name, 
     p->producers[p->n_producers++].seq = seq;
 }
 
+static inline void world_use(struct world_partition *p, struct slice field, int64_t amount) {
+    size_t i = 0;
+    while (i < p->n_uses && !slice_is(field, p->uses[i].field)) {
+        i++;
+    }
+    assert_true(i < sizeof(p->uses) / sizeof(p->uses[0]));
+    if (i == p->n_uses) {
+        assert_true(slice_copy(field, p->uses[p->n_uses++].field, sizeof(p->uses[0].field)));
+    }
+    p->uses[i].n += amount;
+}
+
+// world_used is what "Redis" holds under a field, over all partitions.
+static inline int64_t world_used(const struct world *w, const char *field) {
+    int64_t n = 0;
+    for (uint32_t p = 0; p < w->config.n_partitions; p++) {
+        for (size_t i = 0; i < w->partitions[p].n_uses; i++) {
+            n += strcmp(w->partitions[p].uses[i].field, field) == 0 ? w->partitions[p].uses[i].n : 0;
+        }
+    }
+    return n;
+}
+
 static inline void world_apply(struct world *w, const struct txn *txn) {
     struct world_partition *p = &w->partitions[txn->partition];
     assert_int_equal(txn->epoch, w->epoch);
@@ -331,6 +367,11 @@ static inline void world_apply(struct world *w, const struct txn *txn) {
             i += 2;
             break;
         case 'C':
+            i += 3;
+            break;
+        case 'A':
+            slice_copy(args[i + 2], number, sizeof(number));
+            world_use(p, args[i + 1], strtoll(number, NULL, 10));
             i += 3;
             break;
         case 'X':

@@ -285,12 +285,12 @@ static void do_write(struct world *w) {
                        : step == 1 && is_bad   ? "BADWRITE"
                                                : NULL;
     w->what = "write";
-    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcur", n, args), code);
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), code);
     if (code == NULL && step == 1) {
         after.cseq++;
         w->m = after;
         if (draw(w, 2) == 0) {
-            expect(w, run_script(w, "part_write", "ownbatprdoutdlqcur", n, args), NULL); // sent again
+            expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), NULL); // sent again
         }
     }
     free(args);
@@ -407,7 +407,7 @@ static void a_long_write_is_one_write(void **state) {
     struct slice *args = mem_alloc((txn->n_args + 3) * sizeof(*args));
     size_t n = txn_args(txn, numbers, args);
     w.what = "60,000 arguments";
-    expect(&w, run_script(&w, "part_write", "ownbatprdoutdlqcur", n, args), NULL);
+    expect(&w, run_script(&w, "part_write", "ownbatprdoutdlqcursntuse", n, args), NULL);
     assert_int_equal(get_number(&w, "HLEN hr:{t:0}:bat", NULL), 20000);
     free(args);
     txn_free(txn);
@@ -427,7 +427,7 @@ static void letters_write(struct world *w, uint64_t cseq, const char *gone, cons
     }
     size_t n = txn_args(txn, numbers, args);
     w->what = gone;
-    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcur", n, args), error);
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), error);
     txn_free(txn);
 }
 
