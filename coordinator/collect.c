@@ -330,10 +330,11 @@ struct charge collect_claimed(struct core *core, uint64_t batch, uint64_t call) 
     return charge;
 }
 
-void collect_named(struct core *core, uint64_t batch, uint64_t call) {
+void collect_named(struct core *core, uint64_t batch, uint64_t call, bool is_over) {
     struct late *late = find_late(core, batch, call);
     if (late != NULL) {
         late->named = core->n_hellos;
+        late->is_told |= is_over;
     }
 }
 
@@ -353,7 +354,9 @@ void collect_worker_back(struct core *core, const struct worker *worker) {
     uint64_t id = core->late != NULL ? worker_id(worker) : 0;
     HASH_ITER(hh, core->late, late, next) {
         if (late->worker == id && late->named != core->n_hellos) { // it never got the call
-            if (late->counted != AMBIGUITY_NONE) {
+            if (late->is_told && late->counted == AMBIGUITY_NONE) {
+                marks_count(core, late->key.batch, late->key.call, AMBIGUITY_LOST);
+            } else if (!late->is_told && late->counted != AMBIGUITY_NONE) {
                 marks_resolve(core, late->key.batch, late->key.call, late->counted);
             }
             forget_late(core, late);
@@ -766,8 +769,12 @@ bool collect_crashed(struct core *core, struct call *call) {
     core->status->calls_failed++;
     call->counted = AMBIGUITY_CRASH;
     marks_count(core, batch->id, call->number, AMBIGUITY_CRASH);
+    if (!batch_is_counted(batch, call->number)) {
+        bill_lost(core, call);
+    }
     collect_expect_late(core, call);
     call->counted = AMBIGUITY_NONE;
+    call->charge = (struct charge){0}; // the next one has its own
     marks_touch(batch);
     if (n_left > 0 && batch->lane->group->model->options.ambiguous_retries > 0) {
         return true;

@@ -15,7 +15,7 @@ bool collect_crashed(struct core *core, struct call *call);
 // collect_worker_gone: a worker is given up for good; collect_worker_back: the same process is here again,
 // and has named what it holds (collect_named). What of its calls nobody waits for any more has its end then.
 void collect_worker_gone(struct core *core, const struct worker *worker);
-void collect_named(struct core *core, uint64_t batch, uint64_t call);
+void collect_named(struct core *core, uint64_t batch, uint64_t call, bool is_over);
 void collect_worker_back(struct core *core, const struct worker *worker);
 // collect_taken lets a worker forget a report that brings nothing new: once the writes that are under
 // way are durable, because what it brought the first time may be among them.
