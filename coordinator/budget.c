@@ -82,8 +82,12 @@ static void budget_free(struct core *core, struct budget *b) {
 
 // day_key: the same model, by name and by what it calls, in whatever namespace.
 static const char *day_key(const struct group *group, char text[32]) {
-    XXH64_hash_t hash = XXH3_64bits_withSeed(group->pool->key, strlen(group->pool->key),
-                                             XXH3_64bits(group->model->name, strlen(group->model->name)));
+    const struct model_options *o = &group->model->options;
+    const char *const parts[] = {group->model->name, o->provider, o->endpoint, o->api_key, o->model};
+    XXH64_hash_t hash = 0;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        hash = XXH3_64bits_withSeed(parts[i], strlen(parts[i]), hash);
+    }
     snprintf(text, 32, "day/%016" PRIx64, (uint64_t)hash);
     return text;
 }
