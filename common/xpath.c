@@ -26,6 +26,9 @@ static xmlParserInputPtr no_entity(const char *url, const char *id, xmlParserCtx
 static void no_message(void *arg, xmlErrorPtr error) {
 }
 
+static void no_text(void *arg, const char *format, ...) {
+}
+
 static void prepare(void) {
     static bool done;
     if (!done) {
@@ -33,35 +36,8 @@ static void prepare(void) {
         xmlInitParser();
         xmlSetExternalEntityLoader(no_entity);
         xmlSetStructuredErrorFunc(NULL, no_message);
+        xmlSetGenericErrorFunc(NULL, no_text);
     }
-}
-
-struct xpath *xpath_compile(struct slice text, struct error *why) {
-    prepare();
-    if (text.n == 0 || memchr(text.p, '\0', text.n) != NULL) {
-        error_set(why, -EINVAL, "got %s, want an XPath 1.0 expression",
-                  text.n == 0 ? "nothing" : "a NUL byte");
-        return NULL;
-    }
-    char *copy = slice_dup(text);
-    xmlXPathContextPtr context = xmlXPathNewContext(NULL);
-    if (context == NULL) {
-        abort();
-    }
-    context->opLimit = MOST_STEPS;
-    context->error = no_message;
-    xmlXPathCompExprPtr compiled = xmlXPathCtxtCompile(context, (const xmlChar *)copy);
-    struct xpath *path = NULL;
-    if (compiled == NULL) {
-        error_set(why, -EINVAL, "offset %d: got something else, want an XPath 1.0 expression",
-                  context->lastError.int1);
-    } else {
-        path = mem_zalloc(sizeof(*path));
-        path->compiled = compiled;
-    }
-    xmlXPathFreeContext(context);
-    free(copy);
-    return path;
 }
 
 void xpath_free(struct xpath *path) {
@@ -97,7 +73,8 @@ long xpath_query(const struct xpath *path, xmlDocPtr doc, xpath_found *found, vo
     xmlXPathObjectPtr result = xmlXPathCompiledEval(path->compiled, context);
     long rc;
     if (result == NULL) {
-        rc = context->lastError.code == XML_XPATH_EXPRESSION_OK ? -EINVAL : -E2BIG;
+        int limit = XPATH_OP_LIMIT_EXCEEDED - XPATH_EXPRESSION_OK + XML_XPATH_EXPRESSION_OK;
+        rc = context->lastError.code == limit ? -E2BIG : -EINVAL;
     } else if (result->type != XPATH_NODESET) {
         rc = -EINVAL;
     } else {
@@ -126,4 +103,50 @@ xmlDocPtr xpath_document(struct slice text) {
     }
     xmlFreeParserCtxt(context);
     return doc;
+}
+
+static int on_nothing(void *arg, xmlNodePtr element) {
+    return 0;
+}
+
+// finds_elements tries a path on the smallest document.
+static bool finds_elements(const struct xpath *path) {
+    xmlDocPtr doc = xpath_document(SLICE_LIT("<a/>"));
+    long n = xpath_query(path, doc, on_nothing, NULL);
+    xmlFreeDoc(doc);
+    return n >= 0;
+}
+
+struct xpath *xpath_compile(struct slice text, struct error *why) {
+    prepare();
+    if (text.n == 0 || memchr(text.p, '\0', text.n) != NULL) {
+        error_set(why, -EINVAL, "got %s, want an XPath 1.0 expression",
+                  text.n == 0 ? "nothing" : "a NUL byte");
+        return NULL;
+    }
+    char *copy = slice_dup(text);
+    xmlXPathContextPtr context = xmlXPathNewContext(NULL);
+    if (context == NULL) {
+        abort();
+    }
+    context->opLimit = MOST_STEPS;
+    context->error = no_message;
+    xmlXPathCompExprPtr compiled = xmlXPathCtxtCompile(context, (const xmlChar *)copy);
+    struct xpath *path = NULL;
+    if (compiled == NULL) {
+        error_set(why, -EINVAL, "offset %d: got something else, want an XPath 1.0 expression",
+                  context->lastError.int1);
+    } else {
+        path = mem_zalloc(sizeof(*path));
+        path->compiled = compiled;
+        if (!finds_elements(path)) {
+            xpath_free(path);
+            path = NULL;
+            error_set(why, -EINVAL, "got something that finds no elements, or a function that XPath "
+                                    "1.0 does not have, want a path to elements");
+        }
+    }
+    xmlXPathFreeContext(context);
+    free(copy);
+    return path;
 }

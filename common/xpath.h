@@ -10,7 +10,8 @@
 struct xpath;
 
 // xpath_compile reads an expression such as `/items/item` or `//record[@kind='answer']`.
-// Returns it (free with xpath_free), or NULL with why.
+// Returns it (free with xpath_free), or NULL with why: no XPath, a function that there is not, or a
+// result that is not a set of nodes.
 struct xpath *xpath_compile(struct slice text, struct error *why);
 void xpath_free(struct xpath *path); // path may be NULL
 
