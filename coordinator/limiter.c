@@ -194,6 +194,7 @@ static void heard_limit(struct limiter *l, int kind, int64_t limit) {
         }
     }
     l->n_higher[kind] = 0;
+    l->most[kind] = 0;
     l->said[kind] = limit;
     int64_t after = limit_of(l, kind);
     if (before != after) {
@@ -211,7 +212,10 @@ static void heard_remaining(struct limiter *l, int kind, const struct limit_seen
         kind == LIMIT_TOKENS_DAY) {
         return;
     }
-    double share = fmin(1, fmax(0.02, (double)seen->remaining / (KNEE * (double)seen->limit)));
+    // What a bucket holds when it is full may be much less than a minute's worth.
+    l->most[kind] = seen->remaining > l->most[kind] ? seen->remaining : l->most[kind];
+    double knee = fmin(KNEE * (double)seen->limit, 0.5 * (double)l->most[kind]);
+    double share = fmin(1, fmax(0.02, (double)seen->remaining / fmax(1, knee)));
     if (share < l->share[kind]) {
         slow_down(l, fmin(2, l->share[kind] / share));
     }

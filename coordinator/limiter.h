@@ -40,6 +40,7 @@ struct limiter {
     int64_t said[N_LIMIT_KINDS]; // the provider's own limit; 0: not known
     int64_t higher[N_LIMIT_KINDS]; // that it says is higher now
     int n_higher[N_LIMIT_KINDS];   // so many times in a row
+    int64_t most[N_LIMIT_KINDS]; // that the provider had left, ever since its limit is this
     double share[N_LIMIT_KINDS]; // of the refill that may be used, as the provider's headers suggest
     bool is_news;                // there is something to tell at once
     struct permit_request request; // the newest
