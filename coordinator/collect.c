@@ -330,12 +330,13 @@ struct charge collect_claimed(struct core *core, uint64_t batch, uint64_t call) 
     return charge;
 }
 
-void collect_named(struct core *core, uint64_t batch, uint64_t call, bool is_over) {
+bool collect_named(struct core *core, const struct worker *worker, uint64_t batch, uint64_t call) {
     struct late *late = find_late(core, batch, call);
     if (late != NULL) {
         late->named = core->n_hellos;
-        late->is_told |= is_over;
+        late->worker = worker_id(worker);
     }
+    return late != NULL;
 }
 
 void collect_worker_gone(struct core *core, const struct worker *worker) {
@@ -354,9 +355,7 @@ void collect_worker_back(struct core *core, const struct worker *worker) {
     uint64_t id = core->late != NULL ? worker_id(worker) : 0;
     HASH_ITER(hh, core->late, late, next) {
         if (late->worker == id && late->named != core->n_hellos) { // it never got the call
-            if (late->is_told && late->counted == AMBIGUITY_NONE) {
-                marks_count(core, late->key.batch, late->key.call, AMBIGUITY_LOST);
-            } else if (!late->is_told && late->counted != AMBIGUITY_NONE) {
+            if (late->counted != AMBIGUITY_NONE) {
                 marks_resolve(core, late->key.batch, late->key.call, late->counted);
             }
             forget_late(core, late);
@@ -532,8 +531,6 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     like.reasked = d.reasked;
     like.n_lost += c->outcome == OUTCOME_WORKER_LOST && !PLANT(FORGET_LOSS);
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
-    bool goes_on = !c->ambiguous && d.action != RETRY_POOL && d.action != RETRY_STOP;
-    like.mark_cseq = goes_on ? call->mark_cseq : 0; // one that takes over at once takes over the mark
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
@@ -637,10 +634,10 @@ void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64
 // name_recovered: a report that comes before its worker's HELLO names a call of before a restart.
 static bool name_recovered(struct core *core, struct batch *batch, const struct message_report *report,
                            enum outcome outcome) {
-    if (dispatch_unclaimed(batch, (uint32_t)report->call, NULL, 0) == NULL) {
+    if (dispatch_unclaimed(batch, (uint32_t)report->call) == NULL) {
         return false;
     }
-    dispatch_named(batch, (uint32_t)report->call, NULL, 0);
+    dispatch_named(batch, (uint32_t)report->call);
     enum ambiguity ambiguity = ambiguity_of(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
         marks_count(core, batch->id, report->call, ambiguity);
@@ -760,22 +757,38 @@ void collect_lost(struct core *core, struct call *call) {
     }
 }
 
-bool collect_crashed(struct core *core, struct call *call) {
-    struct batch *batch = call->batch;
-    uint16_t left[MODEL_BATCH_MAX];
-    size_t n_left = left_of(call, left);
+// count_crashed counts a call of before a start that nobody has named.
+static void count_crashed(struct core *core, struct call *call) {
     call->unclaimed = false;
     core->status->calls++;
     core->status->calls_failed++;
     call->counted = AMBIGUITY_CRASH;
-    marks_count(core, batch->id, call->number, AMBIGUITY_CRASH);
-    if (!batch_is_counted(batch, call->number)) {
+    marks_count(core, call->batch->id, call->number, AMBIGUITY_CRASH);
+    if (!batch_is_counted(call->batch, call->number)) {
         bill_lost(core, call);
     }
     collect_expect_late(core, call);
     call->counted = AMBIGUITY_NONE;
     call->charge = (struct charge){0}; // the next one has its own
-    marks_touch(batch);
+    marks_touch(call->batch);
+}
+
+void collect_finished(struct core *core, struct batch *batch) {
+    for (struct call *call = batch->calls; call != NULL; call = call->next) {
+        if (call->unclaimed) {
+            count_crashed(core, call);
+        }
+    }
+}
+
+bool collect_crashed(struct core *core, struct call *call) {
+    struct batch *batch = call->batch;
+    uint16_t left[MODEL_BATCH_MAX];
+    size_t n_left = left_of(call, left);
+    count_crashed(core, call);
+    n_left = dispatch_not_elsewhere(call, left, n_left, left);
+    memcpy(call->slots, left, n_left * sizeof(*left));
+    call->n_slots = n_left;
     if (n_left > 0 && batch->lane->group->model->options.ambiguous_retries > 0) {
         return true;
     }

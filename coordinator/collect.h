@@ -12,10 +12,13 @@ void collect_lost(struct core *core, struct call *call);
 // collect_crashed: a call was out when a coordinator crashed, and no worker has named it in the grace. It is
 // counted. Returns false when its records end and it is gone: it must not be made again.
 bool collect_crashed(struct core *core, struct call *call);
+// collect_finished counts such calls of a batch whose records all have their results.
+void collect_finished(struct core *core, struct batch *batch);
 // collect_worker_gone: a worker is given up for good; collect_worker_back: the same process is here again,
-// and has named what it holds (collect_named). What of its calls nobody waits for any more has its end then.
+// and has named what it holds (collect_named: returns whether a report of a call is expected that is no call
+// any more). What of its calls nobody waits for any more has its end then.
 void collect_worker_gone(struct core *core, const struct worker *worker);
-void collect_named(struct core *core, uint64_t batch, uint64_t call, bool is_over);
+bool collect_named(struct core *core, const struct worker *worker, uint64_t batch, uint64_t call);
 void collect_worker_back(struct core *core, const struct worker *worker);
 // collect_taken lets a worker forget a report that brings nothing new: once the writes that are under
 // way are durable, because what it brought the first time may be among them.

@@ -265,7 +265,6 @@ struct late {
     uint64_t worker;             // who may bring it: see worker_id
     uint64_t named;              // core->n_hellos when its worker last named it
     enum ambiguity counted;      // as what it was counted
-    bool is_told;                // its worker was told TAKEN when it named it, and may never report it
     struct bill *bill;           // who pays for it; owned
     bool is_paid;                // an earlier coordinator has counted what it cost
     struct charge charge;

@@ -37,8 +37,6 @@ void dispatch_again(struct core *core, struct call *like, const uint16_t *slots,
     call->reasked = like->reasked;
     call->seen = like->seen;
     call->is_retry = true;
-    call->mark_cseq = like->mark_cseq;
-    like->mark_cseq = 0;
     call->not_before_us = core->now_us + delay_ms * 1000;
     call_enter(core, call, delay_ms > 0 ? CALL_WAITING : CALL_READY, true);
 }
@@ -75,6 +73,7 @@ void dispatch_return(struct core *core, struct call *call) {
     memcpy(call->slots, mine, n * sizeof(*mine));
     call->n_slots = n;
     call_leave(core, call);
+    marks_drop(call); // it goes under another number
     call_enter(core, call, CALL_READY, true);
     marks_touch(call->batch);
 }
@@ -214,17 +213,21 @@ struct restoring {
     bool asked[MODEL_BATCH_MAX]; // by a call that was restored
 };
 
-// restore_call makes a call of a mark again, for those of its records that have no result.
+// restore_call makes a call of a mark again, for those of its records that have no answer; or, if it may be
+// out and all have one that waits for its turn, for those: it is yet to be counted.
 static void restore_call(void *arg, const struct mark *mark) {
     struct restoring *r = arg;
     struct batch *batch = r->batch;
     uint16_t slots[MODEL_BATCH_MAX];
     size_t n = 0;
-    for (size_t i = 0; i < (mark->n_slots > 0 ? mark->n_slots : batch->n); i++) {
-        size_t slot = mark->n_slots > 0 ? mark->slots[i] : i;
-        if (slot < batch->n && !batch->entries[slot].answered && !r->asked[slot]) {
-            r->asked[slot] = true;
-            slots[n++] = (uint16_t)slot;
+    for (int held = 0; held <= (mark->is_out ? 1 : 0) && n == 0; held++) {
+        for (size_t i = 0; i < (mark->n_slots > 0 ? mark->n_slots : batch->n); i++) {
+            size_t slot = mark->n_slots > 0 ? mark->slots[i] : i;
+            const struct entry *e = slot < batch->n ? &batch->entries[slot] : NULL;
+            if (e != NULL && !e->emitted && e->answered == (held == 1) && (mark->is_out || !r->asked[slot])) {
+                r->asked[slot] = true;
+                slots[n++] = (uint16_t)slot;
+            }
         }
     }
     if (n == 0) {
@@ -261,19 +264,10 @@ void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_befo
     }
 }
 
-struct call *dispatch_unclaimed(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots) {
+struct call *dispatch_unclaimed(struct batch *batch, uint32_t number) {
     for (struct call *call = batch->calls; call != NULL; call = call->next) {
         if (call->unclaimed && call->number == number) {
             return call;
-        }
-    }
-    for (struct call *call = batch->calls; call != NULL; call = call->next) {
-        for (size_t i = 0; call->unclaimed && i < call->n_slots; i++) {
-            for (size_t j = 0; j < n_slots; j++) {
-                if (call->slots[i] == slots[j]) {
-                    return call;
-                }
-            }
         }
     }
     return NULL;
@@ -308,12 +302,16 @@ static void call_to_worker(struct core *core, struct call *call, struct worker *
     call_enter(core, call, CALL_SENT, false);
 }
 
-// take_slots takes slots off the calls of a batch that were not sent; a call with none left goes.
+static bool may_be_out(const struct call *call) {
+    return call->state == CALL_SENT || call->unclaimed;
+}
+
+// take_slots takes slots off the calls of a batch that are not out; a call with none left goes.
 static void take_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n_slots) {
     struct call *call, *next;
     DL_FOREACH_SAFE(batch->calls, call, next) {
         size_t n = 0;
-        for (size_t i = 0; call->state != CALL_SENT && i < call->n_slots; i++) {
+        for (size_t i = 0; !may_be_out(call) && i < call->n_slots; i++) {
             bool claimed = false;
             for (size_t j = 0; j < n_slots; j++) {
                 claimed |= slots[j] == call->slots[i];
@@ -322,7 +320,7 @@ static void take_slots(struct core *core, struct batch *batch, const uint16_t *s
                 call->slots[n++] = call->slots[i];
             }
         }
-        if (call->state != CALL_SENT) {
+        if (!may_be_out(call)) {
             call->n_slots = n;
             if (n == 0) {
                 call_free(core, call);
@@ -347,14 +345,14 @@ static void claim_unknown(struct core *core, struct batch *batch, uint32_t numbe
         return;
     }
     struct call *call = call_new(batch, open, n);
-    const struct call *was = dispatch_unclaimed(batch, number, open, n);
+    const struct call *was = dispatch_unclaimed(batch, number);
     if (was != NULL) {
         call->n_lost = was->n_lost;
         call->n_ambiguous = was->n_ambiguous;
         call->tries = was->tries;
         call->reasked = was->reasked;
         call->is_retry = true;
-        dispatch_named(batch, number, open, n);
+        dispatch_named(batch, number);
     }
     call_enter(core, call, CALL_READY, false);
     call->number = number;
@@ -407,6 +405,7 @@ static void add_corrections(const struct call *call, struct buf *out) {
 static int send_call(struct core *core, struct call *call, struct worker *worker) {
     struct batch *batch = call->batch;
     const struct group *group = batch->lane->group;
+    assert(call->next_number != 0); // its mark says it
     struct buf *records = &core->scratch;
     buf_clear(records);
     for (size_t i = 0; i < call->n_slots; i++) {
@@ -422,7 +421,7 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
         .dispatch =
             {
                 .batch = batch->id,
-                .call = call->next_number != 0 ? call->next_number : batch->last_call + 1,
+                .call = call->next_number,
                 .model = slice_of(group->model->name),
                 .revision = group->model->revision,
                 .overrides = group->options,
@@ -439,7 +438,6 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
         return rc;
     }
     call->number = (uint32_t)message.dispatch.call;
-    batch->last_call = call->number > batch->last_call ? call->number : batch->last_call;
     permits_spend(core, call);
     for (size_t i = 0; i < call->n_slots; i++) {
         batch->entries[call->slots[i]].n_calls++;
@@ -612,8 +610,8 @@ int64_t dispatch_next_us(const struct core *core) {
     return permitted < next ? permitted : next;
 }
 
-void dispatch_named(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots) {
-    struct call *call = dispatch_unclaimed(batch, number, slots, n_slots);
+void dispatch_named(struct batch *batch, uint32_t number) {
+    struct call *call = dispatch_unclaimed(batch, number);
     if (call != NULL) {
         call->unclaimed = false;
         marks_touch(batch);

@@ -27,10 +27,10 @@ uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch);
 // They are taken off all calls that were not sent.
 void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
                     size_t n_slots, struct worker *worker);
-// dispatch_unclaimed finds a call that was out when a coordinator crashed and that nobody has named since: by
-// its number, else by any of these slots; NULL: none. dispatch_named says that somebody has.
-struct call *dispatch_unclaimed(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots);
-void dispatch_named(struct batch *batch, uint32_t number, const uint16_t *slots, size_t n_slots);
+// dispatch_unclaimed finds a call that was out when a coordinator crashed and that nobody has named since;
+// NULL: none. dispatch_named says that somebody has.
+struct call *dispatch_unclaimed(struct batch *batch, uint32_t number);
+void dispatch_named(struct batch *batch, uint32_t number);
 // dispatch_forget_batch frees a batch and its calls.
 void dispatch_forget_batch(struct core *core, struct batch *batch);
 

@@ -4,8 +4,8 @@
 // once over all restarts: it has a mark, or its end is in the tally, or its records are answered.
 //
 // Marks go with the writes that a partition makes anyway: a new batch that may go at once carries its own,
-// and calls that will go next are marked ahead. A call that takes over from one that was answered, without
-// a wait, takes over its mark. Otherwise marks ask for a small write of their own.
+// and calls that will go next are marked ahead. Otherwise marks ask for a small write of their own. A mark
+// holds for one number: a call that goes again has another one, since the worker of each may yet name it.
 //
 // A batch's mark, a msgpack array: [out, number, n_lost, n_ambiguous, tries, reasked, [slot, n, ...]] for
 // each call; no slots: all of the batch. out false: the call waits, and only its history counts.

@@ -3,6 +3,7 @@
 // (touch, txn, after), by core at the end of a turn (flush) and when the store confirms (written).
 #include "coordinator/partition.h"
 #include "common/mem.h"
+#include "coordinator/collect.h"
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/marks.h"
@@ -180,6 +181,7 @@ void partition_flush(struct core *core, struct partition *p) {
             marks_ahead(b);
         } else {
             txn_delete(partition_txn(p), b->id);
+            collect_finished(core, b);
             if (b->has_mark) {
                 txn_unmark(partition_txn(p), b->id);
             }

@@ -107,9 +107,12 @@ static void claim_call(struct core *core, struct worker *worker, const msgpack_o
         f[2].type != MSGPACK_OBJECT_ARRAY) {
         return;
     }
+    bool expected = collect_named(core, worker, f[0].via.u64, f[1].via.u64);
     struct batch *batch;
     HASH_FIND(hh, core->batches, &f[0].via.u64, sizeof(f[0].via.u64), batch);
-    collect_named(core, f[0].via.u64, f[1].via.u64, batch == NULL);
+    if (batch == NULL && expected) {
+        return; // what it used is not known yet, nor whether it was answered: its REPORT says so
+    }
     if (batch == NULL) {
         collect_taken(core, route_slice(&worker->route), f[0].via.u64, f[1].via.u64);
         return;

@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WORKER_GONE_US (5 * HEARTBEAT_MS * INT64_C(1000)) // until a coordinator has noticed that one is
+
 // record_find looks for "pN-M" in the text.
 int record_find(const struct sim *sim, struct slice text) {
     for (size_t i = 0; i + 3 < text.n; i++) {
@@ -253,6 +255,9 @@ bool check_is_done(const struct sim *sim) {
         }
     }
     if (sim->puller.n_waiting > 0) {
+        return false;
+    }
+    if (sim->worker_killed_us > 0 && sim->now_us < sim->worker_killed_us + WORKER_GONE_US) {
         return false;
     }
     for (uint32_t i = 0; i < sim->n_parts; i++) {

@@ -289,6 +289,7 @@ struct sim {
     char why[512];           // the first violation; "": none
     bool rolled_back;        // Redis lost something: only the alarm is checked
     int64_t alarmed_us;      // when it rang; 0: not yet
+    int64_t worker_killed_us; // the last one; 0: none
 
     uint32_t n_parts;
     int n_workers, n_producers, n_consumers, n_coords;

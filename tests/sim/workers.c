@@ -378,6 +378,7 @@ void worker_crash(struct sim *sim, struct sim_worker *w) {
     }
     sim_trace(sim, "%s (worker %d) is killed", w->name, w->index);
     int link = w->link;
+    sim->worker_killed_us = sim->now_us;
     life_end(&w->life);
     link_cut(sim, link);
     w->link = -1;

@@ -2,6 +2,7 @@
 // Against a store and peers that are a few arrays (core_world.h).
 #include "coordinator/marks.h"
 #include "core_world.h"
+#include "proto/pack.h"
 
 static const char one_each[] = "'batch.size'='1', 'batch.timeout.ms'='100'";
 
@@ -137,6 +138,75 @@ static void test_lost_workers_are_counted_over_restarts(void **state) {
     world_free(w);
 }
 
+// hello_holding: the worker names one call for slots 0 to 2.
+static void hello_holding(struct world *w, const char *name, const struct message_dispatch *d) {
+    struct buf held;
+    buf_init(&held, 256);
+    int rc = pack_array(&held, 1) | pack_array(&held, 3) | pack_uint(&held, d->batch) | pack_uint(&held, d->call) |
+             pack_array(&held, 3) | pack_uint(&held, 0) | pack_uint(&held, 1) | pack_uint(&held, 2);
+    assert_int_equal(rc, 0);
+    struct message_hello hello = {.worker = slice_of(name), .incarnation = 1, .version = SLICE_LIT("0"),
+                                  .held = buf_slice(&held), .max_inflight = 4, .max_bytes = 1 << 30};
+    world_message(w, name, (struct message){.kind = MESSAGE_HELLO, .hello = hello});
+    buf_free(&held);
+}
+
+static void test_what_an_answer_left_goes_under_a_mark_of_its_own(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='3'", 1);
+    world_append(w, "p1", 1, 3);
+    world_settle(w);
+    size_t at = 0;
+    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
+    char *records = slice_dup(d.records);
+    d.records.p = records;
+    world_hello(w, "w2", 1, 1);
+    world_report(w, "w1", &d, OUTCOME_OK, 2, 0); // one is missing
+    world_turn(w);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH) + world_count(w, "w1", MESSAGE_DISPATCH), 1);
+    world_confirm(w);
+    world_turn(w);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH) + world_count(w, "w1", MESSAGE_DISPATCH), 2);
+    world_crash(w); // before anything of the second call; and the first worker has not seen its TAKEN
+    memset(&w->status, 0, sizeof(w->status));
+    world_start(w);
+    hello_holding(w, "w1", &d);
+    world_settle(w);
+    world_report(w, "w1", &d, OUTCOME_OK, 2, 0);
+    world_settle(w);
+    world_pass(w, 3100);
+    world_settle(w);
+    assert_int_equal(w->status.ambiguous_crash, 1); // that w1 names its call says nothing of the second
+    free(records);
+    world_free(w);
+}
+
+static void test_a_batch_that_ends_counts_what_nobody_has_named(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 1);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
+    char *records = slice_dup(d.records);
+    d.records.p = records;
+    world_crash(w);
+    world_start(w);
+    struct message_dispatch other = d; // of a coordinator before
+    other.call += 7;
+    world_report(w, "w9", &other, OUTCOME_OK, 1, 0);
+    world_settle(w);
+    assert_int_equal(w->status.results_ok, 1);
+    assert_int_equal(w->status.ambiguous_crash, 1);
+    hello_holding(w, "w1", &d);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0); // its REPORT is wanted
+    world_report(w, "w1", &d, OUTCOME_OK, 1, 0);
+    world_settle(w);
+    assert_int_equal(w->status.resolved_crash, 1);
+    assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1);
+    free(records);
+    world_free(w);
+}
+
 static void test_damaged_marks_are_passed_over(void **state) {
     static const char *const blobs[] = {"", "\x91", "\x91\x97\xc3\x01", "\x91\x91\x01", "\xc1", "\x91\x97\xc3\x01\x00\x00\x00\xc2\x01"};
     for (size_t i = 0; i < sizeof(blobs) / sizeof(blobs[0]); i++) {
@@ -154,6 +224,8 @@ int main(void) {
         cmocka_unit_test(test_an_answer_after_the_grace_resolves),
         cmocka_unit_test(test_without_ambiguous_retries_its_record_ends),
         cmocka_unit_test(test_lost_workers_are_counted_over_restarts),
+        cmocka_unit_test(test_what_an_answer_left_goes_under_a_mark_of_its_own),
+        cmocka_unit_test(test_a_batch_that_ends_counts_what_nobody_has_named),
         cmocka_unit_test(test_damaged_marks_are_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
