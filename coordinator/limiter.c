@@ -9,14 +9,25 @@
 #define RUN_LEAST_US 250000    // but no shorter
 #define RUN_MOST_US 2000000    // and no longer
 #define LEAD_US 60000          // the next run is asked for so long before the end of this one
-#define GRACE_US 500000        // what is left of a run may still go so long after its end
+#define GRACE_US 200000        // what is left of a run may still go so long after its end
+#define CATCH_UP_US 20000      // calls that are later than this do not hurry to make up for it
 #define RETRY_US 250000        // a request without a reply is made again
 #define IDLE_BACK_US 1000000   // what was not used goes back, though nothing is ready
 #define AGREE 3                // samples that have to say the same before a limit is raised
 #define KNEE 0.1               // a provider with less than this part of the limit left slows us down
 #define AWAY_MOST_US 120000000 // longer than this nothing is sent without Redis
 #define AWAY_PART 0.8
+#define CALLS_SPARE_US 30000000 // without Redis, new calls go out so long; the lease is as much longer
+#define MOST_PACE_US 1e14        // of one call: never
 #define MINUTE_US 60000000
+
+static int64_t later(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t sooner(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 static double of_kind(const struct amount *a, enum limit_kind kind) {
     switch (kind) {
@@ -95,15 +106,22 @@ static void drop_spent_runs(struct limiter *l, int64_t now_us) {
     }
 }
 
-// away_may_send paces calls without Redis at a part of what was sent in the minute before.
+// away_may_send: without Redis, paced at a part of what was sent in the minute before.
 static bool away_may_send(const struct limiter *l, int64_t now_us) {
-    return l->is_away && now_us - l->away_since_us < AWAY_MOST_US && l->n_last_minute > 0 &&
-           (double)l->n_this_minute <
-               AWAY_PART * (double)l->n_last_minute * (double)(now_us - l->minute_us) / MINUTE_US;
+    return l->is_away && now_us - l->away_since_us < AWAY_MOST_US && l->away_gap_us > 0 &&
+           now_us >= l->away_next_us;
+}
+
+// most_calls: while a request is under way, it may have given calls back that were not running.
+static int64_t most_calls(const struct limiter *l, int64_t now_us) {
+    if (now_us >= l->calls_until_us) {
+        return 0;
+    }
+    return l->is_pending && l->request.calls_held < l->calls ? l->request.calls_held : l->calls;
 }
 
 bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us) {
-    if (l->config.calls_limit > 0 && n_inflight >= l->calls) {
+    if (l->config.calls_limit > 0 && n_inflight >= most_calls(l, now_us)) {
         return false;
     }
     if (!limiter_has_rates(l)) {
@@ -133,41 +151,52 @@ static void learn(struct limiter *l, const struct amount *cost) {
     l->largest.output = fmax(cost->output, l->largest.output * 0.999);
 }
 
-static void count_minute(struct limiter *l, int64_t now_us) {
+static void turn_minute(struct limiter *l, int64_t now_us) {
     if (now_us - l->minute_us >= MINUTE_US) {
-        l->n_last_minute = now_us - l->minute_us < 2 * MINUTE_US ? l->n_this_minute : 0;
+        bool is_next = now_us - l->minute_us < 2 * MINUTE_US;
+        l->n_last_minute = is_next ? l->n_this_minute : 0;
         l->n_this_minute = 0;
-        l->minute_us = now_us;
+        l->minute_us = is_next ? l->minute_us + MINUTE_US : now_us;
+        memset(l->before, 0, sizeof(l->before));
     }
-    l->n_this_minute++;
+}
+
+// charge takes off what no run has paid for. Of a limit that is not known, it is kept for when one is.
+static void charge(struct limiter *l, int kind, double amount) {
+    if (limit_of(l, kind) > 0) {
+        l->back[kind] -= amount;
+    } else {
+        l->before[kind] += amount;
+    }
 }
 
 void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us) {
-    count_minute(l, now_us);
+    turn_minute(l, now_us);
+    l->n_this_minute++;
     learn(l, cost);
-    if (!limiter_has_rates(l)) {
-        return;
-    }
-    if (l->n_runs == 0) { // without Redis: charged when it is there again
-        for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-            l->back[kind] -= of_kind(cost, (enum limit_kind)kind);
-        }
-        return;
-    }
-    struct run *run = &l->runs[0];
+    struct run *run = l->n_runs > 0 ? &l->runs[0] : NULL;
     double part = 0; // of the run that this call takes
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         double c = of_kind(cost, (enum limit_kind)kind);
-        run->left[kind] -= c;
-        part = run->granted[kind] > 0 ? fmax(part, c / run->granted[kind]) : part;
+        if (run == NULL || run->granted[kind] <= 0) {
+            charge(l, kind, c);
+        } else {
+            run->left[kind] -= c;
+            part = fmax(part, c / run->granted[kind]);
+        }
     }
-    run->n--;
-    run->next_us += (int64_t)(part * (double)run->duration_us);
+    if (run != NULL) {
+        run->n--;
+        run->next_us = run->next_us > now_us - CATCH_UP_US ? run->next_us : now_us - CATCH_UP_US;
+        run->next_us += (int64_t)fmin(part * (double)run->duration_us, MOST_PACE_US);
+    } else if (l->is_away) {
+        l->away_next_us = now_us + l->away_gap_us;
+    }
 }
 
 void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        l->back[kind] += of_kind(reserved, (enum limit_kind)kind) - of_kind(used, (enum limit_kind)kind);
+        charge(l, kind, of_kind(used, (enum limit_kind)kind) - of_kind(reserved, (enum limit_kind)kind));
     }
 }
 
@@ -176,7 +205,7 @@ void limiter_settle(struct limiter *l, const struct amount *reserved, const stru
 // slow_down stretches the runs that are there to a limit that was lowered.
 static void slow_down(struct limiter *l, double by) {
     for (size_t i = 0; i < l->n_runs; i++) {
-        l->runs[i].duration_us = (int64_t)((double)l->runs[i].duration_us * by);
+        l->runs[i].duration_us = (int64_t)fmin((double)l->runs[i].duration_us * by, MOST_PACE_US);
     }
 }
 
@@ -197,6 +226,10 @@ static void heard_limit(struct limiter *l, int kind, int64_t limit) {
     l->most[kind] = 0;
     l->said[kind] = limit;
     int64_t after = limit_of(l, kind);
+    if (before == 0 && after > 0) { // the calls of before count as well
+        l->back[kind] -= l->before[kind];
+        l->before[kind] = 0;
+    }
     if (before != after) {
         l->is_news = true;
         if (before > after && after > 0) {
@@ -278,30 +311,40 @@ static int64_t lead_us(const struct limiter *l) {
     return part < LEAD_US ? part : LEAD_US;
 }
 
-// wants_run says whether another run is to be asked for.
-static bool wants_run(const struct limiter *l, int64_t n_ready, int64_t now_us) {
-    if (!limiter_has_rates(l) || n_ready == 0 || now_us < l->waits_until_us) {
-        return false;
+// run_due_us says when another run is to be asked for.
+static int64_t run_due_us(const struct limiter *l) {
+    if (!limiter_has_rates(l) || l->n_ready == 0 || l->n_runs > 1) {
+        return INT64_MAX;
     }
     if (l->n_runs == 0) {
-        return true;
+        return l->waits_until_us;
     }
-    const struct run *last = &l->runs[l->n_runs - 1];
-    return l->n_runs == 1 && n_ready > limiter_left(l) &&
-           (last->n <= 1 || now_us >= last->end_us - lead_us(l) || last->next_us >= last->end_us - lead_us(l));
+    const struct run *last = &l->runs[0];
+    if (l->n_ready <= limiter_left(l)) {
+        return INT64_MAX;
+    }
+    int64_t at_us = last->end_us - lead_us(l);
+    return last->n <= 1 || last->next_us >= at_us ? l->waits_until_us : later(at_us, l->waits_until_us);
 }
 
-static bool wants_calls(const struct limiter *l, int64_t n_ready, int64_t n_inflight, int64_t now_us) {
-    int64_t limit = l->config.calls_limit;
-    if (limit == 0) {
-        return false;
+static bool wants_run(const struct limiter *l, int64_t now_us) {
+    return run_due_us(l) <= now_us;
+}
+
+// calls_due_us says when the calls at once are to be asked for: more of them in turns with others; less when
+// there are too many for a while; the same before their lease ends.
+static int64_t calls_due_us(const struct limiter *l) {
+    int64_t limit = l->config.calls_limit, wanted = l->n_ready + l->n_inflight;
+    if (limit == 0 || (wanted == 0 && l->calls == 0)) {
+        return INT64_MAX;
     }
-    bool more = n_ready > 0 && n_inflight >= l->calls && l->calls < limit;
-    // The lease is kept up, and more is asked for in turns.
-    int64_t gap = more ? RUN_LEAST_US : l->config.calls_ms * 1000 / 3;
-    return (n_ready > 0 && l->calls == 0 && l->number == 0) ||
-           (now_us - l->last_sync_us >= gap && (more || n_inflight > 0)) ||
-           (n_inflight == 0 && n_ready == 0 && l->calls > 0 && now_us - l->last_sync_us >= IDLE_BACK_US);
+    if (l->number == 0) {
+        return 0;
+    }
+    bool more = l->n_ready > 0 && l->n_inflight >= l->calls && l->calls < limit;
+    return l->last_sync_us + (more                ? RUN_LEAST_US
+                              : wanted < l->calls ? IDLE_BACK_US
+                                                  : CALLS_SPARE_US / 3);
 }
 
 static bool has_back(const struct limiter *l) {
@@ -313,16 +356,24 @@ static bool has_back(const struct limiter *l) {
     return false;
 }
 
-static bool is_due(const struct limiter *l, int64_t n_ready, int64_t n_inflight, int64_t now_us) {
+static int64_t back_due_us(const struct limiter *l) {
+    if (!has_back(l)) {
+        return INT64_MAX;
+    }
+    return later(l->last_sync_us + IDLE_BACK_US, l->n_runs > 0 ? l->runs[0].end_us : 0);
+}
+
+// due_us says when the next request is due, if all stays as it is.
+static int64_t due_us(const struct limiter *l) {
     if (l->is_pending) {
-        return l->is_away && now_us - l->last_sync_us >= RETRY_US;
+        return l->is_away ? l->last_sync_us + RETRY_US : INT64_MAX;
     }
-    if (!limiter_is_shared(l) || (l->number > 0 && now_us - l->last_sync_us < SYNC_GAP_US)) {
-        return false;
+    if (!limiter_is_shared(l)) {
+        return INT64_MAX;
     }
-    return l->is_news || wants_run(l, n_ready, now_us) || wants_calls(l, n_ready, n_inflight, now_us) ||
-           (has_back(l) && now_us - l->last_sync_us >= IDLE_BACK_US &&
-            (l->n_runs == 0 || l->runs[0].end_us < now_us));
+    int64_t at_us = sooner(run_due_us(l), sooner(calls_due_us(l), back_due_us(l)));
+    at_us = l->is_news ? 0 : at_us;
+    return l->number > 0 ? later(at_us, l->last_sync_us + SYNC_GAP_US) : at_us;
 }
 
 static void fill_kinds(struct limiter *l, struct permit_request *r, const struct amount *first) {
@@ -348,15 +399,21 @@ static void fill_kinds(struct limiter *l, struct permit_request *r, const struct
 
 const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready, int64_t n_inflight,
                                              const struct amount *first, int64_t now_us) {
+    l->n_ready = n_ready;
+    l->n_inflight = n_inflight;
     drop_spent_runs(l, now_us);
-    if (!is_due(l, n_ready, n_inflight, now_us)) {
+    if (due_us(l) > now_us) {
         return NULL;
     }
+    int64_t n_more = wants_run(l, now_us) ? n_ready - limiter_left(l) : 0;
     l->last_sync_us = now_us;
     if (l->is_pending) {
+        l->request.elapsed_us += l->number > 1 ? now_us - l->tried_us : 0;
+        l->tried_us = now_us;
         return &l->request;
     }
-    int64_t n_more = wants_run(l, n_ready, now_us) ? n_ready - limiter_left(l) : 0;
+    int64_t elapsed_us = l->number > 0 ? now_us - l->asked_us : -1;
+    l->asked_us = l->tried_us = now_us;
     int64_t calls_want = n_inflight + n_ready;
     l->request = (struct permit_request){
         .number = ++l->number,
@@ -366,7 +423,8 @@ const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready,
         .calls_limit = l->config.calls_limit,
         .calls_want = calls_want < l->config.calls_limit ? calls_want : l->config.calls_limit,
         .calls_held = n_inflight,
-        .calls_ms = l->config.calls_ms,
+        .calls_ms = l->config.calls_ms + CALLS_SPARE_US / 1000,
+        .elapsed_us = elapsed_us,
         .block_us = l->block_until_us > now_us ? l->block_until_us - now_us : 0,
         .cut = l->cut,
         .is_bucket = l->config.profile->refill == LIMIT_REFILL_BUCKET,
@@ -392,45 +450,50 @@ static void add_run(struct limiter *l, const struct permit_reply *reply, int64_t
     }
 }
 
+// go_away fixes what is sent without Redis.
+static void go_away(struct limiter *l, int64_t now_us) {
+    turn_minute(l, now_us);
+    double past = (double)(now_us - l->minute_us) / MINUTE_US;
+    double n = (double)l->n_last_minute * (1 - past) + (double)l->n_this_minute;
+    l->is_away = true;
+    l->away_since_us = now_us;
+    l->away_gap_us = n > 0 ? (int64_t)(MINUTE_US / (AWAY_PART * n)) : 0;
+    l->away_next_us = now_us + l->away_gap_us;
+}
+
 void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
     if (reply == NULL) {
         if (!l->is_away) {
-            l->is_away = true;
-            l->away_since_us = now_us;
+            go_away(l, now_us);
         }
         return;
     }
     l->is_away = l->is_pending = false;
     l->reply = *reply;
     l->calls = reply->calls;
+    l->calls_until_us = l->asked_us + CALLS_SPARE_US;
     drop_spent_runs(l, now_us);
     if (reply->n > 0 && l->n_runs < 2) {
         add_run(l, reply, now_us);
     } else if (l->request.n_want > 0) {
-        l->waits_until_us = now_us + (reply->blocked_us > 0 ? reply->blocked_us : SYNC_GAP_US);
+        int64_t full_us = later(SYNC_GAP_US, reply->delay_us - l->request.ahead_us);
+        l->waits_until_us = now_us + (reply->blocked_us > 0 ? reply->blocked_us : full_us);
     }
 }
 
-int64_t limiter_next_us(const struct limiter *l, int64_t n_ready, int64_t now_us) {
-    if (!limiter_is_shared(l)) {
-        return INT64_MAX;
-    }
-    int64_t gap_us = l->last_sync_us + SYNC_GAP_US, next = INT64_MAX;
-    if (l->is_pending) {
-        next = l->is_away ? l->last_sync_us + RETRY_US : INT64_MAX;
-    } else if (l->is_news) {
-        next = gap_us;
-    } else if (n_ready > 0 && limiter_has_rates(l) && l->n_runs == 0) {
-        next = l->waits_until_us > gap_us ? l->waits_until_us : gap_us;
-    } else if (n_ready > 0 && l->n_runs == 1) {
-        next = l->runs[0].end_us - lead_us(l);
-        next = next > gap_us ? next : gap_us;
-    } else if (l->config.calls_limit > 0 || has_back(l) || l->n_runs > 0) {
-        next = l->last_sync_us + RUN_LEAST_US;
-        next = next > now_us ? next : now_us + RUN_LEAST_US;
-    }
-    if (n_ready > 0 && l->n_runs > 0 && l->runs[0].next_us > now_us && l->runs[0].next_us < next) {
-        next = l->runs[0].next_us;
+// send_us says when the next call may go; INT64_MAX: not by time alone, or already.
+static int64_t send_us(const struct limiter *l, int64_t now_us) {
+    int64_t at_us = l->n_runs > 0   ? l->runs[0].next_us
+                    : l->is_away && l->away_gap_us > 0 && l->away_next_us - l->away_since_us < AWAY_MOST_US
+                        ? l->away_next_us
+                        : INT64_MAX;
+    return l->n_ready > 0 && at_us > now_us ? at_us : INT64_MAX;
+}
+
+int64_t limiter_next_us(const struct limiter *l, int64_t now_us) {
+    int64_t next = sooner(due_us(l), send_us(l, now_us));
+    if (l->n_runs > 0) { // then what is left of the run goes back
+        next = sooner(next, l->runs[0].end_us + GRACE_US + 1);
     }
     return next;
 }

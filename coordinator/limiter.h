@@ -37,24 +37,28 @@ struct limiter {
     size_t n_runs;
     struct amount mean, largest; // of the calls sent; zero: none was
     double back[N_LIMIT_KINDS];
+    double before[N_LIMIT_KINDS]; // spent within about a minute while no limit was known
     int64_t said[N_LIMIT_KINDS]; // the provider's own limit; 0: not known
     int64_t higher[N_LIMIT_KINDS]; // that it says is higher now
     int n_higher[N_LIMIT_KINDS];   // so many times in a row
     int64_t most[N_LIMIT_KINDS]; // that the provider had left, ever since its limit is this
     double share[N_LIMIT_KINDS]; // of the refill that may be used, as the provider's headers suggest
+    int64_t n_ready, n_inflight; // as the last limiter_request was told
     bool is_news;                // there is something to tell at once
     struct permit_request request; // the newest
     bool is_pending;             // it was sent, or is to be sent again, and has no reply yet
     bool is_away;                // there was none: Redis is away
     uint64_t number;
     int64_t last_sync_us, waits_until_us; // waits: the buckets have nothing before that
-    int64_t calls;               // at once, as granted
+    int64_t asked_us, tried_us;  // when the newest request was made first, and last
+    int64_t calls, calls_until_us; // at once, as granted; no new ones after that
     int64_t cut_us;              // when a refusal last cut the rate
     bool cut;                    // to tell
     int64_t block_until_us;      // to tell; 0: nothing
     struct permit_reply reply;   // the newest, for people
-    // While Redis is away: eight tenths of what was sent before.
-    int64_t away_since_us, minute_us, n_this_minute, n_last_minute;
+    int64_t minute_us, n_this_minute, n_last_minute; // calls sent
+    // While Redis is away: eight tenths of what was sent before, paced.
+    int64_t away_since_us, away_next_us, away_gap_us; // gap 0: nothing is sent
 };
 
 void limiter_init(struct limiter *l, const struct limiter_config *config);
@@ -79,12 +83,13 @@ void limiter_heard(struct limiter *l, const struct limits_seen *seen);
 void limiter_refused(struct limiter *l, int64_t sent_us, int64_t block_until_us, int64_t now_us);
 
 // limiter_request makes the next request when one is due, for n_ready calls of which first costs so much;
-// NULL: none is. It is l's and stays as it is until its reply.
+// NULL: none is. It is l's, and stays as it is until its reply but for elapsed_us.
 const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready, int64_t n_inflight,
                                              const struct amount *first, int64_t now_us);
 // limiter_reply takes the reply, or NULL: the request may have been carried out or not, and is made again.
 void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us);
-// limiter_next_us says when limiter_may_send or limiter_request may say something else, given ready calls.
-int64_t limiter_next_us(const struct limiter *l, int64_t n_ready, int64_t now_us);
+// limiter_next_us says when limiter_may_send or limiter_request may say something else, if all stays as the
+// last limiter_request was told; INT64_MAX: not by time.
+int64_t limiter_next_us(const struct limiter *l, int64_t now_us);
 
 #endif

@@ -2,6 +2,7 @@
 #include "coordinator/permit.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,7 @@ size_t permit_args(const struct permit_request *r, struct buf *text, struct slic
     add_integer(&a, r->calls_want);
     add_integer(&a, r->calls_held);
     add_integer(&a, r->calls_ms);
+    add_integer(&a, r->elapsed_us);
     add_integer(&a, r->block_us);
     add_integer(&a, r->cut);
     add_integer(&a, N_LIMIT_KINDS);
@@ -65,10 +67,12 @@ size_t permit_args(const struct permit_request *r, struct buf *text, struct slic
     return a.n;
 }
 
-static bool read_integer(const char **at, int64_t *out) {
+#define MOST_INTEGER INT64_C(1000000000000000) // of a limit, or microseconds: 30 years
+
+static bool read_integer(const char **at, int64_t least, int64_t *out) {
     char *end;
     *out = strtoll(*at, &end, 10);
-    bool ok = end != *at;
+    bool ok = end != *at && *out >= least && *out <= MOST_INTEGER;
     *at = end;
     return ok;
 }
@@ -76,7 +80,7 @@ static bool read_integer(const char **at, int64_t *out) {
 static bool read_number(const char **at, double *out) {
     char *end;
     *out = strtod(*at, &end);
-    bool ok = end != *at;
+    bool ok = end != *at && isfinite(*out);
     *at = end;
     return ok;
 }
@@ -99,13 +103,13 @@ bool permit_reply_parse(struct slice reply, struct permit_reply *out) {
     const char *at = text;
     int64_t n_kinds = 0;
     memset(out, 0, sizeof(*out));
-    bool ok = reply.n < sizeof(text) && read_integer(&at, &out->n) && read_integer(&at, &out->delay_us) &&
-              read_integer(&at, &out->duration_us) && read_integer(&at, &out->calls) &&
-              read_integer(&at, &out->blocked_us) && read_number(&at, &out->scale) &&
-              read_integer(&at, &n_kinds);
+    bool ok = reply.n < sizeof(text) && strlen(text) == reply.n && read_integer(&at, 0, &out->n) &&
+              read_integer(&at, -MOST_INTEGER, &out->delay_us) && read_integer(&at, 0, &out->duration_us) &&
+              read_integer(&at, 0, &out->calls) && read_integer(&at, 0, &out->blocked_us) &&
+              read_number(&at, &out->scale) && read_integer(&at, 0, &n_kinds) && n_kinds <= N_LIMIT_KINDS;
     for (int64_t i = 0; ok && i < n_kinds; i++) {
         int kind = read_kind(&at);
-        ok = kind >= 0 && read_integer(&at, &out->of[kind].limit) &&
+        ok = kind >= 0 && read_integer(&at, 0, &out->of[kind].limit) &&
              read_number(&at, &out->of[kind].level) && read_number(&at, &out->of[kind].granted);
     }
     return ok && *at == '\0';

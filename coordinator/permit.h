@@ -26,6 +26,7 @@ struct permit_request {
     int64_t ahead_us; // how long from now it may begin at the latest
     int64_t calls_limit, calls_want, calls_held; // at once; limit 0: none
     int64_t calls_ms; // how long they may last
+    int64_t elapsed_us; // by this coordinator's clock, since its last request; -1: there was none
     int64_t block_us; // the pool waits; 0: nothing new
     bool cut;         // a call was refused for its rate
     bool is_bucket;   // the provider's buckets refill evenly
@@ -35,7 +36,7 @@ struct permit_request {
 
 struct permit_reply {
     int64_t n;        // calls granted
-    int64_t delay_us, duration_us; // the run begins so long from now, and lasts so long
+    int64_t delay_us, duration_us; // the run begins so long from now (< 0: before now), and lasts so long
     int64_t calls;    // at once
     int64_t blocked_us; // the pool waits so long from now; 0: it does not
     double scale;     // of the rate, after refusals
@@ -49,7 +50,7 @@ struct permit_reply {
 
 // permit_args appends the arguments of permit_sync.lua after the coordinator's name, as texts that stand in
 // *text; returns how many. args has room for PERMIT_ARGS_MAX.
-#define PERMIT_ARGS_MAX (11 + 8 * N_LIMIT_KINDS)
+#define PERMIT_ARGS_MAX (12 + 8 * N_LIMIT_KINDS)
 size_t permit_args(const struct permit_request *request, struct buf *text, struct slice *args);
 // permit_reply_parse reads the script's reply; false: it is not one.
 MUST_CHECK bool permit_reply_parse(struct slice text, struct permit_reply *reply);

@@ -261,10 +261,9 @@ int64_t permits_next_us(const struct core *core) {
     int64_t next = INT64_MAX;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         bool waits = pool->blocked_until_us > core->now_us;
-        bool has_work = (pool->n_ready > 0 || pool->due != NULL) && core->free_workers != NULL;
         int64_t at = waits ? pool->blocked_until_us : INT64_MAX;
-        if (core->io->permit != NULL && pool->stopped == NULL) {
-            int64_t limiter = limiter_next_us(&pool->limiter, has_work && !waits, core->now_us);
+        if (core->io->permit != NULL && core->store_ready && !core->halted) { // else nothing is asked
+            int64_t limiter = limiter_next_us(&pool->limiter, core->now_us);
             at = limiter < at ? limiter : at;
         }
         next = at < next ? at : next;
