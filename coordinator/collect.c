@@ -273,6 +273,11 @@ static uint64_t worker_id(const struct worker *worker) {
     return XXH3_64bits_withSeed(worker->name, strlen(worker->name), worker->incarnation);
 }
 
+static uint64_t route_id(const struct worker *worker) {
+    struct slice route = route_slice(&worker->route);
+    return XXH3_64bits(route.p, route.n);
+}
+
 static struct late *find_late(struct core *core, uint64_t batch, uint64_t call) {
     struct late key = {0}, *late;
     key.key.batch = batch;
@@ -301,6 +306,7 @@ void collect_expect_late(struct core *core, const struct call *call) {
     late->key.batch = call->batch->id;
     late->key.call = call->number;
     late->worker = call->worker != NULL ? worker_id(call->worker) : 0;
+    late->route = call->worker != NULL ? route_id(call->worker) : 0;
     late->counted = call->counted;
     late->bill = bill_copy(call->batch->lane->group->bill);
     late->charge = call->charge;
@@ -354,7 +360,8 @@ void collect_worker_back(struct core *core, const struct worker *worker) {
     struct late *late, *next;
     uint64_t id = core->late != NULL ? worker_id(worker) : 0;
     HASH_ITER(hh, core->late, late, next) {
-        if (late->worker == id && late->named != core->n_hellos) { // it never got the call
+        bool is_here = late->route == route_id(worker); // the call may still be on its way
+        if (late->worker == id && late->named != core->n_hellos && !is_here) { // it never got the call
             if (late->counted != AMBIGUITY_NONE) {
                 marks_resolve(core, late->key.batch, late->key.call, late->counted);
             }

@@ -263,6 +263,7 @@ struct late {
         uint64_t batch, call;
     } key;
     uint64_t worker;             // who may bring it: see worker_id
+    uint64_t route;              // hash of the connection that it was sent on; 0: not known
     uint64_t named;              // core->n_hellos when its worker last named it
     enum ambiguity counted;      // as what it was counted
     struct bill *bill;           // who pays for it; owned

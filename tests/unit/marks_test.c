@@ -207,6 +207,29 @@ static void test_a_batch_that_ends_counts_what_nobody_has_named(void **state) {
     world_free(w);
 }
 
+static void test_a_hello_that_crosses_a_call_says_nothing_of_it(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 1);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
+    char *records = slice_dup(d.records);
+    d.records.p = records;
+    struct message_dispatch other = d; // another one answers
+    other.call += 7;
+    world_report(w, "w9", &other, OUTCOME_OK, 1, 0);
+    world_settle(w);
+    world_hello(w, "w1", 1, 1); // once more, on the same connection: written before the call came
+    world_settle(w);
+    for (int k = 0; k < 12; k++) { // and then it is lost with it
+        world_pass(w, 500);
+        world_settle(w);
+    }
+    assert_int_equal(w->status.ambiguous_lost, 1);
+    free(records);
+    world_free(w);
+}
+
 static void test_damaged_marks_are_passed_over(void **state) {
     static const char *const blobs[] = {"", "\x91", "\x91\x97\xc3\x01", "\x91\x91\x01", "\xc1", "\x91\x97\xc3\x01\x00\x00\x00\xc2\x01"};
     for (size_t i = 0; i < sizeof(blobs) / sizeof(blobs[0]); i++) {
@@ -226,6 +249,7 @@ int main(void) {
         cmocka_unit_test(test_lost_workers_are_counted_over_restarts),
         cmocka_unit_test(test_what_an_answer_left_goes_under_a_mark_of_its_own),
         cmocka_unit_test(test_a_batch_that_ends_counts_what_nobody_has_named),
+        cmocka_unit_test(test_a_hello_that_crosses_a_call_says_nothing_of_it),
         cmocka_unit_test(test_damaged_marks_are_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
