@@ -9,6 +9,7 @@
 struct redis_file {
     struct redis_part parts[PARTS_MAX];
     struct ends ends[RECORDS_MAX];
+    uint64_t n_letters;     // ever written
 };
 
 static struct kept *copy_kept(const struct kept *from, size_t n) {
@@ -42,6 +43,7 @@ void redis_file_copy(struct sim *sim) {
     for (int i = 0; i < sim->n_records; i++) {
         file->ends[i] = sim->records[i].ends;
     }
+    file->n_letters = sim->n_letters;
     redis_file_free(sim);
     sim->redis.file = file;
 }
@@ -78,6 +80,7 @@ void redis_file_put_back(struct sim *sim) {
         redis_part_clear(&sim->redis.parts[i]);
         sim->redis.parts[i] = copy_part(&file->parts[i]);
     }
+    sim->n_letters = file->n_letters;
     for (int i = 0; i < sim->n_records && !sim->rolled_back; i++) {
         sim->records[i].ends = file->ends[i];
     }
