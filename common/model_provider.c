@@ -6,6 +6,7 @@
 #include "common/providers.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 static int missing(const struct model *model, const char *name, const char *example, int *line,
@@ -107,6 +108,8 @@ static const struct {
     {API_EMBEDDINGS, "response.value.field"},
     {API_CHAT, "dimensions"},
     {API_RESPONSES, "dimensions"},
+    {API_MESSAGES, "dimensions"},
+    {API_MESSAGES, "seed"},
 };
 
 static int check_unknown(const struct model *model, int *line, struct error *why) {
@@ -151,6 +154,16 @@ static int check_responses(const struct model *model, int *line, struct error *w
                      (long long)n);
 }
 
+static int check_anthropic(const struct model *model, int *line, struct error *why) {
+    double temperature = model->options.temperature;
+    if (model->api->kind != API_MESSAGES || isnan(temperature) || temperature <= 1) {
+        return 0;
+    }
+    return error_set(why, model_blame(model, "temperature", line),
+                     "option 'temperature': got %g, want 0 to 1: the API /messages takes no more",
+                     temperature);
+}
+
 static int check_ollama(const struct model *model, int *line, struct error *why) {
     if (model->provider->id != PROVIDER_OLLAMA ||
         model->options.max_tokens_field != MAX_TOKENS_COMPLETION) {
@@ -192,6 +205,7 @@ int model_check_provider(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : check_unknown(model, line, why);
     rc = rc != 0 ? rc : check_vectors(model, line, why);
     rc = rc != 0 ? rc : check_responses(model, line, why);
+    rc = rc != 0 ? rc : check_anthropic(model, line, why);
     rc = rc != 0 ? rc : check_ollama(model, line, why);
     return rc != 0 ? rc : check_azure(model, line, why);
 }

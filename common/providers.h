@@ -21,6 +21,7 @@ enum api_kind {
     API_CHAT,       // OpenAI chat completions
     API_RESPONSES,  // OpenAI responses
     API_EMBEDDINGS, // OpenAI embeddings
+    API_MESSAGES,   // Anthropic messages
     N_APIS
 };
 

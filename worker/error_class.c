@@ -168,6 +168,9 @@ static const struct {
     {.name = "INVALID_ARGUMENT", .status = 400},
     {.name = "overloaded_error", .status = 529},
     {.name = "timeout_error", .status = 504},
+    {.name = "UNAVAILABLE", .status = 503},
+    {.name = "DEADLINE_EXCEEDED", .status = 504},
+    {.name = "FAILED_PRECONDITION", .status = 400},
 };
 
 // status_of finds the status that an error inside a 200 means.
@@ -198,6 +201,32 @@ static struct slice first_of(struct json_object *fields, const char *const *name
     return text;
 }
 
+// read_detail takes the words of one of Google's details: why, which quota, when to try again.
+// Source: google.rpc, error_details.proto.
+static void read_detail(struct json_object *detail, struct provider_error *error) {
+    struct json_object *violations = json_get(detail, "violations");
+    struct slice delay = json_text(json_get(detail, "retryDelay"));
+    error_add_detail(error, json_text(json_get(detail, "reason")));
+    size_t n =
+        json_object_is_type(violations, json_type_array) ? json_object_array_length(violations) : 0;
+    for (size_t i = 0; i < n; i++) {
+        error_add_detail(error,
+                         json_text(json_get(json_object_array_get_idx(violations, i), "quotaId")));
+    }
+    int64_t ms = delay.n > 0 ? duration_parse(delay) : -1;
+    error->delay_ms = ms > 0 ? (uint64_t)ms : error->delay_ms;
+}
+
+static void read_details(struct json_object *fields, struct provider_error *error) {
+    struct json_object *inner = json_get(fields, "innererror"), *details = json_get(fields, "details");
+    error_add_detail(error, json_text(json_get(inner, "code")));
+    error_add_detail(error, json_text(json_get(details, "error_code")));
+    size_t n = json_object_is_type(details, json_type_array) ? json_object_array_length(details) : 0;
+    for (size_t i = 0; i < n; i++) {
+        read_detail(json_object_array_get_idx(details, i), error);
+    }
+}
+
 void error_read(struct json_object *root, int status, struct provider_error *error) {
     static const char *const types[] = {"type", "status"}, *const messages[] = {"message", "detail",
                                                                                 "error", "msg"};
@@ -211,7 +240,6 @@ void error_read(struct json_object *root, int status, struct provider_error *err
     error->code = json_text(json_get(fields, "code"));
     error->type = first_of(fields, types, sizeof(types) / sizeof(types[0]));
     error->message = first_of(fields, messages, sizeof(messages) / sizeof(messages[0]));
-    struct json_object *inner = json_get(fields, "innererror");
-    error_add_detail(error, json_text(json_get(inner, "code")));
+    read_details(fields, error);
     error->status = status == 200 ? status_of(fields, error) : status;
 }

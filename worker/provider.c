@@ -4,6 +4,9 @@
 
 #include "common/json.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +70,53 @@ void text_clean(struct slice text, char *into, size_t size) {
         }
     }
 }
+
+// ---- What writers share -------------------------------------------------------------------------
+
+int body_add_number(const char *name, double value, struct buf *out) {
+    if (isnan(value)) {
+        return 0;
+    }
+    int rc = buf_addf(out, ",\"%s\":", name);
+    return rc != 0 ? rc : json_add_double(out, value);
+}
+
+int body_add_count(const char *name, int64_t value, struct buf *out) {
+    return value == MODEL_UNSET ? 0 : buf_addf(out, ",\"%s\":%" PRId64, name, value);
+}
+
+// merge puts the members of *more* into *into*; it goes no deeper than a JSON text may.
+static void merge(struct json_object *into, struct json_object *more) {
+    json_object_object_foreach(more, name, value) {
+        struct json_object *old = json_get(into, name);
+        if (json_object_is_type(old, json_type_object) && json_object_is_type(value, json_type_object)) {
+            merge(old, value);
+        } else {
+            json_object_object_add(into, name, json_object_get(value));
+        }
+    }
+}
+
+int body_merge(const struct model *model, struct buf *body) {
+    struct json_object *whole = NULL, *more = NULL;
+    if (model->options.params[0] == '\0') {
+        return 0;
+    }
+    int rc = json_parse(buf_slice(body), &whole, NULL);
+    rc = rc != 0 ? rc : json_parse(slice_of(model->options.params), &more, NULL);
+    if (rc == 0 && !json_object_is_type(more, json_type_object)) {
+        rc = -EINVAL;
+    } else if (rc == 0) {
+        merge(whole, more);
+        buf_clear(body);
+        rc = json_add(body, whole);
+    }
+    json_object_put(whole);
+    json_object_put(more);
+    return rc;
+}
+
+// ---- What readers share -------------------------------------------------------------------------
 
 struct json_object *reply_json(enum provider_id id, const struct reply *reply, struct answer *answer) {
     if (json_parse(reply->body, &answer->root, NULL) != 0 || answer->root == NULL) {

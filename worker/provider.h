@@ -101,6 +101,16 @@ const struct dialect *provider_dialect(const struct model *model);
 // is not).
 bool provider_schema(const struct model *model);
 
+// ---- What writers share -------------------------------------------------------------------------
+
+// body_add_number and body_add_count append a member with a comma before it; nothing when the option is
+// not given. Return 0 or -EMSGSIZE.
+MUST_CHECK int body_add_number(const char *name, double value, struct buf *out);
+MUST_CHECK int body_add_count(const char *name, int64_t value, struct buf *out);
+// body_merge puts option 'params' over a whole body, objects member by member.
+// Returns 0; -EMSGSIZE; -EINVAL: it is no object.
+MUST_CHECK int body_merge(const struct model *model, struct buf *body);
+
 // ---- What readers share -------------------------------------------------------------------------
 
 // reply_json parses a reply's body into answer->root. Returns it when it is an object of a good answer;

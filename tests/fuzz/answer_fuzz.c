@@ -18,6 +18,7 @@ static const char *const models[] = {
     "'provider' = 'vllm', 'endpoint' = 'http://h'",
     "'provider' = 'llama.cpp', 'endpoint' = 'http://h'",
     "'provider' = 'openai', 'task' = 'embedding', 'dimensions' = '2'",
+    "'provider' = 'anthropic'",
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 

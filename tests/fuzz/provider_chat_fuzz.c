@@ -40,7 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         buf_free(&out);
     }
     chat_free(&chat);
-    static const char *const paths[] = {"/v1/chat/completions", "/v1/responses", "/v1/embeddings"};
+    static const char *const paths[] = {"/v1/chat/completions", "/v1/responses", "/v1/embeddings",
+                                        "/v1/messages"};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         fuzz_api(api_find(slice_of(paths[i])), body);
     }

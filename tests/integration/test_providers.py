@@ -17,6 +17,7 @@ TEXT_APIS = [
     ("ollama", ""),
     ("vllm", "/v1"),
     ("llama.cpp", "/v1/chat/completions"),
+    ("anthropic", ""),
 ]
 VECTOR_APIS = [("openai", ""), ("azure-openai", "/openai/v1"), ("ollama", ""), ("vllm", "")]
 FAULTS = [word for fault in ANSWER_FAULTS for word in ("--fault", f"{fault}=5%")]
@@ -35,7 +36,7 @@ def run(box, sql, rows, *options):
 def text_model(provider, endpoint, more=""):
     return f"""CREATE MODEL m INPUT (text STRING) OUTPUT (tag STRING)
 WITH ('provider' = '{provider}', 'endpoint' = '{endpoint}', 'model' = 'd', 'api_key' = '${{OPENAI_API_KEY}}',
-      'batch.size' = '20', 'batch.timeout.ms' = '200'{more});"""
+      'max.tokens' = '4096', 'batch.size' = '20', 'batch.timeout.ms' = '200'{more});"""
 
 
 def vector_model(provider, endpoint, more="", inner="FLOAT"):
@@ -68,6 +69,7 @@ def test_every_review_gets_its_own_answer(box, provider, path, reviews):
     calls = simulator.calls()
     assert any(call["fault"] for call in calls)
     assert {call["status"] for call in calls} <= {0, 200, 429, 500, 502}  # nothing was refused as wrong
+    assert len(calls) < 300  # twenty records to a call
 
 
 @pytest.mark.parametrize("provider,path", VECTOR_APIS)
@@ -124,12 +126,18 @@ def post(simulator, path, body, headers):
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+MESSAGES = {**CHAT, "max_tokens": 9}
+ANTHROPIC = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
 BEARER, AZURE = {"Authorization": f"Bearer {KEY}"}, {"api-key": KEY}
 
 
 def with_schema(schema):
     return {**CHAT, "response_format": {"type": "json_schema", "json_schema": {
         "name": "x", "strict": True, "schema": schema}}}
+
+
+def with_format(schema):
+    return {**MESSAGES, "output_config": {"format": {"type": "json_schema", "schema": schema}}}
 
 
 @pytest.mark.parametrize("path,body,headers,status,words", [
@@ -154,6 +162,24 @@ def with_schema(schema):
     ("/v1/embeddings", {"model": "m", "input": ["a"] * 2049}, BEARER, 400, "too long"),
     ("/v1/embeddings", {"model": "m", "input": ["a"], "temperature": 1}, BEARER, 400, "temperature"),
     ("/v1/completions", CHAT, BEARER, 404, "URL"),
+    ("/v1/messages", MESSAGES, ANTHROPIC, 200, "end_turn"),
+    ("/v1/messages", CHAT, ANTHROPIC, 400, "max_tokens: Field required"),
+    ("/v1/messages", MESSAGES, BEARER, 401, "authentication_error"),
+    ("/v1/messages", MESSAGES, {"x-api-key": KEY}, 400, "anthropic-version: header is required"),
+    ("/v1/messages", {**MESSAGES, "seed": 1}, ANTHROPIC, 400, "seed: Extra inputs"),
+    ("/v1/messages", {**MESSAGES, "temperature": 1.5}, ANTHROPIC, 400, "less than or equal to 1"),
+    ("/v1/messages", {**MESSAGES, "messages": [{"role": "system", "content": "a"}]}, ANTHROPIC, 400, "Unexpected role"),
+    ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": " "}]}, ANTHROPIC, 400, "non-empty"),
+    ("/v1/messages", {**MESSAGES, "messages": MESSAGES["messages"] + [{"role": "assistant", "content": "["}]}, ANTHROPIC,
+     400, "prefill"),
+    ("/v1/messages", {**MESSAGES, "system": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}] * 5},
+     ANTHROPIC, 400, "maximum of 4"),
+    ("/v1/messages", with_format(SCHEMA), ANTHROPIC, 400, "additionalProperties"),
+    ("/v1/messages", with_format({**SCHEMA, "additionalProperties": False}), ANTHROPIC, 200, ""),
+    ("/v1/messages", with_format({**SCHEMA, "additionalProperties": False, "properties": {
+        "a": {"type": "integer", "minimum": 1}}}), ANTHROPIC, 400, "'minimum' is not supported"),
+    ("/v1/messages", with_format({**SCHEMA, "additionalProperties": False, "properties": {
+        f"c{i}": {"type": ["string", "null"]} for i in range(17)}}), ANTHROPIC, 400, "too complex"),
 ])
 def test_the_simulator_refuses_what_the_vendor_refuses(box, path, body, headers, status, words):
     simulator = Simulator(box, "--api-key", KEY)

@@ -21,6 +21,9 @@ static const struct api rows[] = {
      .read = api_responses_read, .write = api_responses_write},
     {.name = "azure embeddings", .head = "/openai/", .end = "/embeddings", .key = API_KEY_AZURE,
      .read = api_embeddings_read, .write = api_embeddings_write},
+    {.name = "messages", .head = "/v1/", .end = "/messages", .key = API_KEY_ANTHROPIC,
+     .style = TELL_ANTHROPIC, .must = "anthropic-version", .read = api_messages_read,
+     .write = api_messages_write},
 };
 
 static bool is_path_of(const struct api *api, struct slice path) {
@@ -45,11 +48,13 @@ struct slice api_key_of(const struct api *api, const struct httpd_request *reque
     if (api->key == API_KEY_BEARER) {
         return bearer;
     }
+    if (api->key == API_KEY_ANTHROPIC) {
+        return httpd_header(request, "x-api-key");
+    }
     return plain.n > 0 && bearer.n > 0 ? SLICE_NONE : plain.n > 0 ? plain : bearer;
 }
 
-int api_check_fields(struct json_object *object, const char *const *names, size_t n,
-                     struct error *why) {
+const char *api_unknown_field(struct json_object *object, const char *const *names, size_t n) {
     json_object_object_foreach(object, name, value) {
         (void)value;
         size_t i = 0;
@@ -57,10 +62,17 @@ int api_check_fields(struct json_object *object, const char *const *names, size_
             i++;
         }
         if (i == n) {
-            return error_set(why, -EINVAL, "Unrecognized request argument supplied: %.60s", name);
+            return name;
         }
     }
-    return 0;
+    return NULL;
+}
+
+int api_check_fields(struct json_object *object, const char *const *names, size_t n,
+                     struct error *why) {
+    const char *name = api_unknown_field(object, names, n);
+    return name == NULL ? 0
+                        : error_set(why, -EINVAL, "Unrecognized request argument supplied: %.60s", name);
 }
 
 // ---- Strict schemas -----------------------------------------------------------------------------

@@ -6,14 +6,17 @@
 #include "common/httpd.h"
 #include "tests/provider/chat.h"
 #include "tests/provider/ledger.h"
+#include "tests/provider/tell.h"
 
 // How a credential comes. In another header it counts as none.
-enum api_key { API_KEY_BEARER, API_KEY_AZURE };
+enum api_key { API_KEY_BEARER, API_KEY_AZURE, API_KEY_ANTHROPIC };
 
 struct api {
     const char *name;
     const char *head, *end; // the path begins with, and ends in
     enum api_key key;
+    enum tell_style style;  // of errors and headers; TELL_OPENAI: as --limit-headers says
+    const char *must;       // a header that must be there; NULL: none
     // read takes the parts of chat->root into chat: messages or inputs, model, schema, most tokens.
     // Returns 0, or -EINVAL with why, in the vendor's words.
     int (*read)(struct chat *chat, bool strict, struct error *why);
@@ -30,6 +33,8 @@ const struct api *api_find(struct slice path);
 // or two where one is wanted.
 struct slice api_key_of(const struct api *api, const struct httpd_request *request);
 
+// api_unknown_field finds a member that is not among the n names, or returns NULL.
+const char *api_unknown_field(struct json_object *object, const char *const *names, size_t n);
 // api_check_fields refuses an object with a member that is not among the n names.
 MUST_CHECK int api_check_fields(struct json_object *object, const char *const *names, size_t n,
                                 struct error *why);
@@ -47,5 +52,8 @@ MUST_CHECK int api_responses_write(struct job *job, struct chat *chat, uint64_t 
 MUST_CHECK int api_embeddings_read(struct chat *chat, bool strict, struct error *why);
 MUST_CHECK int api_embeddings_write(struct job *job, struct chat *chat, uint64_t draw,
                                     struct slice content, struct buf *out);
+MUST_CHECK int api_messages_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_messages_write(struct job *job, struct chat *chat, uint64_t draw,
+                                  struct slice content, struct buf *out);
 
 #endif

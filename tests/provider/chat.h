@@ -42,6 +42,7 @@ struct chat {
     bool batched;         // items with an index are asked for
     bool json;            // false: the bare value is the answer
     size_t input_tokens;  // an estimate: a quarter of the bytes, and 4 a message
+    size_t cached_tokens; // of them, before the last breakpoint of a prompt cache
     int64_t max_tokens;   // of the answer; 0: no bound
     struct slice model;   // borrowed from root
     struct json_object *schema; // of the answer; borrowed from root; NULL: none

@@ -11,8 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct api;
+
 // What is known of one request until its line is written.
 struct job {
+    const struct api *api; // that it asks; NULL: none
     uint64_t n; // its number, from 1
     char id[24]; // as x-request-id says
     int64_t came_us, unix_us; // when the whole of it was there: monotonic, and since 1970

@@ -66,6 +66,17 @@ static void on_done(void *arg, struct httpd_request *request, size_t sent, bool 
     free(job);
 }
 
+// style_of is how errors and headers are worded: as the API's vendor does, or as --limit-headers says.
+static enum tell_style style_of(const struct serve *s, const struct job *job) {
+    bool own = job->api != NULL && job->api->style != TELL_OPENAI;
+    return own ? job->api->style : s->setup.style;
+}
+
+// is_plain says whether errors have OpenAI's shape.
+static bool is_plain(const struct job *job) {
+    return job->api == NULL || job->api->style == TELL_OPENAI;
+}
+
 // --- replies -------------------------------------------------------------------------------------
 
 static int64_t delay_of(const struct serve *s, const struct job *job, size_t n_items) {
@@ -81,18 +92,24 @@ static void send_reply(struct serve *s, struct httpd_request *request, struct jo
                        struct httpd_reply *reply) {
     job->status = reply->ending == HTTPD_RESET ? 0 : reply->status;
     job->of = reply->body.n;
-    httpd_reply_header(reply, s->setup.style == TELL_ANTHROPIC ? "request-id" : "x-request-id", "%s",
+    httpd_reply_header(reply, style_of(s, job) == TELL_ANTHROPIC ? "request-id" : "x-request-id", "%s",
                        job->id);
     if (job->pool != NULL) {
-        tell_headers(s->setup.style, &s->quota, job->pool, job->unix_us, reply);
+        tell_headers(style_of(s, job), &s->quota, job->pool, job->unix_us, reply);
     }
     httpd_send(request, reply);
 }
 
-// send_error answers in OpenAI's shape.
+// send_error answers in the shape of the API's vendor; type and code are OpenAI's.
 static void send_error(struct serve *s, struct httpd_request *request, struct job *job, int status,
                        const char *type, const char *code, const char *message, bool delay) {
     struct httpd_reply reply = {.status = status, .type = "application/json"};
+    if (!is_plain(job)) {
+        tell_error(job->api->style, status, message, s->options->retry_after, delay, job->id, &reply);
+        reply.after_ms = delay_of(s, job, 0);
+        send_reply(s, request, job, &reply);
+        return;
+    }
     buf_init(&reply.body, REPLY_MAX);
     int rc = buf_add_str(&reply.body, "{\"error\":{\"message\":");
     rc = rc != 0 ? rc : json_add_string(&reply.body, slice_of(message));
@@ -122,7 +139,7 @@ static void send_html(struct serve *s, struct httpd_request *request, struct job
 // send_trouble answers the faults that each provider words in its own way; false for the others.
 static bool send_trouble(struct serve *s, struct httpd_request *request, struct job *job) {
     struct httpd_reply reply = {0};
-    if (!tell_trouble(s->setup.style, job->fault, s->options->retry_after, job->id, &reply)) {
+    if (!tell_trouble(style_of(s, job), job->fault, s->options->retry_after, job->id, &reply)) {
         return false;
     }
     reply.after_ms = delay_of(s, job, 0);
@@ -227,10 +244,29 @@ static bool admit(struct serve *s, struct httpd_request *request, struct job *jo
     }
     job->limited = quota_rows[refusal.limit].option;
     struct httpd_reply reply = {0};
-    tell_refusal(s->setup.style, &refusal, s->quota.config.most[refusal.limit], chat->model, job->id,
+    tell_refusal(style_of(s, job), &refusal, s->quota.config.most[refusal.limit], chat->model, job->id,
                  &reply);
     send_reply(s, request, job, &reply);
     return false;
+}
+
+// say_context tells a prompt's tokens and the context in the vendor's words.
+static void say_context(const struct job *job, long long context, size_t n, struct error *why) {
+    switch (is_plain(job) ? TELL_OPENAI : job->api->style) {
+    case TELL_ANTHROPIC:
+        error_set(why, 0, "prompt is too long: %zu tokens > %lld maximum", n, context);
+        break;
+    case TELL_GEMINI:
+        error_set(why, 0, "The input token count (%zu) exceeds the maximum number of tokens allowed (%lld).",
+                  n, context);
+        break;
+    default:
+        error_set(why, 0,
+                  "This model's maximum context length is %lld tokens. However, your messages resulted in "
+                  "%zu tokens.",
+                  context, n);
+        break;
+    }
 }
 
 // refuse_long answers a prompt that is longer than the context; false if it is not.
@@ -241,13 +277,23 @@ static bool refuse_long(struct serve *s, struct httpd_request *request, struct j
         return false;
     }
     struct error why = {0};
-    error_set(&why, 0,
-              "This model's maximum context length is %lld tokens. However, your messages resulted in "
-              "%zu tokens.",
-              (long long)context, chat->input_tokens);
+    say_context(job, (long long)context, chat->input_tokens, &why);
     send_error(s, request, job, 400, "invalid_request_error", "context_length_exceeded", why.text,
                false);
     return true;
+}
+
+static const char *schema_words(const struct job *job) {
+    switch (is_plain(job) ? TELL_OPENAI : job->api->style) {
+    case TELL_ANTHROPIC:
+        return "output_config.format: Extra inputs are not permitted";
+    case TELL_GEMINI:
+        return "Invalid JSON payload received. Unknown name \"responseSchema\" at 'generation_config': "
+               "Cannot find field.";
+    default:
+        return "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
+               "model.";
+    }
 }
 
 static void serve_chat(struct serve *s, const struct api *api, struct httpd_request *request,
@@ -260,8 +306,7 @@ static void serve_chat(struct serve *s, const struct api *api, struct httpd_requ
     (void)slice_copy(chat->model, job->model, sizeof(job->model));
     if (chat->schema != NULL && s->options->no_schemas) {
         send_error(s, request, job, 400, "invalid_request_error", NULL,
-                   "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
-                   "model.", false);
+                   schema_words(job), false);
         return;
     }
     if (refuse_long(s, request, job, chat)) {
@@ -316,10 +361,15 @@ static void serve_api(struct serve *s, struct httpd_request *request) {
     struct slice method = httpd_method(request), path = httpd_path(request);
     const struct provider_options *o = s->options;
     const struct api *api = api_find(path);
+    job->api = api;
     struct slice key = api != NULL ? api_key_of(api, request) : key_of(request);
     if (o->api_key[0] != '\0' && !slice_is(key, o->api_key)) {
         send_error(s, request, job, 401, "invalid_request_error", "invalid_api_key",
                    "Incorrect API key provided.", false);
+    } else if (api != NULL && api->must != NULL && httpd_header(request, api->must).n == 0) {
+        struct error why = {0};
+        error_set(&why, 0, "%s: header is required", api->must);
+        send_error(s, request, job, 400, "invalid_request_error", NULL, why.text, false);
     } else if (o->concurrency > 0 && s->n_inflight > o->concurrency) {
         send_error(s, request, job, 429, "requests", "rate_limit_exceeded",
                    "Too many requests at once.", true);

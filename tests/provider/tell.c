@@ -319,3 +319,62 @@ bool tell_trouble(enum tell_style style, enum fault fault, int64_t retry_after_m
     }
     return true;
 }
+
+// --- plain errors --------------------------------------------------------------------------------
+
+// What a status of OpenAI's is with the others.
+static const struct {
+    int status, anthropic_status, gemini_status;
+    const char *anthropic, *gemini;
+} error_names[] = {
+    {400, 400, 400, "invalid_request_error", "INVALID_ARGUMENT"},
+    {401, 401, 400, "authentication_error", "INVALID_ARGUMENT"},
+    {404, 404, 404, "not_found_error", "NOT_FOUND"},
+    {405, 405, 405, "invalid_request_error", "INVALID_ARGUMENT"},
+    {429, 429, 429, "rate_limit_error", "RESOURCE_EXHAUSTED"},
+    {503, 529, 503, "overloaded_error", "UNAVAILABLE"},
+    {500, 500, 500, "api_error", "INTERNAL"}, // and whatever else
+};
+
+static int error_anthropic(const char *type, const char *message, const char *request_id,
+                           struct buf *body) {
+    int rc = buf_addf(body, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", type);
+    rc = rc != 0 ? rc : json_add_string(body, slice_of(message));
+    return rc != 0 ? rc : buf_addf(body, "},\"request_id\":\"%s\"}", request_id);
+}
+
+static int error_gemini(int was, int status, const char *name, const char *message, int64_t ms,
+                        bool delay, struct buf *body) {
+    int rc = buf_addf(body, "{\"error\":{\"code\":%d,\"message\":", status);
+    rc = rc != 0 ? rc : json_add_string(body, slice_of(message));
+    rc = rc != 0 ? rc : buf_addf(body, ",\"status\":\"%s\"", name);
+    if (rc == 0 && was == 401) {
+        rc = buf_add_str(body, ",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\","
+                               "\"reason\":\"API_KEY_INVALID\"}]");
+    } else if (rc == 0 && delay) {
+        rc = buf_addf(body,
+                      ",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\","
+                      "\"retryDelay\":\"%lld.%03llds\"}]",
+                      (long long)ms / 1000, (long long)ms % 1000);
+    }
+    return rc != 0 ? rc : buf_add_str(body, "}}");
+}
+
+void tell_error(enum tell_style style, int status, const char *message, int64_t retry_after_ms,
+                bool delay, const char *request_id, struct httpd_reply *reply) {
+    size_t i = 0, last = sizeof(error_names) / sizeof(error_names[0]) - 1;
+    while (i < last && error_names[i].status != status) {
+        i++;
+    }
+    bool gemini = style == TELL_GEMINI;
+    reply->status = gemini ? error_names[i].gemini_status : error_names[i].anthropic_status;
+    reply->type = "application/json";
+    buf_init(&reply->body, BODY_MAX);
+    int rc = gemini ? error_gemini(status, reply->status, error_names[i].gemini, message,
+                                   retry_after_ms, delay, &reply->body)
+                    : error_anthropic(error_names[i].anthropic, message, request_id, &reply->body);
+    (void)rc; // a few hundred bytes
+    if (delay) {
+        add_delay(style, retry_after_ms * 1000, reply);
+    }
+}

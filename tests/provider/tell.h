@@ -32,6 +32,11 @@ void tell_refusal(enum tell_style style, const struct quota_refusal *refusal, in
 // tell_trouble makes the answer of a fault that trouble.def knows, and returns true; false for others.
 bool tell_trouble(enum tell_style style, enum fault fault, int64_t retry_after_ms,
                   const char *request_id, struct httpd_reply *reply);
+// tell_error makes an error of Anthropic or Gemini that is no limit and no trouble.
+//   status  of OpenAI's; the vendor's own is told: 529 for Anthropic's 503, 400 for Gemini's 401
+//   delay   say when to come again
+void tell_error(enum tell_style style, int status, const char *message, int64_t retry_after_ms,
+                bool delay, const char *request_id, struct httpd_reply *reply);
 // tell_duration writes a time as Go does, in milliseconds at best, rounded up: "0s", "12ms", "1.5s",
 // "6m0s", "1h2m3s".
 void tell_duration(int64_t us, char *into, size_t size);
