@@ -15,7 +15,9 @@
     X(MIX_OVERRIDES, "mix-overrides")          \
     X(FORGET_LOSS, "forget-loss")              \
     X(LOSE_LETTER, "lose-letter")              \
-    X(PUSH_AGAIN, "push-again")
+    X(PUSH_AGAIN, "push-again")                \
+    X(FORGET_NUMBER, "forget-number")          \
+    X(REFUND_TWICE, "refund-twice")
 
 #ifdef HEADRACE_PLANT
 enum plant {

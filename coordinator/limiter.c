@@ -1,5 +1,6 @@
 // Runs of permits: asked for, paced, given back. Called by permits.c and by tests.
 #include "coordinator/limiter.h"
+#include "common/plant.h"
 
 #include <math.h>
 #include <string.h>
@@ -82,7 +83,7 @@ bool limiter_is_shared(const struct limiter *l) {
 
 static void give_back(struct limiter *l, struct run *run) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        l->back[kind] += run->left[kind];
+        l->back[kind] += run->left[kind] * (PLANT(REFUND_TWICE) ? 2 : 1);
     }
 }
 
@@ -366,7 +367,7 @@ static int64_t back_due_us(const struct limiter *l) {
 // due_us says when the next request is due, if all stays as it is.
 static int64_t due_us(const struct limiter *l) {
     if (l->is_pending) {
-        return l->is_away ? l->last_sync_us + RETRY_US : INT64_MAX;
+        return l->is_out ? INT64_MAX : l->last_sync_us + RETRY_US;
     }
     if (!limiter_is_shared(l)) {
         return INT64_MAX;
@@ -407,7 +408,8 @@ const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready,
     }
     int64_t n_more = wants_run(l, now_us) ? n_ready - limiter_left(l) : 0;
     l->last_sync_us = now_us;
-    if (l->is_pending) {
+    l->is_out = true;
+    if (l->is_pending && !PLANT(FORGET_NUMBER)) {
         l->request.elapsed_us += l->number > 1 ? now_us - l->tried_us : 0;
         l->tried_us = now_us;
         return &l->request;
@@ -462,6 +464,7 @@ static void go_away(struct limiter *l, int64_t now_us) {
 }
 
 void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
+    l->is_out = false;
     if (reply == NULL) {
         if (!l->is_away) {
             go_away(l, now_us);
@@ -474,7 +477,9 @@ void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t 
     l->calls_until_us = l->asked_us + CALLS_SPARE_US;
     drop_spent_runs(l, now_us);
     if (reply->n > 0 && l->n_runs < 2) {
-        add_run(l, reply, now_us);
+        // A reply that lay about while this process was stopped tells of a time that is past.
+        int64_t late_us = now_us - l->tried_us - RUN_MOST_US;
+        add_run(l, reply, late_us > 0 ? now_us - late_us : now_us);
     } else if (l->request.n_want > 0) {
         int64_t full_us = later(SYNC_GAP_US, reply->delay_us - l->request.ahead_us);
         l->waits_until_us = now_us + (reply->blocked_us > 0 ? reply->blocked_us : full_us);

@@ -47,6 +47,7 @@ struct limiter {
     bool is_news;                // there is something to tell at once
     struct permit_request request; // the newest
     bool is_pending;             // it was sent, or is to be sent again, and has no reply yet
+    bool is_out;                 // it is under way
     bool is_away;                // there was none: Redis is away
     uint64_t number;
     int64_t last_sync_us, waits_until_us; // waits: the buckets have nothing before that
@@ -87,6 +88,7 @@ void limiter_refused(struct limiter *l, int64_t sent_us, int64_t block_until_us,
 const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready, int64_t n_inflight,
                                              const struct amount *first, int64_t now_us);
 // limiter_reply takes the reply, or NULL: the request may have been carried out or not, and is made again.
+// Every request gets one of both.
 void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us);
 // limiter_next_us says when limiter_may_send or limiter_request may say something else, if all stays as the
 // last limiter_request was told; INT64_MAX: not by time.

@@ -69,6 +69,11 @@ static size_t most_of_call(const struct sim *sim, const struct record *r) {
     return o->name != NULL && strcmp(o->name, "batch.size") == 0 ? strtoul(o->value, NULL, 10) : sim->batch_size;
 }
 
+static bool is_of_other_pool(const struct record *r) {
+    const struct sim_override *o = &sim_overrides[r->override];
+    return o->name != NULL && strcmp(o->name, "model") == 0;
+}
+
 void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct message_dispatch *d) {
     struct ask ask = {.batch = d->batch, .call = d->call, .coord = c->index, .coord_life = c->life.n,
                       .at_us = sim->now_us, .worker = worker, .known_coord = c->index,
@@ -98,6 +103,8 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
         }
         hide(sim, c, record);
     }
+    ask.other_pool = ask.count > 0 && is_of_other_pool(&sim->records[ask.records[0]]);
+    check_permit_used(sim, c, ask.other_pool);
     sim_trace(sim, "%s: batch %" PRIx64 " call %" PRIu64 " (a%zu) to worker %d: %zu records", c->name, d->batch,
               d->call, sim->n_asks, worker, ask.count);
     if (sim->n_asks == sim->cap_asks) {
@@ -142,6 +149,11 @@ void check_report(struct sim *sim, struct coord *c, const struct message_report 
         a->reports = 0;
     }
     a->reports++;
+    bool is_free = !report->sent || slice_is(report->outcome, "unsent") ||
+                   (report->http_status == 429 && !sim->is_window); // as the profile says
+    if (a->reports == 1 && is_free) {
+        check_permit_unsent(sim, c, i);
+    }
     a->answered |= report->usage_known;
     bool is_open = report->sent && (report->http_status == 0 || report->http_status == 200) &&
                    (slice_is(report->outcome, "timeout") || slice_is(report->outcome, "broken-answer"));

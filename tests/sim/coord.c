@@ -469,7 +469,7 @@ void coord_init(struct sim *sim, int index) {
                                      .default_model = ""};
     c->io = (struct core_io){.write = io_write, .send = io_send, .push = io_push, .ack = io_ack,
                              .read = io_read, .hint = io_hint, .model = io_model, .draw = io_draw,
-                             .arg = c};
+                             .permit = permits_ask, .arg = c};
 }
 
 void coord_start(struct sim *sim, struct coord *c) {
@@ -479,6 +479,7 @@ void coord_start(struct sim *sim, struct coord *c) {
     sim_trace(sim, "%s starts", c->name);
     life_start(&c->life);
     sim->n_coord_lives++;
+    permits_start(c);
     c->core = core_new(&c->config, &c->io, &c->status);
     c->letters = letters_new(&(struct letters_config){
         .n_partitions = sim->n_parts, .core = c->core, .store = (struct store *)c, .io = &c->io});

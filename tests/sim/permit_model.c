@@ -1,4 +1,4 @@
-// permit_sync.lua in C, line by line, with Lua's arithmetic. Called by redis_permits.c and permit_sync_test.c.
+// permit_sync.lua in C, line by line, with Lua's arithmetic. Called by permits.c and permit_sync_test.c.
 #include "tests/sim/permit_model.h"
 
 #include <errno.h>

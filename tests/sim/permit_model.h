@@ -7,7 +7,7 @@
 #include "common/bytes.h"
 #include "coordinator/permit.h"
 
-#define PERMIT_LEASES_MAX 64
+#define PERMIT_LEASES_MAX 256
 #define PERMIT_REPLY_MAX 1024
 
 struct permit_lease {

@@ -199,6 +199,15 @@ static void make_models(struct sim *sim) {
     int64_t timeout_ms = sim_chance(sim, 300) ? 0 : sim_between(sim, 1, 1500);
     int64_t lost_ms = sim_between(sim, 500, 10000);
     int limit = sim_chance(sim, 300) ? (int)sim_between(sim, 1, 4) : 100;
+    sim->limit_at_once = limit;
+    sim->limit_rpm = sim_chance(sim, 300) ? sim_between(sim, 120, sim_chance(sim, 500) ? 600 : 6000) : 0;
+    int64_t tpm = sim_chance(sim, 150) ? sim_between(sim, 10000, 200000) : 0;
+    sim->is_window = sim_chance(sim, 600);
+    char limits[128] = "";
+    int n_limits = sim->limit_rpm > 0 ? snprintf(limits, sizeof(limits), ", 'limit.rpm'='%d'", (int)sim->limit_rpm) : 0;
+    if (tpm > 0) {
+        snprintf(limits + n_limits, sizeof(limits) - (size_t)n_limits, ", 'limit.tpm'='%d'", (int)tpm);
+    }
     for (int i = 0; i < MODELS; i++) {
         n += (size_t)snprintf(
             sql + n, sizeof(sql) - n,
@@ -206,10 +215,11 @@ static void make_models(struct sim *sim) {
             "'endpoint'='http://127.0.0.1:1/', 'model'='m', 'batch.size'='%d', 'batch.timeout.ms'='%d', "
             "'worker.lost.ms'='%d', 'request.timeout.ms'='%d', 'fallback.strategy'='%s', "
             "'ambiguous.retries'='%d', 'max.retries'='%d', 'limit.concurrency'='%d', "
-            "'on.error'='%s', 'response.best.effort'='%s');\n",
+            "'on.error'='%s', 'response.best.effort'='%s', 'limit.profile'='%s'%s);\n",
             i, (int)sim->batch_size, (int)timeout_ms, (int)lost_ms, (int)sim->request_timeout_ms,
             fallbacks[sim_below(sim, 4)], (int)sim_between(sim, 0, 3), (int)sim_between(sim, 1, 6), limit,
-            sim_chance(sim, 200) ? "dead-letter" : sim_chance(sim, 150) ? "fail" : "error-row", sim_chance(sim, 200) ? "on" : "off");
+            sim_chance(sim, 200) ? "dead-letter" : sim_chance(sim, 150) ? "fail" : "error-row", sim_chance(sim, 200) ? "on" : "off",
+            sim->is_window ? "window" : "bucket", limits);
     }
     struct error why = {0};
     int rc = model_sql_parse(slice_of(sql), "sim", &sim->models, &why);
@@ -315,6 +325,7 @@ void sim_free(struct sim *sim) {
     }
     redis_file_free(sim);
     redis_free(sim);
+    permits_free(sim);
     statements_free(&sim->models);
     parser_free(sim->parser);
     free(sim->heap);

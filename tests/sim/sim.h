@@ -20,6 +20,7 @@
 #include "coordinator/store.h"
 #include "proto/messages.h"
 #include "proto/outcome.h"
+#include "tests/sim/permit_model.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -113,6 +114,21 @@ struct sim_redis {
     struct redis_part parts[PARTS_MAX];
 };
 
+// ---- Shared limits (permits.c) ------------------------------------------------------------------------
+
+#define POOLS_MAX 2          // m0 and m1 share one; what overrides the model's name has another
+struct sim_pool {
+    char name[64];
+    struct permit_model *kept; // in Redis
+    int64_t *sent;           // when calls went out
+    size_t n_sent, cap_sent;
+};
+// What one life of a coordinator and a pool have told each other.
+struct permit_talk {
+    uint64_t unanswered;     // number of a request that may have been carried out; 0: none
+    double granted, back, n_sent, n_unsent; // calls
+};
+
 // ---- A coordinator (coord.c) --------------------------------------------------------------------------
 
 enum part_state { PART_IDLE, PART_ACQUIRING, PART_RECOVERING, PART_OWNED };
@@ -143,6 +159,7 @@ struct coord {
     struct core_io io;
     struct status status;
     struct coord_part parts[PARTS_MAX];
+    struct permit_talk talks[POOLS_MAX];
     bool fenced;             // another owns a partition: the process ends
     bool alarmed;            // Redis lost something: the process stays, and does nothing
     bool turn_due;
@@ -191,6 +208,7 @@ struct ask {
     int records[ASKED_MAX];
     uint64_t slots[ASKED_MAX];
     int worker;
+    bool other_pool;         // than most calls have
     bool started;            // the request went out
     bool billed;             // the provider did the work
     bool hidden;             // made again before its report came
@@ -306,6 +324,10 @@ struct sim {
     struct parser *parser;
 
     struct sim_redis redis;
+    struct sim_pool pools[POOLS_MAX];
+    int64_t limit_rpm, limit_at_once; // 0: none
+    bool is_window;          // the profile of the limits
+    bool was_leapt;          // Redis's clock
     struct coord coords[COORDS_MAX];
     int primary;             // whom peers connect to
     uint64_t n_coord_lives, n_coord_crashes;
@@ -405,6 +427,13 @@ void coord_lose_redis(struct sim *sim, struct coord *coord);
 void coord_message(struct sim *sim, struct coord *coord, int link, struct slice frame);
 void coord_event(struct sim *sim, struct coord *coord); // after each call into the core
 void coord_ask(struct sim *sim, struct coord *coord, struct redis_request request); // Redis
+
+// permits.c
+void permits_start(struct coord *coord); // of its life
+void permits_ask(void *arg, struct slice pool, const struct permit_request *request);
+void permits_free(struct sim *sim);
+void check_permit_used(struct sim *sim, struct coord *coord, bool is_other_pool); // a call goes out
+void check_permit_unsent(struct sim *sim, struct coord *coord, uint64_t ask);     // it did not, after all
 
 // coord_letters.c
 void coord_letters_read(struct coord *coord, const struct redis_request *request); // NULL: Redis is away

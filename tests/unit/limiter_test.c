@@ -164,7 +164,8 @@ static void test_calls_of_before_a_limit_was_known_count(void **state) {
 
 static void test_an_empty_bucket_at_the_provider_slows_down(void **state) {
     struct limiter l = limiter_with("bucket", 600);
-    struct limits_seen seen = headers(600, 30);
+    struct limits_seen full = headers(600, 600), seen = headers(600, 30);
+    limiter_heard(&l, &full);
     limiter_heard(&l, &seen);
     const struct permit_request *r = limiter_request(&l, 1, 0, &ONE, SECOND);
     assert_true(fabs(r->of[LIMIT_REQUESTS].share - 0.5) < 1e-9);
@@ -212,6 +213,8 @@ static void test_a_lost_reply_is_asked_for_again_with_the_same_number(void **sta
     r = limiter_request(&l, 50, 3, &ONE, next);
     assert_non_null(r);
     assert_memory_equal(r, &first, sizeof(first));
+    assert_null(limiter_request(&l, 50, 3, &ONE, next + MINUTE)); // its reply comes, or NULL
+    assert_true(limiter_next_us(&l, next + MINUTE) == INT64_MAX);
 }
 
 static void test_without_redis_eight_tenths_go_out_evenly_and_then_nothing(void **state) {
