@@ -61,6 +61,9 @@ int setup_load_models(const char *file, struct statements *list, struct error *w
     }
     int status = model_sql_parse((struct slice){text, n}, file, list, why);
     free(text);
+    for (size_t i = 0; i < list->n_warnings; i++) {
+        client_say(0, "warning: %s", list->warnings[i]);
+    }
     return status;
 }
 

@@ -116,12 +116,15 @@ struct statement {
 struct statements {
     struct statement *items;
     size_t n;
+    char **warnings; // "models.sql:7: option 'priority': ...", one for each thing that is left out
+    size_t n_warnings;
 };
 
 // model_sql_parse reads any number of statements, separated by ';', and checks each one whole:
 // names, types, options, templates, path, credentials that are not ${NAME}.
 //   text  UTF-8 SQL
 //   file  stands before the line in why ("models.sql:7: option 'batch.size': got ..., want ...")
+// What Flink's own statements say and has no meaning here is left out with a warning (docs/flink.md).
 // Returns 0 and fills out (free with statements_free), or -EINVAL with why; out is then empty.
 MUST_CHECK int model_sql_parse(struct slice text, const char *file, struct statements *out,
                                struct error *why);

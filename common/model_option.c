@@ -36,7 +36,10 @@ static const struct {
 } aliases[] = {
     {"maxcontextsize", "batch.max.tokens"},
     {"retrynum", "max.retries"},
+    {"modelname", "model"},
     {"modelversion", "model"},
+    {"dimension", "dimensions"},
+    {"timeout", "request.timeout.ms"},
     {"costinput", "price.input"}, // as these were called at first
     {"costcached", "price.cached"},
     {"costoutput", "price.output"},
@@ -56,9 +59,7 @@ const struct option_row *option_exact(const char *name) {
     return NULL;
 }
 
-// squash writes the letters and digits of name in lower case. Returns false when they do not fit,
-// or when there is anything but letters, digits, '.', '-' and '_'.
-static bool squash(struct slice name, char *into, size_t size) {
+bool option_squash(struct slice name, char *into, size_t size) {
     size_t n = 0;
     for (size_t i = 0; i < name.n; i++) {
         unsigned char c = (unsigned char)name.p[i];
@@ -76,11 +77,11 @@ static bool squash(struct slice name, char *into, size_t size) {
 
 static const struct option_row *find_squashed(struct slice name) {
     char wanted[64], own[64];
-    if (!squash(name, wanted, sizeof(wanted))) {
+    if (!option_squash(name, wanted, sizeof(wanted))) {
         return NULL;
     }
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (squash(slice_of(rows[i].name), own, sizeof(own)) && strcmp(own, wanted) == 0) {
+        if (option_squash(slice_of(rows[i].name), own, sizeof(own)) && strcmp(own, wanted) == 0) {
             return &rows[i];
         }
     }
@@ -129,13 +130,13 @@ static size_t distance(const char *a, const char *b) {
 // nearest returns the option whose name is at most two slips away, or NULL.
 static const char *nearest(struct slice name) {
     char wanted[64], own[64];
-    if (!squash(name, wanted, sizeof(wanted))) {
+    if (!option_squash(name, wanted, sizeof(wanted))) {
         return NULL;
     }
     const char *best = NULL;
     size_t best_distance = 3;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (!squash(slice_of(rows[i].name), own, sizeof(own))) {
+        if (!option_squash(slice_of(rows[i].name), own, sizeof(own))) {
             continue;
         }
         size_t d = distance(wanted, own);
@@ -223,12 +224,19 @@ static bool read_whole(struct slice text, const struct option_row *row, int64_t 
     return value >= row->least && value <= row->most;
 }
 
-// read_ms reads a time: milliseconds, or a number with ms, s, min or h behind it.
+// read_ms reads a time: milliseconds, or a number with a unit behind it. Units: Flink's TimeUtils.
 static bool read_ms(const struct option_row *row, const char *value, int64_t *out) {
     static const struct {
         const char *unit;
         int64_t ms;
-    } units[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}};
+    } units[] = {
+        {"", 1},           {"ms", 1},           {"milli", 1},         {"millis", 1},
+        {"millisecond", 1}, {"milliseconds", 1}, {"s", 1000},          {"sec", 1000},
+        {"secs", 1000},    {"second", 1000},    {"seconds", 1000},    {"m", 60000},
+        {"min", 60000},    {"mins", 60000},     {"minute", 60000},    {"minutes", 60000},
+        {"h", 3600000},    {"hour", 3600000},   {"hours", 3600000},   {"d", 86400000},
+        {"day", 86400000}, {"days", 86400000},
+    };
     struct slice text = slice_trim(slice_of(value));
     size_t n = 0;
     while (n < text.n && ((text.p[n] >= '0' && text.p[n] <= '9') || (n == 0 && text.p[n] == '-'))) {
@@ -255,13 +263,13 @@ static bool read_number(const struct option_row *row, const char *value, double 
 // read_choice finds value among "a|b|c"; '-' and '_' are alike, and case is not minded.
 static int read_choice(const char *names, const char *value) {
     char wanted[64], own[64];
-    if (!squash(slice_of(value), wanted, sizeof(wanted))) {
+    if (!option_squash(slice_of(value), wanted, sizeof(wanted))) {
         return -1;
     }
     int i = 0;
     for (const char *p = names; p != NULL; i++) {
         size_t n = strcspn(p, "|");
-        if (squash((struct slice){p, n}, own, sizeof(own)) && strcmp(own, wanted) == 0) {
+        if (option_squash((struct slice){p, n}, own, sizeof(own)) && strcmp(own, wanted) == 0) {
             return i;
         }
         p = p[n] == '|' ? p + n + 1 : NULL;

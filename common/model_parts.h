@@ -36,6 +36,10 @@ const struct option_row *option_rows(size_t *n);
 // Flink's names; behind "openai.". Returns NULL with why (which never repeats a value).
 const struct option_row *option_find(struct slice name, struct error *why);
 
+// option_squash writes the letters and digits of a name in lower case. Returns false when they do not
+// fit, or when there is anything but letters, digits, '.', '-' and '_'.
+bool option_squash(struct slice name, char *into, size_t size);
+
 // option_name is option_find for a name that is in the table as it stands, or NULL.
 const struct option_row *option_exact(const char *name);
 
@@ -100,6 +104,28 @@ MUST_CHECK int secret_next(struct slice text, size_t *at, struct slice *name);
 MUST_CHECK int model_set(struct model *model, const struct option_row *row, char *value, int line,
                          struct error *why);
 
+// ---- model_flink.c: options of Flink's model providers -------------------------------------------
+
+// An option that is not looked at before the statement ends: it may depend on others.
+struct flink_option {
+    char *name, *value; // as written; owned
+    int line;
+    struct flink_option *next;
+};
+
+// flink_is_own says whether an option is one that Flink has and that means something else here, or
+// nothing: such a one is handed to flink_apply.
+bool flink_is_own(struct slice name, struct slice value);
+
+// flink_apply carries the options over into the model's settings, and fills in what a statement in
+// Flink's spelling leaves to Flink's defaults.
+//   dashes  an option was spelled with '-', as Flink does
+//   warn    is called for each option that is left out or changed
+// Returns 0, or -EINVAL with why and the line.
+MUST_CHECK int flink_apply(struct model *model, const struct flink_option *list, bool dashes,
+                           void (*warn)(void *arg, int line, const char *text), void *arg, int *line,
+                           struct error *why);
+
 // ---- model_sql.re, model_sql.y
 // -------------------------------------------------------------------
 
@@ -129,12 +155,16 @@ struct sql_parser {
     int before, before2;   // the kinds of the token before this one, and of the one before that
     struct sql_token last; // the token before this one
     int n_open_types;      // '<' of types without their '>' so far
+    struct flink_option *flink; // of this statement, in their order; owned
+    bool dashes;                // an option of this statement is spelled with '-'
     bool failed;           // why is filled
     struct error *why;
 };
 
 void sql_begin(struct sql_parser *p, struct sql_token create, struct sql_token name,
                bool or_replace, bool if_not_exists);
+// sql_temporary warns: there is nothing like it here.
+void sql_temporary(struct sql_parser *p, struct sql_token word);
 void sql_comment(struct sql_parser *p, struct sql_token text);
 void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token value);
 void sql_end(struct sql_parser *p);

@@ -33,6 +33,7 @@ static int scan(struct sql_lexer *lexer) {
         'create'                               { return SQL_CREATE; }
         'or'                                   { return SQL_OR; }
         'replace'                              { return SQL_REPLACE; }
+        'temporary'                            { return SQL_TEMPORARY; }
         'model'                                { return SQL_MODEL; }
         'if'                                   { return SQL_IF; }
         'not'                                  { return SQL_NOT; }

@@ -14,7 +14,7 @@
 %start_symbol file
 
 %token ILLEGAL OPEN_STRING OPEN_NAME OPEN_COMMENT.
-%fallback NAME CREATE OR REPLACE MODEL IF EXISTS INPUT OUTPUT COMMENT WITH ROW.
+%fallback NAME CREATE OR REPLACE TEMPORARY MODEL IF EXISTS INPUT OUTPUT COMMENT WITH ROW.
 
 %syntax_error {
     int want[YYNTOKEN];
@@ -52,8 +52,10 @@ statement ::= create_model.
 
 create_model ::= create_head INPUT LEFT inputs RIGHT OUTPUT LEFT outputs RIGHT model_comment
                  WITH LEFT options RIGHT. { sql_end(p); }
-create_head ::= CREATE(C) or_replace(R) MODEL if_not_exists(I) model_name(N).
+create_head ::= CREATE(C) or_replace(R) temporary MODEL if_not_exists(I) model_name(N).
                  { sql_begin(p, C, N, R, I); }
+temporary ::= .
+temporary ::= TEMPORARY(T). { sql_temporary(p, T); }
 or_replace(A) ::= . { A = false; }
 or_replace(A) ::= OR REPLACE. { A = true; }
 if_not_exists(A) ::= . { A = false; }

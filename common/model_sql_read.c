@@ -7,6 +7,8 @@
 
 #include "common/mem.h"
 
+#include <utlist.h>
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +23,10 @@ void statements_free(struct statements *list) {
         model_free(list->items[i].model);
     }
     free(list->items);
+    for (size_t i = 0; i < list->n_warnings; i++) {
+        free(list->warnings[i]);
+    }
+    free(list->warnings);
     *list = (struct statements){0};
 }
 
@@ -39,10 +45,21 @@ void sql_fail(struct sql_parser *p, int line, const char *format, ...) {
     error_set(p->why, -EINVAL, "%s:%d: %s", p->file, line, sentence);
 }
 
+// warn appends "file:line: text" to the warnings.
+static void warn(void *arg, int line, const char *text) {
+    struct sql_parser *p = arg;
+    struct statements *out = p->out;
+    char sentence[ERROR_MAX];
+    snprintf(sentence, sizeof(sentence), "%s:%d: %s", p->file, line, text);
+    out->warnings = mem_realloc(out->warnings, (out->n_warnings + 1) * sizeof(out->warnings[0]));
+    out->warnings[out->n_warnings++] = mem_dup_str(sentence);
+}
+
 // want_says returns a kind's name for "want ...", or NULL when another kind stands for it.
 static const char *want_says(const struct sql_parser *p, int kind) {
     static const char *const words[] = {
         [0] = "the end of the text", [SQL_CREATE] = "CREATE",   [SQL_OR] = "OR",
+        [SQL_TEMPORARY] = NULL, // nobody is told to write it
         [SQL_REPLACE] = "REPLACE",   [SQL_MODEL] = "MODEL",     [SQL_IF] = "IF NOT EXISTS",
         [SQL_NOT] = "NOT",           [SQL_EXISTS] = "EXISTS",   [SQL_INPUT] = "INPUT",
         [SQL_OUTPUT] = "OUTPUT",     [SQL_COMMENT] = "COMMENT", [SQL_WITH] = "WITH",
@@ -245,6 +262,12 @@ void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output
     };
 }
 
+void sql_temporary(struct sql_parser *p, struct sql_token word) {
+    if (!p->failed) {
+        warn(p, word.line, "TEMPORARY: every model is kept; it is left out");
+    }
+}
+
 void sql_comment(struct sql_parser *p, struct sql_token text) {
     if (!p->failed && text.text.n > 0) {
         p->model->comment = unquote(text.text);
@@ -257,6 +280,13 @@ void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token va
     }
     char *key = unquote(name.text), *text = unquote(value.text);
     struct error why;
+    p->dashes = p->dashes || strchr(key, '-') != NULL;
+    if (flink_is_own(slice_of(key), slice_of(text))) {
+        struct flink_option *option = mem_zalloc(sizeof(*option));
+        *option = (struct flink_option){.name = key, .value = text, .line = name.line};
+        LL_APPEND(p->flink, option);
+        return;
+    }
     const struct option_row *row = option_find(slice_of(key), &why);
     if (row == NULL ||
         model_set(p->model, row, option_canonical(row, slice_of(text)), name.line, &why) != 0) {
@@ -266,13 +296,26 @@ void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token va
     free(text);
 }
 
+static void free_flink(struct sql_parser *p) {
+    struct flink_option *option, *next;
+    LL_FOREACH_SAFE(p->flink, option, next) {
+        free(option->name);
+        free(option->value);
+        free(option);
+    }
+    p->flink = NULL;
+    p->dashes = false;
+}
+
 void sql_end(struct sql_parser *p) {
     if (p->failed) {
         return;
     }
     int line = 0;
     struct error why;
-    if (model_check(p->model, &line, &why) != 0) {
+    int rc = flink_apply(p->model, p->flink, p->dashes, warn, p, &line, &why);
+    free_flink(p);
+    if (rc != 0 || model_check(p->model, &line, &why) != 0) {
         sql_fail(p, line > 0 ? line : p->line, "%s", why.text);
         return;
     }
@@ -352,6 +395,7 @@ int model_sql_parse(struct slice text, const char *file, struct statements *out,
         free(copy);
     }
     model_free(p.model);
+    free_flink(&p);
     if (p.failed) {
         statements_free(out);
         return -EINVAL;

@@ -417,6 +417,9 @@ static void create_run(struct catalog *catalog) {
     for (size_t i = 0; create->status == 0 && i < list.n; i++) {
         create->status = plan(create, &list.items[i]);
     }
+    for (size_t i = 0; i < list.n_warnings; i++) {
+        log_warn("model.warning", "why=\"%s\"", list.warnings[i]);
+    }
     statements_free(&list);
     if (create->status != 0 || create->n_changes == 0) {
         create_end(create);
