@@ -49,6 +49,7 @@ struct counting {
     struct way ways[2];
     size_t n_ways;
     struct model *single;
+    const struct tokenizer *tokenizer; // NULL: tokens are estimated
     struct buf values, system, user;
     const struct rows_row *row; // being read
     int status;
@@ -57,10 +58,21 @@ struct counting {
 
 // ---- Calls --------------------------------------------------------------------------------------
 
-static const int value_bytes[] = {
-    [TYPE_STRING] = 10, [TYPE_BOOLEAN] = 5, [TYPE_INT] = 4,
-    [TYPE_BIGINT] = 8,  [TYPE_FLOAT] = 6,   [TYPE_DOUBLE] = 6,
-};
+static size_t value_bytes(enum column_type type) {
+    switch (type) {
+    case TYPE_BOOLEAN:
+        return 5;
+    case TYPE_INT:
+        return 4;
+    case TYPE_BIGINT:
+        return 8;
+    case TYPE_FLOAT:
+    case TYPE_DOUBLE:
+        return 6;
+    default:
+        return 10;
+    }
+}
 
 // answer_guess says how long one record's answer may be: names and numbers are known, values are not.
 static int64_t answer_guess(const struct model *model, bool batched) {
@@ -69,7 +81,7 @@ static int64_t answer_guess(const struct model *model, bool batched) {
         bytes += strlen(model->options.response_index_field) + FIELD_OVERHEAD + 4; // a number, commas
     }
     for (size_t i = 0; i < model->n_output; i++) {
-        bytes += (size_t)value_bytes[model->output[i].type];
+        bytes += value_bytes(model->output[i].type);
         bytes += model->options.response_format == RESPONSE_JSON
                      ? strlen(prompt_value_field(model, i)) + FIELD_OVERHEAD
                      : 0;
@@ -103,8 +115,8 @@ static int make_call(struct counting *c, struct way *way, struct lane *lane) {
     int rc = prompt_make(way->model, &way->plan, buf_slice(&lane->records), lane->n, slots, &c->system,
                          &c->user, c->why);
     if (rc == 0) {
-        uint64_t tokens = tokens_estimate(buf_slice(&c->user)) + TOKENS_A_MESSAGE;
-        tokens += c->system.n > 0 ? tokens_estimate(buf_slice(&c->system)) + TOKENS_A_MESSAGE : 0;
+        uint64_t tokens = tokens_count(c->tokenizer, buf_slice(&c->user)) + TOKENS_A_MESSAGE;
+        tokens += c->system.n > 0 ? tokens_count(c->tokenizer, buf_slice(&c->system)) + TOKENS_A_MESSAGE : 0;
         add_call(c, way, tokens, lane->n);
     }
     buf_clear(&lane->records);
@@ -273,7 +285,14 @@ int dry_run_count(const struct dry_run_config *config, struct dry_run *out, stru
     buf_init(&c.values, PROMPT_MAX_BYTES);
     buf_init(&c.system, PROMPT_MAX_BYTES);
     buf_init(&c.user, PROMPT_MAX_BYTES);
-    int rc = add_ways(&c);
+    struct error unread = {0};
+    c.tokenizer = tokens_tokenizer(config->model->options.tokenizer_file, &unread);
+    int rc = 0;
+    if (unread.text[0] != '\0') {
+        rc = error_set(why, -ENOENT, "option 'tokenizer.file': %s", unread.text);
+    }
+    out->is_exact = c.tokenizer != NULL;
+    rc = rc != 0 ? rc : add_ways(&c);
     rc = rc != 0 ? rc : read_rows(&c);
     for (size_t i = 0; i < c.n_ways; i++) {
         way_free(&c.ways[i], config->partitions);
@@ -419,10 +438,9 @@ int dry_run_text(const struct dry_run_config *config, const struct dry_run *run,
     rc = rc != 0 ? rc : add_line(run, "time at the limits", &cells, limit != NULL ? limit : "", out);
     rc = rc != 0 ? rc : buf_add_byte(out, '\n');
     rc = rc != 0 ? rc : add_budget(config, run, out);
-    return rc != 0 ? rc
-                   : buf_addf(out, "  Tokens are estimated: one for %d bytes of the prompts%s.\n",
-                              TOKENS_BYTES,
-                              config->answer_tokens > 0
-                                  ? ""
-                                  : "; those of the answers are guessed (--answer-tokens)");
+    const char *guessed = config->answer_tokens > 0 ? "" : "; those of the answers are guessed (--answer-tokens)";
+    rc = rc != 0 ? rc
+         : run->is_exact ? buf_add_str(out, "  Tokens of the prompts are counted with tokenizer.file")
+                         : buf_addf(out, "  Tokens are estimated: one for %d bytes of the prompts", TOKENS_BYTES);
+    return rc != 0 ? rc : buf_addf(out, "%s.\n", guessed);
 }

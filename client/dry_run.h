@@ -35,6 +35,7 @@ struct dry_run {
     uint64_t rows, bad;            // in all; of these, rows that make no call
     struct dry_run_sum batched, single; // batch.size as the model has it; batch.size 1
     bool has_single;               // the model batches, and can be asked with batch.size 1
+    bool is_exact;                 // input tokens were counted with tokenizer.file
     bool is_priced;
     struct price price;
 };

@@ -26,8 +26,8 @@ struct bill *bill_new(struct core *core, const struct model *model) {
     bill->budget = mem_dup_str(!is_limited ? "" : o->budget_name[0] != '\0' ? o->budget_name : model->name);
     bill->is_priced = prices_of(core->config->prices, o, &bill->price);
     const char *prompt = o->batch_size > 1 ? o->batch_prompt_template : o->prompt_template;
-    bill->prompt_tokens = (int64_t)(tokens_estimate(slice_of(o->system_prompt)) +
-                                    tokens_estimate(slice_of(prompt)) + 2 * TOKENS_A_MESSAGE);
+    bill->prompt_tokens = (int64_t)(tokens_count(NULL, slice_of(o->system_prompt)) +
+                                    tokens_count(NULL, slice_of(prompt)) + 2 * TOKENS_A_MESSAGE);
     return bill;
 }
 
@@ -61,7 +61,7 @@ static double plain_input(const struct call *call) {
     double tokens = (double)batch->lane->group->bill->prompt_tokens;
     for (size_t i = 0; i < call->n_slots; i++) {
         struct slice values = entry_values(batch, &batch->entries[call->slots[i]]);
-        tokens += (double)tokens_estimate(values) + SLOT_TOKENS;
+        tokens += (double)tokens_count(NULL, values) + SLOT_TOKENS;
     }
     return tokens;
 }

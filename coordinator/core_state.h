@@ -150,6 +150,7 @@ struct call {
     int64_t not_before_us;       // WAITING
     int64_t sent_us;             // SENT
     int64_t n_bytes;             // SENT: of its DISPATCH
+    struct estimate_call size;   // as measured for size.n_records; see permits.c
     struct amount reserved;      // SENT: what it is thought to cost
     struct worker *worker;       // SENT
     struct budget *parked;       // READY, but waiting for this budget; NULL: not

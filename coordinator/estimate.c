@@ -2,6 +2,8 @@
 // 95th percentile of what was seen, since a call that costs more than was reserved breaks a limit, and
 // one that costs less gives back. Called by permits.c.
 #include "coordinator/estimate.h"
+#include "common/log.h"
+#include "common/tokens.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,8 +15,8 @@
 #define PART 0.95
 #define STEP 0.02                  // of the estimate, up for one above and by 1/19 of it down for one below
 
-static size_t length_of(const char *text) {
-    return text != NULL ? strlen(text) : 0;
+size_t estimate_bytes(const struct estimate *e, struct slice text) {
+    return e->tokenizer != NULL ? tokens_count(e->tokenizer, text) * TOKENS_BYTES : text.n;
 }
 
 void estimate_init(struct estimate *e, const struct model *model) {
@@ -23,8 +25,13 @@ void estimate_init(struct estimate *e, const struct model *model) {
     *e = (struct estimate){
         .tokens_per_byte = FIRST_TOKENS_PER_BYTE,
         .output_per_record = FIRST_OUTPUT_PER_RECORD,
-        .prompt_bytes = (double)(length_of(o->system_prompt) + length_of(prompt)),
     };
+    struct error why = {0};
+    e->tokenizer = tokens_tokenizer(o->tokenizer_file, &why);
+    if (why.text[0] != '\0') {
+        log_warn("tokenizer.unread", "model=%s why=\"%s\"", model->name, why.text);
+    }
+    e->prompt_bytes = (double)(estimate_bytes(e, slice_of(o->system_prompt)) + estimate_bytes(e, slice_of(prompt)));
 }
 
 static double bytes_of(const struct estimate *e, const struct estimate_call *call) {

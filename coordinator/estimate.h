@@ -11,13 +11,18 @@ struct estimate {
     double output_per_record; // likewise
     double prompt_bytes;      // of the templates, which every call carries
     int n;                    // calls learned from
+    const struct tokenizer *tokenizer; // NULL: bytes are counted
 };
 
 // What a call consists of.
 struct estimate_call {
-    size_t n_records, n_bytes; // bytes: of the records' values
+    size_t n_records;
+    size_t n_bytes; // of the records' values; with a tokenizer, TOKENS_BYTES for each of their tokens
 };
 
+// estimate_bytes says what a text adds to n_bytes.
+size_t estimate_bytes(const struct estimate *e, struct slice text);
+// estimate_init reads the model's tokenizer.file; one that cannot be read is logged, and bytes are counted.
 void estimate_init(struct estimate *e, const struct model *model);
 // estimate_of returns what to reserve for a call.
 struct amount estimate_of(const struct estimate *e, const struct model *model,

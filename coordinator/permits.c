@@ -148,15 +148,20 @@ bool pool_may_send(const struct core *core, struct pool *pool) {
     return core->io->permit == NULL || limiter_may_send(&pool->limiter, pool->n_inflight, core->now_us);
 }
 
-static struct estimate_call size_of(const struct call *call) {
-    struct estimate_call size = {.n_records = call->n_slots};
-    for (size_t i = 0; i < call->n_slots; i++) {
-        size.n_bytes += entry_values(call->batch, &call->batch->entries[call->slots[i]]).n;
+// size_of measures a call once for each number of records that it asks for.
+static struct estimate_call size_of(struct call *call) {
+    const struct estimate *e = &call->batch->lane->group->estimate;
+    if (call->size.n_records != call->n_slots) {
+        call->size = (struct estimate_call){.n_records = call->n_slots};
+        for (size_t i = 0; i < call->n_slots; i++) {
+            const struct entry *entry = &call->batch->entries[call->slots[i]];
+            call->size.n_bytes += estimate_bytes(e, entry_values(call->batch, entry));
+        }
     }
-    return size;
+    return call->size;
 }
 
-static struct amount cost_of(const struct call *call) {
+static struct amount cost_of(struct call *call) {
     const struct group *group = call->batch->lane->group;
     struct estimate_call size = size_of(call);
     return estimate_of(&group->estimate, group->model, group->pool->limiter.config.profile, &size);
@@ -222,7 +227,7 @@ static int64_t ready_of(const struct core *core, const struct pool *pool, struct
     for (const struct worker *w = core->free_workers; w != NULL && room < n; w = w->free_next) {
         room += w->max_inflight - w->n_inflight - w->n_untaken;
     }
-    const struct call *call = pool->ready != NULL ? pool->ready : pool->suspects;
+    struct call *call = pool->ready != NULL ? pool->ready : pool->suspects;
     *first = call != NULL ? cost_of(call) : pool->limiter.mean;
     first->calls = 1;
     return n < room ? n : room;

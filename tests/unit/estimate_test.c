@@ -12,6 +12,7 @@ static struct model model_with(int64_t max_tokens) {
     struct model m = {0};
     m.options.max_tokens = max_tokens;
     m.options.batch_size = 1;
+    m.options.system_prompt = m.options.prompt_template = m.options.tokenizer_file = "";
     return m;
 }
 
