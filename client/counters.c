@@ -17,7 +17,7 @@ static const struct {
     NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
     NUMBER(calls_ambiguous), NUMBER(calls_unpriced), NUMBER(ambiguous_timeout),
     NUMBER(ambiguous_broken), NUMBER(ambiguous_lost), NUMBER(ambiguous_crash),
-    NUMBER(resolved_lost), NUMBER(resolved_crash),
+    NUMBER(resolved_lost), NUMBER(resolved_crash), NUMBER(outages), NUMBER(pools_out),
 #undef NUMBER
 };
 
@@ -45,6 +45,8 @@ int counters_read(struct slice json, struct counters *counters, struct error *wh
     if (status == 0) {
         struct json_object *cost = json_get(value, "cost");
         counters->cost = cost != NULL ? json_object_get_double(cost) : 0;
+        struct json_object *seconds = json_get(value, "outage_seconds");
+        counters->outage_seconds = seconds != NULL ? json_object_get_double(seconds) : 0;
         slice_copy(json_text(json_get(value, "waiting")), counters->waiting,
                    sizeof(counters->waiting));
         slice_copy(json_text(json_get(value, "budget")), counters->budget, sizeof(counters->budget));
@@ -74,4 +76,6 @@ void counters_add(struct counters *counters, const struct counters *more) {
     counters->input_tokens += more->input_tokens;
     counters->output_tokens += more->output_tokens;
     counters->cost += more->cost;
+    counters->outages += more->outages;
+    counters->outage_seconds += more->outage_seconds;
 }

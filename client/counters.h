@@ -14,6 +14,8 @@ struct counters {
     uint64_t calls_unpriced;  // their price or usage is not known
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;
+    uint64_t outages, pools_out; // times that the provider was out; pools whose provider is now
+    double outage_seconds; // of those that are over
     double cost;        // USD, of the other calls
     char waiting[512];  // why nothing moves; "" when it does
     char budget[512];   // why no call is made though there is work: a budget; "" when none is used up

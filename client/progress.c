@@ -227,6 +227,12 @@ static int add_calls(const struct progress_summary *s, struct buf *out) {
                                    progress_number(s->broken, broken), progress_number(s->lost, lost),
                                    progress_number(s->crashed, crashed));
     }
+    if (s->outages > 0) {
+        status = status ? status
+                        : buf_addf(out, "  outages   %s: calls waited %.1f s for the provider%s\n",
+                                   progress_number(s->outages, a), s->outage_seconds,
+                                   s->is_out ? ", which is still out" : "");
+    }
     if (s->again > 0) {
         status = status ? status
                         : buf_addf(out, "  restarts  %s parts that ended were started again\n",

@@ -55,6 +55,9 @@ struct progress_summary {
     uint64_t ambiguous;             // calls that may have been billed without an answer
     uint64_t timed_out, broken, lost; // of these, by cause: no answer in time, cut off, worker lost,
     uint64_t crashed;                 // coordinator lost
+    uint64_t outages;               // times that the provider was out
+    double outage_seconds;          // how long, of those that are over
+    bool is_out;                    // it is out now
     uint64_t again;                 // parts that were started again
     uint64_t input_tokens, output_tokens;
     double cost;                    // USD, of the calls whose cost is known

@@ -50,6 +50,10 @@ void call_leave(struct core *core, struct call *call) {
         break;
     case CALL_SENT:
         roster_unload(core, call);
+        if (call->tries_out) {
+            breaker_again(&pool_of(call)->breaker, core->now_us);
+            call->tries_out = false;
+        }
         budget_give_back(core, call);
         pool_of(call)->n_inflight--;
         core->n_sent--;

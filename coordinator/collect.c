@@ -618,6 +618,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .retry_after_ms = report->retry_after_ms < RETRY_AFTER_MAX_MS
                                   ? (int64_t)report->retry_after_ms
                                   : RETRY_AFTER_MAX_MS,
+            .out_ms = breaker_wait_ms(&call->batch->lane->group->pool->breaker, core->now_us),
             .draw = core->io->draw(core->io->arg),
         };
         struct answer *answer = answer_of(report);

@@ -157,6 +157,7 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     p->next_batch = (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
     batch->last_call = dispatch_first_call(p->epoch, id);
+    g->pool->breaker.is_there = true; // this is not its first start
     if (batch_unpack(batch, blob, on_batch_producer, core) != 0) {
         log_error("batch.damaged", "batch=%016" PRIx64 " (it stays in Redis)", id);
         batch_free(batch);
@@ -489,7 +490,10 @@ void core_gauges(struct core *core) {
     s->queued_bytes = core->n_bytes;
     s->outbox_results = core->n_results;
     s->partitions_owned = core->n_owned;
-    s->workers = s->producers = s->consumers = 0;
+    s->workers = s->producers = s->consumers = s->pools_out = 0;
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        s->pools_out += pool->breaker.state != BREAKER_CLOSED;
+    }
     for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
         s->workers += !w->lost;
     }
@@ -516,7 +520,7 @@ int core_spend_metrics(const struct core *core, struct buf *out) {
 void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char **stopped) {
     int rc = 0;
     *stopped = NULL;
-    const struct pool *blocked = NULL;
+    const struct pool *blocked = NULL, *out_of_reach = NULL;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         if (pool->stopped != NULL && (pool->ready != NULL || pool->suspects != NULL || pool->due != NULL)) {
             *stopped = pool->stopped;
@@ -526,6 +530,7 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
         if (pool->blocked_until_us > now_us) {
             blocked = pool;
         }
+        out_of_reach = pool->breaker.state != BREAKER_CLOSED ? pool : out_of_reach;
     }
     if (*stopped != NULL || rc != 0 || budget_waiting(core, out)) {
         return;
@@ -546,6 +551,10 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
         rc = buf_add_str(out, "the outbox is full: consumers do not ack");
     } else if (core->n_records > 0 && HASH_COUNT(core->workers) == 0) {
         rc = buf_add_str(out, "no worker is connected");
+    } else if (core->n_records > 0 && out_of_reach != NULL) {
+        int64_t left_us = out_of_reach->breaker.until_us - now_us;
+        rc = buf_addf(out, "the provider fails: one call tries again in %.1f s",
+                      out_of_reach->breaker.state == BREAKER_OPEN && left_us > 0 ? (double)left_us / 1e6 : 0.0);
     } else if (blocked != NULL) {
         rc = buf_addf(out, "the provider asked to wait %.1f s",
                       (double)(blocked->blocked_until_us - now_us) / 1e6);

@@ -5,6 +5,7 @@
 
 #include "common/model.h"
 #include "coordinator/batch.h"
+#include "coordinator/breaker.h"
 #include "coordinator/core.h"
 #include "coordinator/estimate.h"
 #include "coordinator/limiter.h"
@@ -33,6 +34,7 @@ struct pool {
     int64_t n_ready;              // calls in ready and suspects
     int64_t blocked_until_us;     // the provider asked to wait
     int64_t backoff_ms;           // next wait when the provider asks for none
+    struct breaker breaker;
     const char *stopped;          // text of the outcome that stopped it, or NULL
     struct error stopped_why;
     struct call *ready;           // calls that could go now, oldest first
@@ -152,6 +154,7 @@ struct call {
     int64_t n_bytes;             // SENT: of its DISPATCH
     struct estimate_call size;   // as measured for size.n_records; see permits.c
     struct amount reserved;      // SENT: what it is thought to cost
+    bool tries_out;              // SENT: to see whether the provider is back
     struct worker *worker;       // SENT
     struct budget *parked;       // READY, but waiting for this budget; NULL: not
     int64_t reserved_nusd;       // SENT: billionths of a USD that it may cost

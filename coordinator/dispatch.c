@@ -465,7 +465,8 @@ static void seal_due(struct core *core, struct pool *pool) {
 }
 
 static bool is_held(const struct core *core, const struct pool *pool) {
-    return pool->stopped != NULL || pool->blocked_until_us > core->now_us;
+    return pool->stopped != NULL || pool->blocked_until_us > core->now_us ||
+           breaker_room(&pool->breaker, core->now_us) <= 0;
 }
 
 // send_ready sends the calls whose mark is durable. Those without are near the front only when they came

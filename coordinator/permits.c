@@ -99,21 +99,23 @@ void pool_free(struct core *core, struct pool *pool) {
 }
 
 bool pool_is_idle(const struct core *core, const struct pool *pool) {
-    return pool->stopped == NULL && pool->blocked_until_us <= core->now_us && pool->limiter.number == 0;
+    return pool->stopped == NULL && pool->blocked_until_us <= core->now_us && pool->limiter.number == 0 &&
+           pool->breaker.state == BREAKER_CLOSED;
 }
 
 // ---- Calls at once --------------------------------------------------------------------------------------
 
-static int64_t room_at_once(const struct pool *pool) {
+static int64_t room_at_once(const struct core *core, const struct pool *pool) {
     int64_t most = pool->window < WINDOW_MOST ? (int64_t)pool->window : INT64_MAX;
     if (pool->limiter.config.calls_limit > 0 && pool->limiter.config.calls_limit < most) {
         most = pool->limiter.config.calls_limit;
     }
-    return most - pool->n_inflight;
+    int64_t room = most - pool->n_inflight, tries = breaker_room(&pool->breaker, core->now_us);
+    return room < tries ? room : tries;
 }
 
 int64_t pool_room(const struct core *core, const struct pool *pool) {
-    int64_t room = room_at_once(pool);
+    int64_t room = room_at_once(core, pool);
     if (core->io->permit == NULL || !limiter_has_rates(&pool->limiter)) {
         return room;
     }
@@ -142,7 +144,7 @@ static void shrink_window(struct pool *pool, int64_t sent_us, int64_t now_us) {
 // ---- Permits --------------------------------------------------------------------------------------------
 
 bool pool_may_send(const struct core *core, struct pool *pool) {
-    if (pool->stopped != NULL || pool->blocked_until_us > core->now_us || room_at_once(pool) <= 0) {
+    if (pool->stopped != NULL || pool->blocked_until_us > core->now_us || room_at_once(core, pool) <= 0) {
         return false;
     }
     return core->io->permit == NULL || limiter_may_send(&pool->limiter, pool->n_inflight, core->now_us);
@@ -168,6 +170,9 @@ static struct amount cost_of(struct call *call) {
 }
 
 void permits_spend(struct core *core, struct call *call) {
+    struct breaker *breaker = &call->batch->lane->group->pool->breaker;
+    call->tries_out = breaker->state != BREAKER_CLOSED;
+    breaker_sent(breaker, core->now_us);
     if (core->io->permit != NULL) {
         call->reserved = cost_of(call);
         limiter_spend(&call->batch->lane->group->pool->limiter, &call->reserved, core->now_us);
@@ -192,11 +197,35 @@ static struct amount used_of(const struct call *call, const struct message_repor
     return call->reserved;
 }
 
+// tell_breaker: after an outage the calls at once grow as they did at the start.
+static void tell_breaker(struct core *core, struct call *call, const struct message_report *report,
+                         enum outcome outcome) {
+    struct pool *pool = call->batch->lane->group->pool;
+    struct breaker *b = &pool->breaker;
+    enum breaker_news news = breaker_news_of(outcome, report->sent, (int)report->http_status);
+    bool failed = news >= BREAKER_FAILED;
+    double draw = failed ? core->io->draw(core->io->arg) : 0;
+    bool changed = breaker_heard(b, news, call->tries_out, draw, core->now_us);
+    call->tries_out = call->tries_out && b->state == BREAKER_TRYING;
+    if (changed && b->state == BREAKER_OPEN) {
+        core->status->outages++;
+        log_warn("pool.out", "pool=%s outcome=%s why=\"%.*s\"", pool->name, outcome_of(outcome)->text,
+                 SLICE_FMT(report->detail));
+    } else if (changed) {
+        double seconds = (double)(core->now_us - b->opened_us) / 1e6;
+        core->status->outage_seconds += seconds;
+        pool->window = pool->window < WINDOW_FIRST ? pool->window : WINDOW_FIRST;
+        pool->is_growing = true;
+        log_info("pool.back", "pool=%s seconds=%.1f", pool->name, seconds);
+    }
+}
+
 void permits_settle(struct core *core, struct call *call, const struct message_report *report,
                     enum outcome outcome) {
     struct group *group = call->batch->lane->group;
     struct pool *pool = group->pool;
     struct limits_seen seen;
+    tell_breaker(core, call, report, outcome);
     if (call->reserved.calls > 0) {
         struct amount used = used_of(call, report, outcome);
         limiter_settle(&pool->limiter, &call->reserved, &used);
@@ -239,7 +268,8 @@ void permits_pump(struct core *core) {
     }
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         struct amount first;
-        bool waits = pool->stopped != NULL || pool->blocked_until_us > core->now_us;
+        bool waits = pool->stopped != NULL || pool->blocked_until_us > core->now_us ||
+                     breaker_room(&pool->breaker, core->now_us) <= 0;
         int64_t n = ready_of(core, pool, &first);
         const struct permit_request *request =
             limiter_request(&pool->limiter, waits ? 0 : n, pool->n_inflight, &first, core->now_us);
@@ -265,8 +295,11 @@ void permits_reply(struct core *core, struct slice name, const struct permit_rep
 int64_t permits_next_us(const struct core *core) {
     int64_t next = INT64_MAX;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        bool waits = pool->blocked_until_us > core->now_us;
-        int64_t at = waits ? pool->blocked_until_us : INT64_MAX;
+        int64_t at = pool->blocked_until_us > core->now_us ? pool->blocked_until_us : INT64_MAX;
+        int64_t out_until_us = pool->breaker.until_us;
+        if (pool->breaker.state == BREAKER_OPEN && out_until_us > core->now_us) {
+            at = out_until_us < at ? out_until_us : at;
+        }
         if (core->io->permit != NULL && core->store_ready && !core->halted) { // else nothing is asked
             int64_t limiter = limiter_next_us(&pool->limiter, core->now_us);
             at = limiter < at ? limiter : at;

@@ -78,9 +78,9 @@ static struct retry_decision isolate(const struct retry_case *c) {
 // fail together to the end are tried in halves once more each: one of them may be to blame.
 static struct retry_decision retry(const struct model_options *o, const struct retry_case *c) {
     bool may_repeat = !c->ambiguous || c->n_ambiguous < o->ambiguous_retries;
-    int uses = outcome_of(c->outcome)->tries;
+    int uses = c->out_ms > 0 ? 0 : outcome_of(c->outcome)->tries; // to wait is not to fail
     if (may_repeat && c->tries + uses <= o->max_retries) {
-        int64_t delay = backoff_ms(c->tries + 1, c->draw);
+        int64_t delay = c->out_ms > 0 ? c->out_ms : backoff_ms(c->tries + 1, c->draw);
         return (struct retry_decision){
             .action = RETRY_SAME,
             .delay_ms = delay > c->retry_after_ms ? delay : c->retry_after_ms,

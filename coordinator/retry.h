@@ -27,6 +27,7 @@ struct retry_case {
     bool new_kind;           // a record alone: it failed before, and never with this outcome
     bool ambiguous;          // this call was sent and never answered
     int64_t retry_after_ms;  // what the provider asked for; 0: nothing
+    int64_t out_ms;          // the provider is out, and nobody is asked before that; 0: it is not
     double draw;             // in [0, 1)
 };
 

@@ -61,7 +61,7 @@ static void test_summary(void **state) {
     struct progress_code codes[] = {{"filtered", 2}, {"bad-record", 1}};
     struct progress_summary s = {
         .ended = "finished", .model = "m (openai gpt)", .rows = 3003, .ok = 3000, .codes = codes,
-        .n_codes = 2, .asked = 3002, .calls = 151, .calls_failed = 1, .retries = 1,
+        .n_codes = 2, .asked = 3002, .calls = 151, .calls_failed = 1, .retries = 1, .outages = 2, .outage_seconds = 8.25,
         .input_tokens = 1234567, .output_tokens = 89, .cost = 1.5,
         .price = "price of gpt as of 2026-01-02", .seconds = 2, .output = "out.jsonl",
     };
@@ -73,6 +73,7 @@ static void test_summary(void **state) {
                         "  records   3,003, 3,000 with a value\n"
                         "  errors    3 (2 filtered, 1 bad-record)\n"
                         "  calls     151 for 3,000 records: 2,849 saved (95.0 %); 1 failed, 1 tried again\n"
+                        "  outages   2: calls waited 8.2 s for the provider\n"
                         "  tokens    1,234,567 in, 89 out\n"
                         "  cost      $1.5000, $0.4997 per 1,000 records (price of gpt as of 2026-01-02)\n"
                         "  time      2.0 s, 1,501 records/s\n"
