@@ -43,6 +43,10 @@ void model_free(struct model *model) {
     template_free(model->system_template);
     template_free(model->prompt_template);
     template_free(model->batch_template);
+    template_free(model->request_template);
+    jsonpath_free(model->answer_path);
+    jsonpath_free(model->usage_input_path);
+    jsonpath_free(model->usage_output_path);
     jsonpath_free(model->response_path);
     xpath_free(model->response_xpath);
     pattern_free(model->response_pattern);

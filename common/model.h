@@ -95,6 +95,8 @@ struct model {
     struct jsonpath *response_path;   // of response.path, for json; NULL otherwise
     struct xpath *response_xpath;     // of response.path, for xml
     struct pattern *response_pattern; // of response.pattern, for regex
+    struct template *request_template; // of the option of that name; NULL unless the provider is http
+    struct jsonpath *answer_path, *usage_input_path, *usage_output_path; // the same
     char **labels;                    // of labels: what the first OUTPUT column may be
     size_t n_labels;                  // 0: anything
     const struct provider_facts *provider; // of option 'provider': a row of providers.def

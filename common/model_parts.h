@@ -61,6 +61,12 @@ char *option_canonical(const struct option_row *row, struct slice value);
 // options against them. Returns 0, or -EINVAL with why and the line of the option.
 MUST_CHECK int model_check_provider(struct model *model, int *line, struct error *why);
 
+// ---- model_http.c: the options of provider http -------------------------------------------------
+
+// model_check_http compiles the request's template and the paths into the answer. As model_check; does
+// nothing for other providers.
+MUST_CHECK int model_check_http(struct model *model, int *line, struct error *why);
+
 // model_check_column refuses a column that cannot join the n of a list: name, length, one too many,
 // one there already, a name that results need (output).
 MUST_CHECK int model_check_column(const struct column *list, size_t n, struct slice name,

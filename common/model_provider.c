@@ -61,7 +61,7 @@ static int find_api(struct model *model, int *line, struct error *why) {
     }
     bool named;
     unsigned tasks = o->task == TASK_EMBEDDING ? API_TASKS_VECTORS : API_TASKS_TEXT;
-    model->api = provider_api_find(model->provider->id, o->endpoint, tasks, &named);
+    model->api = provider_api_find(model->provider->id, o->endpoint, tasks | API_TASKS_TENSORS, &named);
     if (model->api != NULL) {
         return 0;
     }
@@ -110,6 +110,23 @@ static const struct {
     {API_RESPONSES, "dimensions"},
     {API_MESSAGES, "dimensions"},
     {API_MESSAGES, "seed"},
+    {API_TENSORS, "stop"},
+    {API_TENSORS, "seed"},
+    {API_TENSORS, "temperature"},
+    {API_TENSORS, "top.p"},
+    {API_TENSORS, "max.tokens"},
+    {API_TENSORS, "max.tokens.field"},
+    {API_TENSORS, "dimensions"},
+    {API_TENSORS, "system.prompt"},
+    {API_TENSORS, "prompt.template"},
+    {API_TENSORS, "batch.prompt.template"},
+    {API_TENSORS, "input.format"},
+    {API_TENSORS, "response.format"},
+    {API_TENSORS, "response.path"},
+    {API_TENSORS, "response.index.field"},
+    {API_TENSORS, "structured.output"},
+    {API_TEMPLATE, "dimensions"},
+    {API_TEMPLATE, "max.tokens.field"},
 };
 
 static int check_unknown(const struct model *model, int *line, struct error *why) {
@@ -119,6 +136,28 @@ static int check_unknown(const struct model *model, int *line, struct error *why
             return error_set(why, model_blame(model, option, line),
                              "option '%s': given, want it left out: the API %s of %s has nothing like it",
                              option, model->api->path, model->provider->name);
+        }
+    }
+    return 0;
+}
+
+// Options that one provider alone looks at.
+static const struct {
+    enum provider_id provider;
+    const char *option;
+} own_options[] = {
+    {PROVIDER_HTTP, "request.template"},  {PROVIDER_HTTP, "answer.path"},
+    {PROVIDER_HTTP, "usage.input.path"},  {PROVIDER_HTTP, "usage.output.path"},
+    {PROVIDER_KSERVE, "tensor.version"},  {PROVIDER_KSERVE, "tensor.flat"},
+};
+
+static int check_own(const struct model *model, int *line, struct error *why) {
+    for (size_t i = 0; i < sizeof(own_options) / sizeof(own_options[0]); i++) {
+        const char *option = own_options[i].option;
+        if (own_options[i].provider != model->provider->id && model_setting_of(model, option) != NULL) {
+            return error_set(why, model_blame(model, option, line),
+                             "option '%s': given, want it left out: only provider '%s' has it", option,
+                             provider_facts_of(own_options[i].provider)->name);
         }
     }
     return 0;
@@ -197,13 +236,30 @@ static int check_azure(const struct model *model, int *line, struct error *why) 
     return 0;
 }
 
+// check_tensors: a tensor holds no null, so a record with one is an error unless the model says "skip".
+static int check_tensors(struct model *model, int *line, struct error *why) {
+    if (model->api->kind != API_TENSORS) {
+        return 0;
+    }
+    if (model_setting_of(model, "null.input") == NULL) {
+        model->options.null_input = NULL_ERROR;
+    }
+    if (model->options.null_input != NULL_PASS) {
+        return 0;
+    }
+    return error_set(why, model_blame(model, "null.input", line),
+                     "option 'null.input': got 'pass', want 'error' or 'skip': a tensor holds no null");
+}
+
 int model_check_provider(struct model *model, int *line, struct error *why) {
     int rc = find_provider(model, line, why);
     rc = rc != 0 ? rc : check_needed(model, line, why);
     rc = rc != 0 ? rc : find_api(model, line, why);
     rc = rc != 0 ? rc : check_schema(model, line, why);
     rc = rc != 0 ? rc : check_unknown(model, line, why);
+    rc = rc != 0 ? rc : check_own(model, line, why);
     rc = rc != 0 ? rc : check_vectors(model, line, why);
+    rc = rc != 0 ? rc : check_tensors(model, line, why);
     rc = rc != 0 ? rc : check_responses(model, line, why);
     rc = rc != 0 ? rc : check_anthropic(model, line, why);
     rc = rc != 0 ? rc : check_ollama(model, line, why);

@@ -108,9 +108,9 @@ static bool ends_with(struct slice text, const char *end) {
     return text.n >= n && slice_is(slice_sub(text, text.n - n, n), end);
 }
 
-// api_end is what only this API's URLs end in: what follows {model}, or the whole path.
+// api_end is what only this API's URLs end in: what follows {model} and {version}, or the whole path.
 static const char *api_end(const struct provider_api *api) {
-    const char *end = strchr(api->path, '}');
+    const char *end = strrchr(api->path, '}');
     return end != NULL && end[1] != '\0' ? end + 1 : api->path;
 }
 
@@ -184,18 +184,27 @@ static int add_escaped(struct buf *out, struct slice name) {
     return rc;
 }
 
-static int add_path(struct buf *out, const char *path, const char *name) {
+static int add_version(struct buf *out, const char *version) {
+    int rc = version[0] != '\0' ? buf_add_str(out, "/versions/") : 0;
+    return rc != 0 ? rc : add_escaped(out, slice_of(version));
+}
+
+static int add_path(struct buf *out, const char *path, const struct model_options *options) {
     const char *at = strstr(path, "{model}");
     if (at == NULL) {
         return buf_add_str(out, path);
     }
-    struct slice model = slice_of(name);
+    struct slice model = slice_of(options->model), rest = slice_of(at + strlen("{model}"));
     if (slice_starts(model, "models/")) {
         model = slice_sub(model, strlen("models/"), model.n);
     }
     int rc = buf_add(out, path, (size_t)(at - path));
     rc = rc != 0 ? rc : add_escaped(out, model);
-    return rc != 0 ? rc : buf_add_str(out, at + strlen("{model}"));
+    if (rc == 0 && slice_starts(rest, "{version}")) {
+        rest = slice_sub(rest, strlen("{version}"), rest.n);
+        rc = add_version(out, options->tensor_version);
+    }
+    return rc != 0 ? rc : buf_add_slice(out, rest);
 }
 
 int provider_url(const struct model *model, struct buf *out) {
@@ -207,13 +216,13 @@ int provider_url(const struct model *model, struct buf *out) {
         path.n--;
     }
     const char *prefix, *rest;
-    if (!missing_path(f, model->api, path, &prefix, &rest)) {
+    if (model->api->path[0] == '\0' || !missing_path(f, model->api, path, &prefix, &rest)) {
         return buf_add_str(out, endpoint);
     }
     int rc = buf_add_slice(out, url.site);
     rc = rc != 0 ? rc : buf_add_slice(out, path);
     rc = rc != 0 ? rc : buf_add_str(out, prefix);
-    rc = rc != 0 ? rc : add_path(out, rest, model->options.model);
+    rc = rc != 0 ? rc : add_path(out, rest, &model->options);
     return rc != 0 ? rc : buf_add_slice(out, url.query);
 }
 

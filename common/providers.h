@@ -22,10 +22,12 @@ enum api_kind {
     API_RESPONSES,  // OpenAI responses
     API_EMBEDDINGS, // OpenAI embeddings
     API_MESSAGES,   // Anthropic messages
+    API_TENSORS,    // Open Inference Protocol v2
+    API_TEMPLATE,   // JSON made from option 'request.template'
     N_APIS
 };
 
-enum api_tasks { API_TASKS_TEXT = 1, API_TASKS_VECTORS = 2 };
+enum api_tasks { API_TASKS_TEXT = 1, API_TASKS_VECTORS = 2, API_TASKS_TENSORS = 4 };
 enum api_schema { API_SCHEMA_NEVER, API_SCHEMA_ASKED, API_SCHEMA_OWN, API_SCHEMA_ALWAYS };
 enum api_images { API_IMAGES_NO, API_IMAGES_DATA, API_IMAGES_LINK };
 enum api_tokens { API_TOKENS_FREE, API_TOKENS_NEEDED };
@@ -57,7 +59,7 @@ const struct provider_facts *provider_facts_find(struct slice name);
 // provider_api_find picks the API that a model's calls go to: the one whose path ends the endpoint, or
 // else the first that does the task.
 //   endpoint  option 'endpoint', may be ""
-//   tasks     enum api_tasks: one of them
+//   tasks     enum api_tasks, or-ed: any of them
 // Returns NULL when the provider has no API for the task, or *named is true and the API that the
 // endpoint names does not do it.
 const struct provider_api *provider_api_find(enum provider_id id, const char *endpoint, unsigned tasks,

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/providers.h"
 #include "common/template.h"
 #include "proto/record.h"
 #include "worker/instruct.h"
@@ -54,7 +55,8 @@ static void on_name(void *arg, struct slice name) {
 
 int prompt_plan_make(const struct model *model, struct prompt_plan *plan, struct error *why) {
     const struct model_options *o = &model->options;
-    *plan = (struct prompt_plan){.batched = o->batch_size > 1 && o->task != TASK_EMBEDDING};
+    *plan = (struct prompt_plan){.batched = o->batch_size > 1 &&
+                                              (model->api->tasks & API_TASKS_VECTORS) == 0};
     buf_init(&plan->item_schema, SCHEMA_MAX);
     buf_init(&plan->schema, SCHEMA_MAX);
     if (plan->batched && o->response_format == RESPONSE_TEXT) {

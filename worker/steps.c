@@ -41,6 +41,21 @@ static bool is_vectors(const struct call *call) {
     return (call->held->model->api->tasks & API_TASKS_VECTORS) != 0;
 }
 
+static bool is_tensors(const struct call *call) {
+    return (call->held->model->api->tasks & API_TASKS_TENSORS) != 0;
+}
+
+// read_slots is all that a call without a prompt needs.
+static int read_slots(struct call *call, struct error *why) {
+    struct slice rest = call->records, values;
+    for (size_t i = 0; i < call->count; i++) {
+        if (record_next(&rest, &call->slots[i], &values) != 1) {
+            return error_set(why, -EPROTO, "record %zu of %zu cannot be read", i + 1, call->count);
+        }
+    }
+    return 0;
+}
+
 // make_inputs renders each record alone, one after another into step->user.
 static int make_inputs(struct prompt_step *step, struct call *call, struct error *why) {
     const struct held *held = call->held;
@@ -70,10 +85,11 @@ static void make_body(struct prompt_step *step, struct call *call) {
     buf_clear(&step->system);
     buf_clear(&step->user);
     buf_clear(&call->body);
-    int rc = is_vectors(call) ? make_inputs(step, call, &why)
-                              : prompt_make(held->model, &held->plan, call->records, call->count,
-                                            call->slots, &step->system, &step->user, &why);
-    if (rc == 0 && !is_vectors(call)) {
+    int rc = is_vectors(call)   ? make_inputs(step, call, &why)
+             : is_tensors(call) ? read_slots(call, &why)
+                                : prompt_make(held->model, &held->plan, call->records, call->count,
+                                              call->slots, &step->system, &step->user, &why);
+    if (rc == 0 && !is_vectors(call) && !is_tensors(call)) {
         rc = instruct_correct(held->plan.batched, call->corrections, call->slots, call->count,
                               &step->user);
         if (rc != 0) {
@@ -95,9 +111,9 @@ static void make_body(struct prompt_step *step, struct call *call) {
         call->n_prompt = ask.system.n + ask.user.n;
         rc = held->dialect->write(&ask, &call->body);
         if (rc != 0) {
-            error_set(&why, rc, rc == -EMSGSIZE ? "the request is longer than %zu bytes"
-                                                : "the request cannot be made of 'params' (%zu bytes)",
-                      call->body.max);
+            error_set(&why, rc, "%s",
+                      rc == -EMSGSIZE ? "the request is longer than a call may be"
+                                      : "the request is no JSON as 'request.template' and 'params' make it");
         }
     }
     if (rc == -EMSGSIZE) {

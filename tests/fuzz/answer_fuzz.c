@@ -19,6 +19,9 @@ static const char *const models[] = {
     "'provider' = 'llama.cpp', 'endpoint' = 'http://h'",
     "'provider' = 'openai', 'task' = 'embedding', 'dimensions' = '2'",
     "'provider' = 'anthropic'",
+    "'provider' = 'kserve', 'endpoint' = 'http://h'",
+    "'provider' = 'http', 'endpoint' = 'http://h', 'request.template' = '{{records}}', 'answer.path' = '$..a', "
+    "'usage.input.path' = '$..i', 'usage.output.path' = '$.o'",
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 

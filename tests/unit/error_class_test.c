@@ -139,6 +139,22 @@ static const struct error_case error_cases[] = {
     {"anthropic", "a time-out", 504, "{\"type\":\"error\",\"error\":{\"type\":\"timeout_error\",\"message\":\"x\"},\"request_id\":\"req_1\"}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
     {"anthropic", "too much to do", 529, "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"},\"request_id\":\"req_1\"}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
     {"anthropic", "too much to do, inside a 200", 200, "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"},\"request_id\":\"req_1\"}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"kserve", "more records than the model's batch", 400, "{\"error\":\"[request id: 1] inference request batch-size must be <= 8 for 'x'\"}", 0, NOT_GIVEN, OUTCOME_TOO_LARGE, 0},
+    {"kserve", "no such model", 400, "{\"error\":\"Request for unknown model: 'x' is not found\"}", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"kserve", "no such model, as a page that is not there", 404, "{\"error\":\"Model with name x does not exist.\"}", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"kserve", "no such tensor", 400, "{\"error\":\"unexpected inference input 't' for model 'x'\"}", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"kserve", "a tensor of another shape", 400, "{\"error\":\"unexpected shape for input 't' for model 'x'. Expected [-1], got [3,1]\"}", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"kserve", "a tensor of another type", 400, "{\"error\":\"inference input 't' data-type is 'BYTES', but model 'x' expects 'INT32'\"}", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"kserve", "fewer tensors", 400, "{\"error\":\"expected 2 inputs but got 1 inputs for model 'x'\"}", 0, NOT_GIVEN, OUTCOME_BAD_CONFIG, 0},
+    {"kserve", "some other bad request", 400, "{\"error\":\"failed to parse the request JSON buffer\"}", 0, NOT_GIVEN, OUTCOME_BAD_REQUEST, 0},
+    {"kserve", "the queue is full", 503, "{\"error\":\"Exceeds maximum queue size\"}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"kserve", "200 with an error", 200, "{\"error\":\"x\"}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"kserve", "200 without outputs", 200, "{\"model_name\":\"x\"}", 0, NOT_GIVEN, OUTCOME_UNREADABLE, 0},
+    {"http", "a wrong key", 401, "{\"message\":\"who are you?\"}", 0, NOT_GIVEN, OUTCOME_AUTH, 0},
+    {"http", "later", 429, "slow", 3000, NOT_GIVEN, OUTCOME_RATE_LIMITED, 3000},
+    {"http", "200 with an error", 200, "{\"error\":{\"code\":429,\"message\":\"x\"}}", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
+    {"http", "200 without the answer", 200, "{\"b\":1}", 0, NOT_GIVEN, OUTCOME_UNREADABLE, 0},
+    {"http", "200 cut short", 200, "[1,2", 0, NOT_GIVEN, OUTCOME_TRANSIENT, 0},
     // clang-format on
 };
 
@@ -146,7 +162,10 @@ static const struct error_case error_cases[] = {
 
 // with_of is what a provider's model must say beside its name.
 static const char *with_of(const char *provider) {
-    return ", 'endpoint' = 'http://127.0.0.1:1', 'max.tokens' = '100'";
+    return strcmp(provider, "kserve") == 0 ? ", 'endpoint' = 'http://127.0.0.1:1'"
+           : strcmp(provider, "http") == 0
+               ? ", 'endpoint' = 'http://127.0.0.1:1', 'request.template' = '[{{prompt}}]', 'answer.path' = '$.a'"
+               : ", 'endpoint' = 'http://127.0.0.1:1', 'max.tokens' = '100'";
 }
 
 static struct reply reply_of(const struct error_case *c, const struct model *model) {

@@ -34,6 +34,12 @@ static const struct {
     {"ollama", "", "http://127.0.0.1:11434/v1/chat/completions"},
     {"vllm", ", 'endpoint' = 'http://h:8000'", "http://h:8000/v1/chat/completions"},
     {"llama.cpp", ", 'endpoint' = 'http://[::1]:8080/v1'", "http://[::1]:8080/v1/chat/completions"},
+    {"kserve", ", 'endpoint' = 'http://h:8000'", "http://h:8000/v2/models/a%20b%2Fc/infer"},
+    {"kserve", ", 'endpoint' = 'http://h/v2/', 'tensor.version' = '1/2'", "http://h/v2/models/a%20b%2Fc/versions/1%2F2/infer"},
+    {"kserve", ", 'endpoint' = 'http://h/p/v2/models', 'tensor.version' = '3'", "http://h/p/v2/models/a%20b%2Fc/versions/3/infer"},
+    {"kserve", ", 'endpoint' = 'http://h/v2/models/m/infer?a'", "http://h/v2/models/m/infer?a"},
+    {"http", ", 'endpoint' = 'http://h/v1/', 'request.template' = '{{records}}'", "http://h/v1/"},
+    {"http", ", 'endpoint' = 'http://h', 'request.template' = '{{records}}'", "http://h"},
     // clang-format on
 };
 
@@ -44,8 +50,12 @@ static void endpoints_become_urls(void **state) {
         buf_init(&url, 8192);
         assert_int_equal(buf_addf(&sql,
                                   "CREATE MODEL m INPUT (t STRING) OUTPUT (s STRING) WITH ('provider' = "
-                                  "'%s', 'model' = 'a b/c', 'max.tokens' = '99'%s);",
-                                  urls[i].provider, urls[i].with),
+                                  "'%s', 'model' = 'a b/c', %s%s);",
+                                  urls[i].provider,
+                                  strcmp(urls[i].provider, "kserve") == 0 || strcmp(urls[i].provider, "http") == 0
+                                      ? "'max.retries' = '9'" // they have no field for the other
+                                      : "'max.tokens' = '99'",
+                                  urls[i].with),
                          0);
         struct statements list = {0};
         struct error why = {0};
