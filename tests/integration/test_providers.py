@@ -85,6 +85,87 @@ def test_every_review_gets_its_own_vector(box, provider, path, reviews):
     assert {call["status"] for call in calls} <= {0, 200, 429, 500, 502}
 
 
+# What makes an http model of the simulator's chat completions.
+TEMPLATE = """{"model": {{model}}, "messages": [{{#system}}{"role": "system", "content": {{system}}}, {{/system}}
+{"role": "user", "content": {{prompt}}}], "max_tokens": {{max_tokens}}{{#schema}}, "response_format": {"type": "json_schema", "json_schema":
+{"name": "x", "strict": true, "schema": {{schema}}}}{{/schema}}}"""
+HTTP = f""", 'request.template' = '{TEMPLATE}', 'answer.path' = '$.choices[0].message.content',
+ 'usage.input.path' = '$.usage.prompt_tokens', 'usage.output.path' = '$.usage.completion_tokens'"""
+
+
+def tensor_model(simulator, columns, more="", path=""):
+    return f"""CREATE MODEL m {columns}
+WITH ('provider' = 'kserve', 'endpoint' = 'http://127.0.0.1:{simulator.port}{path}', 'model' = 'd',
+      'api_key' = '${{OPENAI_API_KEY}}', 'batch.timeout.ms' = '200'{more});"""
+
+
+def check_run(box, simulator, sql, reviews):
+    given = distinct(reviews, 300)
+    done, rows = run(box, sql, given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_tags(box, rows, given)
+    calls = simulator.calls()
+    assert any(call["fault"] for call in calls)
+    assert {call["status"] for call in calls} <= {0, 200, 429, 500, 502}
+
+
+@pytest.mark.parametrize("more", ["", ", 'structured.output' = 'required', 'system.prompt' = 'Be brief.'"],
+                         ids=["plain", "schema"])
+def test_every_review_gets_its_own_answer_of_any_endpoint(box, more, reviews):
+    simulator = Simulator(box, "--api-key", KEY, "--retry-after-ms", "100", *FAULTS)
+    check_run(box, simulator, text_model("http", simulator.url, HTTP + more), reviews)
+
+
+@pytest.mark.parametrize("path,more", [("", ""), ("/v2", ", 'tensor.version' = '7', 'tensor.flat' = 'on'")],
+                         ids=["host", "version"])
+def test_every_review_gets_its_own_tensor(box, path, more, reviews):
+    simulator = Simulator(box, "--api-key", KEY, "--retry-after-ms", "100", *FAULTS)
+    sql = tensor_model(simulator, "INPUT (text STRING) OUTPUT (tag STRING)", ", 'batch.size' = '20'" + more, path)
+    check_run(box, simulator, sql, reviews)
+
+
+def test_tensors_become_columns_of_every_kind(box, reviews):
+    simulator = Simulator(box, *FAULTS)
+    given = distinct(reviews, 300)
+    sql = tensor_model(simulator, "INPUT (text STRING) OUTPUT (vector ARRAY<FLOAT>, tag STRING, score BIGINT)",
+                       ", 'task' = 'embedding', 'batch.size' = '20'")
+    done, rows = run(box, sql, given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_vectors(box, rows, given, 8)
+    check_tags(box, rows, given)
+    assert [row["score"] for row in rows] == [int(row["tag"][2:], 16) % 100 for row in rows]
+
+
+def test_several_inputs_one_record_a_call(box):
+    simulator = Simulator(box)
+    given = [{"id": "a", "text": "x", "stars": 5, "good": True, "weight": 0.5},
+             {"id": "b", "text": "y", "stars": None, "good": True, "weight": 0.5}]
+    sql = tensor_model(simulator, "INPUT (text STRING, stars INT, good BOOLEAN, weight DOUBLE) OUTPUT (label STRING)",
+                       ", 'response.value.field' = 'tag'")
+    done, rows = run(box, sql, given)
+    assert done.returncode == 1, done.stderr.decode()  # one row is an error
+    assert rows[0]["label"] == "h:" + ask_simulator(box, "--hash", ["x 5 true 0.5"])[0]
+    assert rows[1]["error"] is not None and len(simulator.calls()) == 1
+
+
+def test_a_batch_that_the_model_does_not_take_is_split(box, reviews):
+    simulator = Simulator(box)
+    given = distinct(reviews, 300)
+    sql = tensor_model(simulator, "INPUT (text STRING) OUTPUT (tag STRING)", ", 'batch.size' = '100'")
+    done, rows = run(box, sql, given)
+    assert done.returncode == 0, done.stderr.decode()
+    check_tags(box, rows, given)
+    assert {call["status"] for call in simulator.calls()} == {200, 400}
+
+
+def test_a_tensor_that_the_model_does_not_have_stops_it(box, reviews):
+    simulator = Simulator(box)
+    sql = tensor_model(simulator, "INPUT (text STRING) OUTPUT (nothing STRING)", ", 'batch.size' = '20'")
+    done, _ = run(box, sql, distinct(reviews, 20))
+    assert done.returncode not in (0, 1)
+    assert b"unexpected inference output 'nothing'" in done.stderr, done.stderr.decode()
+
+
 def test_a_vector_of_doubles_of_the_usual_length(box, reviews):
     simulator = Simulator(box)
     given = distinct(reviews, 30)
@@ -124,6 +205,7 @@ def post(simulator, path, body, headers):
         c.close()
 
 
+TENSOR = {"name": "text", "shape": [2, 1], "datatype": "BYTES", "data": ["a", "b"]}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 MESSAGES = {**CHAT, "max_tokens": 9}
@@ -180,6 +262,16 @@ def with_format(schema):
         "a": {"type": "integer", "minimum": 1}}}), ANTHROPIC, 400, "'minimum' is not supported"),
     ("/v1/messages", with_format({**SCHEMA, "additionalProperties": False, "properties": {
         f"c{i}": {"type": ["string", "null"]} for i in range(17)}}), ANTHROPIC, 400, "too complex"),
+    ("/v2/models/d/infer", {"inputs": [TENSOR]}, BEARER, 200, "model_version"),
+    ("/v2/models/d/infer", {"inputs": [TENSOR]}, {}, 401, '{"error":"'),
+    ("/v2/models/d/infer", {"inputs": []}, BEARER, 400, "inputs"),
+    ("/v2/models/d/infer", {"inputs": [TENSOR], "outputs": [{"name": "x"}]}, BEARER, 400, "unexpected inference"),
+    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "shape": [3, 1]}]}, BEARER, 400, "size of data"),
+    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "shape": [1, 2]}]}, BEARER, 400, "unexpected shape"),
+    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "datatype": "STRING"}]}, BEARER, 400, "data-type"),
+    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "datatype": "INT32"}]}, BEARER, 400, "another type"),
+    ("/v2/models/d/infer", {"inputs": [TENSOR, {**TENSOR, "shape": [1], "data": ["a"]}]}, BEARER, 400, "does not match"),
+    ("/v2/models/d/infer", {"inputs": [TENSOR], "model": "d"}, BEARER, 400, "model"),
 ])
 def test_the_simulator_refuses_what_the_vendor_refuses(box, path, body, headers, status, words):
     simulator = Simulator(box, "--api-key", KEY)

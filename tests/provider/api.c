@@ -24,6 +24,8 @@ static const struct api rows[] = {
     {.name = "messages", .head = "/v1/", .end = "/messages", .key = API_KEY_ANTHROPIC,
      .style = TELL_ANTHROPIC, .must = "anthropic-version", .read = api_messages_read,
      .write = api_messages_write},
+    {.name = "kserve", .head = "/v2/models/", .end = "/infer", .plain_errors = true, .model = "d",
+     .read = api_kserve_read, .write = api_kserve_write},
 };
 
 static bool is_path_of(const struct api *api, struct slice path) {

@@ -17,6 +17,8 @@ struct api {
     enum api_key key;
     enum tell_style style;  // of errors and headers; TELL_OPENAI: as --limit-headers says
     const char *must;       // a header that must be there; NULL: none
+    bool plain_errors;      // {"error":"text"}
+    const char *model;      // that answers, when the request's body does not say; NULL: it must
     // read takes the parts of chat->root into chat: messages or inputs, model, schema, most tokens.
     // Returns 0, or -EINVAL with why, in the vendor's words.
     int (*read)(struct chat *chat, bool strict, struct error *why);
@@ -55,5 +57,8 @@ MUST_CHECK int api_embeddings_write(struct job *job, struct chat *chat, uint64_t
 MUST_CHECK int api_messages_read(struct chat *chat, bool strict, struct error *why);
 MUST_CHECK int api_messages_write(struct job *job, struct chat *chat, uint64_t draw,
                                   struct slice content, struct buf *out);
+MUST_CHECK int api_kserve_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_kserve_write(struct job *job, struct chat *chat, uint64_t draw, struct slice content,
+                                struct buf *out);
 
 #endif

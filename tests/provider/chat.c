@@ -485,6 +485,9 @@ int chat_read_as(const struct api *api, bool strict, struct slice body, struct c
     }
     rc = rc != 0 ? rc : api->read(chat, strict, why);
     chat->model = json_text(json_get(chat->root, "model"));
+    if (rc == 0 && chat->model.n == 0 && api->model != NULL) {
+        chat->model = slice_of(api->model);
+    }
     if (rc == 0 && chat->model.n == 0) {
         rc = error_set(why, -EINVAL, "model: you must provide a model parameter");
     }

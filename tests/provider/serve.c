@@ -111,9 +111,11 @@ static void send_error(struct serve *s, struct httpd_request *request, struct jo
         return;
     }
     buf_init(&reply.body, REPLY_MAX);
-    int rc = buf_add_str(&reply.body, "{\"error\":{\"message\":");
+    bool plain = job->api != NULL && job->api->plain_errors;
+    int rc = buf_add_str(&reply.body, plain ? "{\"error\":" : "{\"error\":{\"message\":");
     rc = rc != 0 ? rc : json_add_string(&reply.body, slice_of(message));
     rc = rc != 0 ? rc
+         : plain ? buf_add_byte(&reply.body, '}')
                  : buf_addf(&reply.body, ",\"type\":\"%s\",\"param\":null,\"code\":%s%s%s}}", type,
                             code != NULL ? "\"" : "", code != NULL ? code : "null",
                             code != NULL ? "\"" : "");
