@@ -224,6 +224,48 @@ static void test_transient_failures_back_off(void **state) {
     world_free(w);
 }
 
+// fail_all reports every DISPATCH from *at on as one that found nobody; returns how many there were.
+static size_t fail_all(struct world *w, size_t *at) {
+    size_t n = 0;
+    for (const struct message_dispatch *d; (d = world_dispatch(w, at)) != NULL; n++) {
+        struct message_report report = {
+            .batch = d->batch, .call = d->call, .outcome = SLICE_LIT("unreachable")};
+        world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT, .report = report});
+    }
+    world_settle(w);
+    return n;
+}
+
+static void test_an_outage_costs_no_try_and_one_call_looks_whether_it_is_over(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='1'", 64);
+    w->draw = 0.02; // of at most 30 s: 0.6 s
+    world_append(w, "p1", 1, 12);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_OK, 1, 0);
+    assert_int_equal(fail_all(w, &at), 11);
+    assert_int_equal(w->status.outages, 1);
+    for (int i = 0; i < 20; i++) {
+        world_pass(w, 1000);
+        world_settle(w);
+        assert_int_equal(fail_all(w, &at), 1);
+    }
+    assert_int_equal(w->status.results_error, 0);
+    assert_int_equal(w->core->n_records, 11);
+    for (int i = 0; i < 10 && w->core->n_records > 0; i++) {
+        world_pass(w, 1000);
+        world_settle(w);
+        for (const struct message_dispatch *d; (d = world_dispatch(w, &at)) != NULL;) {
+            world_report(w, "w1", d, OUTCOME_OK, 1, 0);
+            world_settle(w);
+        }
+    }
+    assert_int_equal(w->core->n_records, 0);
+    assert_int_equal(w->status.results_ok, 12);
+    assert_true(w->status.outage_seconds > 19);
+    world_free(w);
+}
+
 static void test_what_may_have_been_billed_is_counted(void **state) {
     static const struct {
         const char *name;
@@ -491,6 +533,7 @@ int main(void) {
         cmocka_unit_test(test_rate_limit_makes_the_pool_wait_and_costs_no_try),
         cmocka_unit_test(test_refused_credentials_stop_the_pool_and_keep_the_records),
         cmocka_unit_test(test_transient_failures_back_off),
+        cmocka_unit_test(test_an_outage_costs_no_try_and_one_call_looks_whether_it_is_over),
         cmocka_unit_test(test_what_may_have_been_billed_is_counted),
         cmocka_unit_test(test_late_answer_of_a_lost_worker_is_used),
         cmocka_unit_test(test_second_answer_is_dropped),
