@@ -9,5 +9,6 @@ int collect_main(int argc, char **argv);
 int models_main(int argc, char **argv);
 int dlq_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int limits_main(int argc, char **argv);
 
 #endif

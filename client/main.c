@@ -16,6 +16,7 @@ static const struct {
     {"models", models_main, "list, show or create a coordinator's models"},
     {"dlq", dlq_main, "dead letters: list, show, ask again, drop"},
     {"status", status_main, "how a coordinator is doing"},
+    {"limits", limits_main, "what the pools' limits hold, and what waits for them"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 

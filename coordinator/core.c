@@ -16,6 +16,7 @@
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
+#include "coordinator/pools_status.h"
 #include "coordinator/producer.h"
 #include "coordinator/roster.h"
 #include "coordinator/spend.h"
@@ -494,6 +495,7 @@ void core_gauges(struct core *core) {
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         s->pools_out += pool->breaker.state != BREAKER_CLOSED;
     }
+    pools_gauges(core);
     for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
         s->workers += !w->lost;
     }
@@ -503,6 +505,10 @@ void core_gauges(struct core *core) {
     for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {
         s->consumers += c->route.n > 0;
     }
+}
+
+int core_limits_json(const struct core *core, int64_t now_us, struct buf *out) {
+    return pools_json(core, now_us, out);
 }
 
 bool core_has_store(const struct core *core) {

@@ -115,6 +115,8 @@ bool core_has_store(const struct core *core);
 // core_gauges sets the gauges of status.
 void core_gauges(struct core *core);
 // core_spend_json and core_spend_metrics append what was spent by model and day: see spend.h.
+// core_limits_json appends what the pools' limits are: {"pools": [...]}, see pools_status.h.
+MUST_CHECK int core_limits_json(const struct core *core, int64_t now_us, struct buf *out);
 MUST_CHECK int core_spend_json(const struct core *core, struct buf *out);
 MUST_CHECK int core_spend_metrics(const struct core *core, struct buf *out);
 // core_waiting appends why nothing moves ("no worker", "the provider asked to wait 12 s"), or nothing.

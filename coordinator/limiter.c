@@ -255,6 +255,7 @@ static void heard_remaining(struct limiter *l, int kind, const struct limit_seen
     }
     l->is_news = l->is_news || fabs(share - l->share[kind]) > 0.05;
     l->share[kind] = share;
+    l->is_share_heard[kind] = true;
 }
 
 void limiter_heard(struct limiter *l, const struct limits_seen *seen) {
@@ -389,12 +390,14 @@ static void fill_kinds(struct limiter *l, struct permit_request *r, const struct
         r->of[kind] = (struct permit_kind){
             .limit = l->config.limit[kind],
             .said = l->is_news ? l->said[kind] : 0,
-            .share = l->share[kind] < 1 || l->is_news ? l->share[kind] : -1,
+            // Only what an answer has said since: the pool's share recovers when nothing is heard.
+            .share = l->is_share_heard[kind] ? l->share[kind] : -1,
             .back = l->back[kind],
             .largest = of_kind(&largest, (enum limit_kind)kind),
             .want = cost * (double)r->n_want,
         };
         l->back[kind] = 0;
+        l->is_share_heard[kind] = false;
     }
 }
 
@@ -473,6 +476,7 @@ void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t 
     }
     l->is_away = l->is_pending = false;
     l->reply = *reply;
+    l->n_granted += (uint64_t)reply->n;
     l->calls = reply->calls;
     l->calls_until_us = l->asked_us + CALLS_SPARE_US;
     drop_spent_runs(l, now_us);

@@ -43,6 +43,7 @@ struct limiter {
     int n_higher[N_LIMIT_KINDS];   // so many times in a row
     int64_t most[N_LIMIT_KINDS]; // that the provider had left, ever since its limit is this
     double share[N_LIMIT_KINDS]; // of the refill that may be used, as the provider's headers suggest
+    bool is_share_heard[N_LIMIT_KINDS]; // since the newest request
     int64_t n_ready, n_inflight; // as the last limiter_request was told
     bool is_news;                // there is something to tell at once
     struct permit_request request; // the newest
@@ -57,6 +58,7 @@ struct limiter {
     bool cut;                    // to tell
     int64_t block_until_us;      // to tell; 0: nothing
     struct permit_reply reply;   // the newest, for people
+    uint64_t n_granted;          // calls, by all replies
     int64_t minute_us, n_this_minute, n_last_minute; // calls sent
     // While Redis is away: eight tenths of what was sent before, paced.
     int64_t away_since_us, away_next_us, away_gap_us; // gap 0: nothing is sent

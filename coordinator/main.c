@@ -388,6 +388,8 @@ static void on_status_get(struct coordinator *c, struct slice route,
         rc = buf_add_str(&json, "{\"models\":[");
         catalog_each(c->catalog, add_model, &json);
         rc |= buf_add_str(&json, "]}");
+    } else if (slice_is(get->about, "limits")) {
+        rc = core_limits_json(c->core, clock_us(), &json);
     } else if (slice_is(get->about, "spend")) {
         rc = buf_add_str(&json, "{\"spend\":");
         rc |= core_spend_json(c->core, &json);

@@ -287,6 +287,7 @@ void permits_reply(struct core *core, struct slice name, const struct permit_rep
         return;
     }
     limiter_reply(&pool->limiter, reply, core->now_us);
+    core->status->permits_granted += reply != NULL ? (uint64_t)reply->n : 0;
     if (reply != NULL && core->now_us + reply->blocked_us > pool->blocked_until_us && reply->blocked_us > 0) {
         pool->blocked_until_us = core->now_us + reply->blocked_us;
     }

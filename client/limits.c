@@ -1,0 +1,128 @@
+// `headrace limits`: what the limits of a coordinator's pools hold, and what waits for them: a table or JSON.
+#include "client/ask.h"
+#include "client/commands.h"
+#include "client/setup.h"
+
+#include "common/json.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define LIMITS_MAX (16 * 1024 * 1024)
+
+struct limits_options {
+#define OPTION OPTION_FIELD
+#include "client/limits_options.def"
+#undef OPTION
+};
+
+static const struct option_spec rows_of_options[] = {
+#define OPTION(...) OPTION_ROW(limits_options, __VA_ARGS__)
+#include "client/limits_options.def"
+#undef OPTION
+};
+
+static const struct option_program program = {
+    .name = "headrace limits",
+    .args = "",
+    .text = "Prints what the limits of each pool hold, and what waits for them.",
+    .after = "Exit status: 0 printed; 2 wrong options; 5 no answer.",
+    .rows = rows_of_options,
+    .n_rows = sizeof(rows_of_options) / sizeof(*rows_of_options),
+};
+
+static int64_t number(struct json_object *object, const char *name) {
+    return json_object_get_int64(json_get(object, name));
+}
+
+static double real(struct json_object *object, const char *name) {
+    return json_object_get_double(json_get(object, name));
+}
+
+static void print_kind(struct json_object *kind) {
+    printf("  %-14.*s %14" PRId64, SLICE_FMT(json_text(json_get(kind, "kind"))), number(kind, "limit"));
+    struct json_object *level = json_get(kind, "level"), *refill = json_get(kind, "refill");
+    if (level != NULL) {
+        printf(" %14.1f", json_object_get_double(level));
+    } else {
+        printf(" %14s", "-");
+    }
+    if (refill != NULL) {
+        printf(" %14.0f\n", json_object_get_double(refill));
+    } else {
+        printf(" %14s\n", "-");
+    }
+}
+
+static void print_pool(struct json_object *pool) {
+    printf("%.*s  (%.*s)\n", SLICE_FMT(json_text(json_get(pool, "pool"))),
+           SLICE_FMT(json_text(json_get(pool, "profile"))));
+    printf("  %" PRId64 " calls ready, %" PRId64 " at the provider", number(pool, "ready"), number(pool, "inflight"));
+    if (number(pool, "calls_limit") > 0) {
+        printf(" (%" PRId64 " of %" PRId64 " granted to this coordinator)", number(pool, "calls_granted"),
+               number(pool, "calls_limit"));
+    }
+    printf(", %" PRId64 " permits at hand, %" PRId64 " sent in the minute before\n", number(pool, "permits"),
+           number(pool, "sent_last_minute"));
+    if (real(pool, "scale") < 1) {
+        printf("  rates at %.0f %% after refusals\n", 100 * real(pool, "scale"));
+    }
+    struct slice why = json_text(json_get(pool, "why"));
+    if (why.n > 0) {
+        printf("  waits: %.*s\n", SLICE_FMT(why));
+    }
+    struct json_object *kinds = json_get(pool, "kinds");
+    size_t n = json_object_is_type(kinds, json_type_array) ? json_object_array_length(kinds) : 0;
+    if (n == 0) {
+        puts("  no limits known");
+        return;
+    }
+    printf("  %-14s %14s %14s %14s\n", "limit of", "limit", "level", "refill/min");
+    for (size_t i = 0; i < n; i++) {
+        print_kind(json_object_array_get_idx(kinds, i));
+    }
+}
+
+static int print(struct json_object *value, bool as_json) {
+    struct json_object *pools = json_get(value, "pools");
+    if (!json_object_is_type(pools, json_type_array)) {
+        return client_say(EXIT_PART_LOST, "the coordinator's answer has no pools");
+    }
+    if (as_json) {
+        puts(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+        return 0;
+    }
+    size_t n = json_object_array_length(pools);
+    for (size_t i = 0; i < n; i++) {
+        print_pool(json_object_array_get_idx(pools, i));
+    }
+    if (n == 0) {
+        puts("no pools: nothing was submitted yet");
+    }
+    return 0;
+}
+
+int limits_main(int argc, char **argv) {
+    struct limits_options options = {0};
+    struct error why = {0};
+    struct buf text;
+    buf_init(&text, LIMITS_MAX);
+    log_setup("limits", LOG_WARN);
+    int code = EXIT_BAD_USE;
+    struct message get = {.kind = MESSAGE_STATUS_GET, .status_get.about = SLICE_LIT("limits")};
+    struct json_object *value = NULL;
+    if (options_parse(&program, argc, argv, &options, NULL, &why) < 0) {
+        client_say(code, "%s", why.text);
+    } else if (ask(options.coordinator, &get, MESSAGE_STATUS, options.timeout, &text, NULL, &why) < 0 ||
+               json_parse(buf_slice(&text), &value, &why) < 0) {
+        code = client_say(EXIT_PART_LOST, "%s", why.text);
+    } else {
+        code = print(value, options.json);
+    }
+    json_object_put(value);
+    buf_free(&text);
+    options_free(&program, &options);
+    return code;
+}

@@ -1,0 +1,74 @@
+"""`headrace limits`: what is told of pools that wait, that are refused, and that stopped."""
+import json
+import subprocess
+
+from conftest import Coordinator, Worker, make_models, metrics, wait_for
+
+
+def limits(box, coordinator, *options):
+    done = box.run("headrace", "limits", "--coordinator", coordinator.address, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def pool_of(box, coordinator):
+    pools = json.loads(limits(box, coordinator, "--json"))["pools"]
+    return pools[0] if pools else None
+
+
+def submit(box, coordinator, n):
+    rows = "".join(json.dumps({"id": str(i), "text": f"fine {i}"}) + "\n" for i in range(n))
+    done = box.run("headrace", "submit", "--coordinator", coordinator.address, "-m", "llm_sentiment", "-q", "-i", "-",
+                   input=rows.encode())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pool_that_waits_says_what_its_limits_hold(box, redis, simulator):
+    models = make_models(box, simulator.url, batch_size="1", limit_rpm="120", limit_tpm="1000000",
+                         limit_concurrency="8")
+    c = Coordinator(box, redis, "--models", models)
+    assert "no pools" in limits(box, c)
+    Worker(box, c)
+    submit(box, c, 200)
+    pool = wait_for("calls that were granted", lambda: (lambda p: p and p["granted"] > 2 and p)(pool_of(box, c)))
+    kinds = {kind["kind"]: kind for kind in pool["kinds"]}
+    assert (kinds["requests"]["limit"], kinds["requests"]["refill"]) == (120, 120)
+    assert kinds["tokens"]["limit"] == 1000000 and set(kinds) == {"requests", "tokens"}
+    assert pool["models"] == ["llm_sentiment"] and pool["profile"] == "openai" and pool["scale"] == 1
+    assert pool["ready"] > 0 and pool["calls_limit"] == 8 and pool["stopped"] is None and not pool["away"]
+    m = metrics(c.metrics_url)
+    assert m["headrace_permits_granted_total"] >= pool["granted"] > 2
+    assert m["headrace_calls_waiting_for_permits"] > 0 and m["headrace_pools_blocked"] == 0
+    wait_for("that the limits have nothing left", lambda: pool_of(box, c)["why"] == "the limits have nothing left")
+    table = limits(box, c)
+    assert "refill/min" in table and "requests" in table and "8 granted to this coordinator" in table
+
+
+def test_a_pool_that_was_refused_says_until_when(box, redis, provider):
+    p = provider("--fault", "429=1", "--retry-after-ms", "60000")
+    c = Coordinator(box, redis, "--models", make_models(box, p.url, limit_rpm="6000"))
+    Worker(box, c)
+    submit(box, c, 20)
+    pool = wait_for("a blocked pool", lambda: (lambda p: p and p["blocked_ms"] and p)(pool_of(box, c)))
+    assert 0 < pool["blocked_ms"] <= 66000 and pool["why"].startswith("the provider asked to wait ")
+    assert "waits: the provider asked to wait" in limits(box, c)
+    assert metrics(c.metrics_url)["headrace_pools_blocked"] == 1
+    pool = wait_for("the rate that was cut", lambda: (lambda p: p["scale"] < 1 and p)(pool_of(box, c)))
+    assert abs(pool["scale"] - 0.7) < 0.02 and 4000 < pool["kinds"][0]["refill"] < 4400
+
+
+def test_a_pool_that_stopped_says_why(box, redis, provider):
+    p = provider("--fault", "quota=1")
+    c = Coordinator(box, redis, "--models", make_models(box, p.url))
+    Worker(box, c)
+    submit(box, c, 20)
+    pool = wait_for("a stopped pool", lambda: (lambda p: p and p["stopped"] and p)(pool_of(box, c)))
+    assert pool["stopped"] in pool["why"] and pool["why"].startswith("stopped: ")
+    assert "no limits known" in limits(box, c)
+    assert metrics(c.metrics_url)["headrace_pools_stopped"] == 1
+
+
+def test_nobody_there_is_an_error(box, bin_dir):
+    done = subprocess.run([bin_dir / "headrace", "limits", "-c", f"ipc://{box.path}/none", "--timeout", "200ms"],
+                          capture_output=True, text=True, env=box.env)
+    assert done.returncode == 5 and "no connection" in done.stderr
