@@ -18,6 +18,7 @@
 #define KNEE 0.1               // a provider with less than this part of the limit left slows us down
 #define AWAY_MOST_US 120000000 // longer than this nothing is sent without Redis
 #define AWAY_PART 0.8
+#define AWAY_CALLS 8           // that are kept ready meanwhile
 #define CALLS_SPARE_US 30000000 // without Redis, new calls go out so long; the lease is as much longer
 #define MOST_PACE_US 1e14        // of one call: never
 #define MINUTE_US 60000000
@@ -138,6 +139,11 @@ int64_t limiter_left(const struct limiter *l) {
         n += l->runs[i].n;
     }
     return n;
+}
+
+int64_t limiter_room(const struct limiter *l) {
+    int64_t left = limiter_left(l);
+    return l->is_away && left < AWAY_CALLS ? AWAY_CALLS : left;
 }
 
 static void learn(struct limiter *l, const struct amount *cost) {

@@ -76,6 +76,8 @@ bool limiter_is_shared(const struct limiter *l);
 bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us);
 // limiter_left says how many calls the runs at hand hold.
 int64_t limiter_left(const struct limiter *l);
+// limiter_room says how many calls are to be made ready: those, or a few while Redis is away.
+int64_t limiter_room(const struct limiter *l);
 void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us);
 // limiter_settle corrects what a call was thought to cost.
 void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used);

@@ -119,7 +119,7 @@ int64_t pool_room(const struct core *core, const struct pool *pool) {
     if (core->io->permit == NULL || !limiter_has_rates(&pool->limiter)) {
         return room;
     }
-    int64_t permitted = limiter_left(&pool->limiter);
+    int64_t permitted = limiter_room(&pool->limiter);
     return room < permitted ? room : permitted;
 }
 

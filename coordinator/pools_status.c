@@ -34,8 +34,8 @@ static int64_t room_of(const struct pool *pool) {
     return limit > 0 && (window == 0 || limit < window) ? limit : window;
 }
 
-static bool waits_for_permits(const struct limiter *l) {
-    return limiter_has_rates(l) && limiter_left(l) == 0;
+static bool is_paced(const struct limiter *l, int64_t now_us) {
+    return limiter_has_rates(l) && (l->n_runs == 0 || l->runs[0].next_us > now_us);
 }
 
 static void say_why(const struct pool *pool, int64_t now_us, struct error *why) {
@@ -46,6 +46,9 @@ static void say_why(const struct pool *pool, int64_t now_us, struct error *why) 
         error_set(why, 0, "stopped: %s: %s", pool->stopped, pool->stopped_why.text);
     } else if (pool->blocked_until_us > now_us) {
         error_set(why, 0, "the provider asked to wait %.1f s more", (double)(pool->blocked_until_us - now_us) / 1e6);
+    } else if (pool->breaker.state != BREAKER_CLOSED) {
+        int64_t left_us = pool->breaker.until_us - now_us;
+        error_set(why, 0, "the provider fails: tried again in %.1f s", left_us > 0 ? (double)left_us / 1e6 : 0.0);
     } else if (l->is_away) {
         error_set(why, 0, "the limits' Redis is away: slower, and no longer than two minutes");
     } else if (n_ready_of(pool) == 0) {
@@ -54,8 +57,8 @@ static void say_why(const struct pool *pool, int64_t now_us, struct error *why) 
         error_set(why, 0, "as many calls at once as may be");
     } else if (l->config.calls_limit > 0 && pool->n_inflight >= l->calls) {
         error_set(why, 0, "others have the calls at once");
-    } else if (waits_for_permits(l)) {
-        error_set(why, 0, "the limits have nothing left");
+    } else if (is_paced(l, now_us)) {
+        error_set(why, 0, "the limits set the pace");
     }
 }
 

@@ -39,7 +39,7 @@ def test_a_pool_that_waits_says_what_its_limits_hold(box, redis, simulator):
     m = metrics(c.metrics_url)
     assert m["headrace_permits_granted_total"] >= pool["granted"] > 2
     assert m["headrace_calls_waiting_for_permits"] > 0 and m["headrace_pools_blocked"] == 0
-    wait_for("that the limits have nothing left", lambda: pool_of(box, c)["why"] == "the limits have nothing left")
+    wait_for("that the limits set the pace", lambda: pool_of(box, c)["why"] == "the limits set the pace")
     table = limits(box, c)
     assert "refill/min" in table and "requests" in table and "8 granted to this coordinator" in table
 
