@@ -1,5 +1,6 @@
 // HTTP answers of strangers, to each API of each provider. The first byte picks the API, the second the
 // status; the rest is the body.
+#include "common/json.h"
 #include "common/providers.h"
 #include "worker/provider.h"
 #include "worker/vectors.h"
@@ -18,10 +19,9 @@ static const char *const models[] = {
     "'provider' = 'vllm', 'endpoint' = 'http://h'",
     "'provider' = 'llama.cpp', 'endpoint' = 'http://h'",
     "'provider' = 'openai', 'task' = 'embedding', 'dimensions' = '2'",
-    "'provider' = 'anthropic'",
+    "'provider' = 'anthropic', 'max.tokens' = '99'",
     "'provider' = 'kserve', 'endpoint' = 'http://h'",
-    "'provider' = 'http', 'endpoint' = 'http://h', 'request.template' = '{{records}}', 'answer.path' = '$..a', "
-    "'usage.input.path' = '$..i', 'usage.output.path' = '$.o'",
+    "'provider' = 'http', 'endpoint' = 'http://h', 'request.template' = '{{records}}', 'answer.path' = '$..a', 'usage.input.path' = '$..i', 'usage.output.path' = '$.o'",
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 
@@ -34,9 +34,8 @@ static const struct model *model_of(size_t i) {
         buf_init(&sql, 4096);
         int rc = buf_addf(&sql,
                           "CREATE MODEL m INPUT (t STRING) OUTPUT (s %s) WITH (%s, 'model' = 'x', "
-                          "%s'batch.size' = '4');",
-                          is_vectors ? "ARRAY<FLOAT>" : "STRING", models[i],
-                          is_vectors ? "" : "'max.tokens' = '99', ");
+                          "'batch.size' = '4');",
+                          is_vectors ? "ARRAY<FLOAT>" : "STRING", models[i]);
         rc = rc != 0 ? rc : model_sql_parse(buf_slice(&sql), "fuzz", &lists[i], &why);
         assert(rc == 0);
         buf_free(&sql);
@@ -74,6 +73,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     assert(answer.outcome == OUTCOME_OK || answer.detail[0] != '\0');
     assert(answer.cached_tokens + answer.cache_write_tokens <= answer.input_tokens);
     assert(answer.reasoning_tokens <= answer.output_tokens);
+    if (answer.outcome == OUTCOME_OK && reply.model->api->kind == API_TENSORS) {
+        struct json_object *items = NULL; // made here: always JSON, an item for each record
+        assert(json_parse(answer.text, &items, NULL) == 0);
+        assert(json_object_array_length(items) == reply.count);
+        json_object_put(items);
+    }
     if (answer.vectors != NULL) {
         fuzz_vectors(&reply, &answer);
     }
