@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FIRST_BATCH_MAX 2147483648.0              // half of the numbers that ids have room for
 #define SCRATCH_MAX_BYTES (128 * 1024 * 1024) // more than the largest frame
 
 struct slice route_slice(const struct route *route) {
@@ -129,7 +130,9 @@ void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64
     p->cseq = p->durable_cseq = cseq;
     p->oseq = p->durable_oseq = oseq;
     p->first_oseq = first_oseq;
-    p->next_batch = 0;
+    // An epoch may come twice where an older state of Redis was put back, and workers still answer for the
+    // batches of the first time: most unlikely that two begin to count in the same place.
+    p->next_batch = (uint32_t)(core->io->draw(core->io->arg) * FIRST_BATCH_MAX);
     p->lease_until_us = INT64_MAX;
 }
 
@@ -153,9 +156,10 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
                   status, why.text);
         return;
     }
-    // Ids hold only part of the epoch: new ones start above whatever is still there.
+    // Ids hold only part of the epoch: new ones start above those of the same part that are still there.
     struct partition *p = &core->partitions[partition];
-    p->next_batch = (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
+    bool same_part = (id >> 32 & 0xFFFFF) == (p->epoch & 0xFFFFF);
+    p->next_batch = same_part && (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
     batch->last_call = dispatch_first_call(p->epoch, id);
     g->pool->breaker.is_there = true; // this is not its first start

@@ -1,6 +1,6 @@
 -- One numbered write to a partition: all of it or nothing.
 -- KEYS: own, bat, prd, out, dlq, cur, snt, use.
--- ARGV: epoch, cseq, oseq, then operations in their order:
+-- ARGV: epoch:start, cseq, oseq, then operations in their order:
 --   P id blob        keep a batch          D id     a batch is done
 --   S producer seq   accepted up to seq    L blob   a record given up on
 --   O oseq blob      results; oseq is the number of the last of them
@@ -11,17 +11,17 @@
 --   A field amount   added to a sum of money or tokens
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    a later epoch: somebody else owns the partition
---   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow), or
---             the partition is gone. Of a later epoch: writes before this one are missing, so whoever took
+--   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow) or of
+--             another start, or the partition is gone. Of a later epoch: writes before this one are missing, so whoever took
 --             the partition found less than there was
 --   BADWRITE  the operations are not well-formed: nothing was written
 -- Batch ids stay text: they have 64 bits, a Lua number 53. cseq and oseq stay below 2^53.
-local own = redis.call('HMGET', KEYS[1], 'epoch', 'cseq', 'oseq', 'owner')
+local own = redis.call('HMGET', KEYS[1], 'epoch', 'cseq', 'oseq', 'owner', 'start')
 if not own[1] then
     return redis.error_reply('ROLLBACK the partition is not there any more')
 end
-if own[1] ~= ARGV[1] then
-    local is_old = tonumber(own[1]) < tonumber(ARGV[1]) or tonumber(own[2]) < tonumber(ARGV[2]) - 1
+if own[1] .. ':' .. (own[5] or '') ~= ARGV[1] then
+    local is_old = tonumber(own[1]) <= tonumber(string.match(ARGV[1], '^%d+')) or tonumber(own[2]) < tonumber(ARGV[2]) - 1
     return redis.error_reply((is_old and 'ROLLBACK' or 'FENCED') .. ' epoch ' .. own[1] .. ', write ' .. own[2] ..
                              ', of ' .. (own[4] or ''))
 end

@@ -2,6 +2,7 @@
 // acks, hints, reading. Invariant: nothing is asked of Redis for a partition before the settings were
 // accepted on this connection. Called by the coordinator's main.
 #include "coordinator/store.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/store_internal.h"
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 static const struct redis_script scripts[] = {
 #define SCRIPT(script, body) {.name = #script, .text = body},
@@ -35,6 +38,11 @@ struct slice part_key(const struct part *part, enum part_key key, char text[STOR
 
 struct slice number_arg(uint64_t number, char text[STORE_ARG_MAX]) {
     int n = snprintf(text, STORE_ARG_MAX, "%" PRIu64, number);
+    return (struct slice){.p = text, .n = (size_t)n};
+}
+
+struct slice own_arg(const struct part *part, char text[STORE_OWN_MAX]) {
+    int n = snprintf(text, STORE_OWN_MAX, "%" PRIu64 ":%s", part->epoch, part->store->start);
     return (struct slice){.p = text, .n = (size_t)n};
 }
 
@@ -199,6 +207,11 @@ struct store *store_new(struct loop *loop, const struct store_config *config,
     }
     store->loop = loop;
     store->handlers = *handlers;
+    uint64_t start;
+    if (getrandom(&start, sizeof(start), 0) != (ssize_t)sizeof(start)) { // not before the kernel has any
+        start = (uint64_t)clock_us() << 22 ^ (uint64_t)clock_unix_ms() << 32 ^ (uint64_t)getpid();
+    }
+    snprintf(store->start, sizeof(store->start), "%016" PRIx64, start);
     store->config = *config;
     store->config.redis = NULL; // may hold a password
     store->config.ns = mem_dup_str(config->ns);
@@ -250,12 +263,12 @@ void store_ack(struct store *store, uint32_t partition, struct slice consumer, u
     if (!store->usable || part->state != PART_OWNED) {
         return;
     }
-    char names[3][STORE_KEY_MAX], numbers[3][STORE_ARG_MAX];
+    char names[3][STORE_KEY_MAX], numbers[2][STORE_ARG_MAX], own[STORE_OWN_MAX];
     const struct slice args[] = {
         part_key(part, KEY_OWN, names[0]), part_key(part, KEY_CUR, names[1]),
-        part_key(part, KEY_OUT, names[2]), number_arg(part->epoch, numbers[0]),
-        consumer,                          number_arg(oseq, numbers[1]),
-        number_arg(trim_upto, numbers[2]),
+        part_key(part, KEY_OUT, names[2]), own_arg(part, own),
+        consumer,                          number_arg(oseq, numbers[0]),
+        number_arg(trim_upto, numbers[1]),
     };
     redis_script(store->redis, "out_ack", NULL, NULL, 3, 7, args);
 }

@@ -1,7 +1,7 @@
 // store: every Redis key and script of a namespace's partitions; recovery after a restart.
 //
 // Keys of partition p of namespace ns (all in one hash slot):
-//   hr:{ns:p}:own  HASH    epoch, owner, address, until (ms), oseq, cseq
+//   hr:{ns:p}:own  HASH    epoch, start, owner, address, until (ms), oseq, cseq
 //   hr:{ns:p}:bat  HASH    batch id -> blob
 //   hr:{ns:p}:snt  HASH    batch id -> which of its calls may be out; 0 -> the tally: see marks.h
 //   hr:{ns:p}:prd  HASH    producer -> highest contiguous accepted sequence of this partition

@@ -13,6 +13,7 @@
 #define STORE_NS_MAX 64   // bytes of a namespace
 #define STORE_KEY_MAX 128 // bytes of a key of a partition
 #define STORE_ARG_MAX 24  // bytes of a number as text
+#define STORE_OWN_MAX 48  // bytes of an epoch and a start as text
 
 enum part_state { PART_IDLE, PART_ACQUIRING, PART_RECOVERING, PART_OWNED };
 
@@ -57,6 +58,7 @@ struct part {
 struct store {
     struct loop *loop;
     struct store_config config; // strings are ours
+    char start[17];          // hexadecimal, of this store alone: who took an epoch
     struct store_handlers handlers;
     struct redis *redis;
     bool usable;             // connected and the settings were accepted
@@ -71,6 +73,8 @@ struct store {
 // part_key writes the key's name into text and returns it.
 struct slice part_key(const struct part *part, enum part_key key, char text[STORE_KEY_MAX]);
 struct slice number_arg(uint64_t number, char text[STORE_ARG_MAX]);
+// own_arg writes as whom we speak for the partition: epoch:start.
+struct slice own_arg(const struct part *part, char text[STORE_OWN_MAX]);
 // reply_number reads a reply that is a number or its text; false for anything else.
 bool reply_number(const redisReply *reply, uint64_t *out);
 struct slice reply_slice(const redisReply *reply);

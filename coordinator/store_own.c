@@ -316,8 +316,8 @@ static void ask_acquire(struct part *part) {
     char name[STORE_KEY_MAX], lease[STORE_ARG_MAX];
     const struct slice args[] = {part_key(part, KEY_OWN, name), slice_of(config->owner),
                                  slice_of(config->address),
-                                 number_arg((uint64_t)config->lease_ms, lease)};
-    redis_script(part->store->redis, "part_acquire", on_acquire_reply, ask_new(part), 1, 4, args);
+                                 number_arg((uint64_t)config->lease_ms, lease), slice_of(part->store->start)};
+    redis_script(part->store->redis, "part_acquire", on_acquire_reply, ask_new(part), 1, 5, args);
 }
 
 // on_sure goes on after a reconnect: cseq is the last write that Redis has.
@@ -363,8 +363,8 @@ static void on_renew_reply(void *arg, const redisReply *reply) {
 }
 
 static void ask_renew(struct part *part) {
-    char name[STORE_KEY_MAX], epoch[STORE_ARG_MAX], lease[STORE_ARG_MAX], confirmed[STORE_ARG_MAX];
-    const struct slice args[] = {part_key(part, KEY_OWN, name), number_arg(part->epoch, epoch),
+    char name[STORE_KEY_MAX], own[STORE_OWN_MAX], lease[STORE_ARG_MAX], confirmed[STORE_ARG_MAX];
+    const struct slice args[] = {part_key(part, KEY_OWN, name), own_arg(part, own),
                                  number_arg((uint64_t)part->store->config.lease_ms, lease),
                                  number_arg(part->confirmed, confirmed)};
     redis_script(part->store->redis, "part_renew", on_renew_reply, ask_new(part), 1, 4, args);
@@ -434,8 +434,8 @@ void part_release_if_done(struct part *part) {
     part->state = PART_IDLE;
     part->generation++;
     loop_timer_stop(part->timer);
-    char name[STORE_KEY_MAX], epoch[STORE_ARG_MAX];
-    const struct slice args[] = {part_key(part, KEY_OWN, name), number_arg(part->epoch, epoch)};
+    char name[STORE_KEY_MAX], own[STORE_OWN_MAX];
+    const struct slice args[] = {part_key(part, KEY_OWN, name), own_arg(part, own)};
     redis_script(part->store->redis, "part_release", on_release_reply, ask_new(part), 1, 2, args);
 }
 

@@ -19,12 +19,13 @@ static void send_write(struct part *part, struct write *write) {
                                          KEY_CUR, KEY_SNT, KEY_USE};
     enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
     char names[N_KEYS][STORE_KEY_MAX];
-    char numbers[3][24];
+    char numbers[3][24], own[STORE_OWN_MAX];
     struct slice *args = mem_alloc((N_KEYS + write->txn->n_args + 3) * sizeof(*args));
     for (size_t i = 0; i < N_KEYS; i++) {
         args[i] = part_key(part, keys[i], names[i]);
     }
     size_t n = N_KEYS + txn_args(write->txn, numbers, args + N_KEYS);
+    args[N_KEYS] = own_arg(part, own); // with who took the epoch
     write->sent = true;
     redis_script(part->store->redis, "part_write", on_write_reply, write, N_KEYS, n, args);
     free(args);

@@ -38,7 +38,7 @@ void txn_unmark(struct txn *txn, uint64_t batch);                       // nothi
 void txn_undead(struct txn *txn, struct slice id);                      // it is no more: stream id
 void txn_use(struct txn *txn, struct slice field, int64_t amount);      // added to a sum; see spend.h
 
-// txn_args fills args (n_args + 3 of them) as part_write.lua wants them: epoch, cseq, oseq, then the
+// txn_args fills args (n_args + 3 of them) as part_write.lua wants them (the store adds to the epoch who took it): epoch, cseq, oseq, then the
 // operations: "P" id blob | "D" id | "S" producer seq | "C" consumer oseq | "O" oseq blob | "L" blob |
 // "X" id | "M" id blob | "U" id | "A" field amount. numbers holds the
 // text of the first three. Slices are valid until the txn changes.

@@ -94,7 +94,7 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
         ask.slots[ask.count] = slot;
         if (r->ends.n_out + r->ends.n_dead > r->ends.n_again && !sim->rolled_back) {
             sim_fail(sim, "B: p%d-%d is asked for, and its result is in the outbox", r->producer, (int)r->seq);
-        } else if (r->answered_coord == c->index && r->answered_life == c->life.n) {
+        } else if (r->answered_coord == c->index && r->answered_life == c->life.n && !sim->rolled_back) {
             sim_fail(sim, "B: p%d-%d is asked for again after its answer came", r->producer, (int)r->seq);
         }
         if (!is_as_wanted(r, d) || ask.count + 1 > most_of_call(sim, r)) {

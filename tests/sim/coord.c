@@ -79,6 +79,7 @@ void coord_ask(struct sim *sim, struct coord *c, struct redis_request from) {
     c->last_us[0] = at > c->last_us[0] ? at : c->last_us[0];
     struct event *event = sim_at(sim, c->last_us[0], on_request, &sim->redis.life, NULL);
     from.coord = c->index;
+    from.start = c->life.n << 8 | (uint64_t)c->index;
     from.asked_us = sim->now_us;
     event->p = mem_alloc(sizeof(from));
     memcpy(event->p, &from, sizeof(from));
@@ -142,9 +143,11 @@ static void fence(struct sim *sim, struct coord *c, uint32_t part, const char *w
     drop_writes(p);
     if (strncmp(what, "ROLLBACK", 8) == 0) {
         c->alarmed = true;
-        sim->alarmed_us = sim->now_us;
     } else {
         c->fenced = true;
+    }
+    if (sim->rolled_back && c->index == sim->witness) {
+        sim->alarmed_us = sim->now_us;
     }
     core_fenced(c->core, part, &why);
     coord_event(sim, c);

@@ -2,12 +2,8 @@
 // by then or soon after everybody is alive, connected and in step again. Called once a run.
 #include "tests/sim/sim.h"
 
-// Nobody takes over once Redis has lost something: that one could not know, and might repeat an epoch.
 static void on_coord_back(struct sim *sim, struct event *event) {
-    struct coord *c = event->who;
-    if (!sim->rolled_back) {
-        coord_start(sim, c);
-    }
+    coord_start(sim, event->who);
 }
 
 static void crash_coord(struct sim *sim) {
@@ -19,6 +15,18 @@ static void crash_coord(struct sim *sim) {
         c = &sim->coords[sim->primary];
     }
     sim_in(sim, away_us, on_coord_back, NULL, c);
+}
+
+// Another coordinator takes over from what Redis has left, which it cannot know to be less than there was,
+// while the one that ran before is stopped or goes on: that one has to notice.
+static void take_over_the_rest(struct sim *sim) {
+    struct coord *c = &sim->coords[sim->primary], *other = &sim->coords[1 - sim->primary];
+    if (sim_chance(sim, 500)) {
+        sim_trace(sim, "%s stops", c->name);
+        life_pause(sim, &c->life, sim_between(sim, 100000, 20000000));
+    }
+    sim->primary = other->index;
+    sim_in(sim, sim_between(sim, 0, 2000000), on_coord_back, NULL, other);
 }
 
 // A coordinator that is stopped for so long that another takes over, and then goes on.
@@ -165,7 +173,8 @@ static void on_operator(struct sim *sim, struct event *event) {
     for (int i = 0; i < COORDS_MAX; i++) {
         struct coord *c = &sim->coords[i];
         bool wanted = i == sim->primary;
-        if (c->life.on && !life_is_paused(sim, &c->life) && !c->alarmed && (c->fenced || !wanted)) {
+        if (c->life.on && !life_is_paused(sim, &c->life) && !c->alarmed &&
+            (c->fenced || (!wanted && !sim->rolled_back))) {
             coord_crash(sim, c);
         }
         if (wanted && !c->life.on && !sim_faulty(sim)) {
@@ -197,9 +206,17 @@ static bool is_one_running(const struct sim *sim) {
     return c->life.on && core_is_open(c->core) && !sim->coords[1 - sim->primary].life.on && !sim->rolled_back;
 }
 
+static void lose_and_take_over(struct sim *sim, void (*lose)(struct sim *sim)) {
+    sim->witness = sim->primary;
+    lose(sim);
+    if (sim->rolled_back && sim_chance(sim, 500)) {
+        take_over_the_rest(sim);
+    }
+}
+
 static void on_flushall(struct sim *sim, struct event *event) {
     if (is_one_running(sim)) {
-        redis_flushall(sim);
+        lose_and_take_over(sim, redis_flushall);
     }
 }
 
@@ -213,7 +230,7 @@ static void on_file_back(struct sim *sim, struct event *event) {
     if (waits && sim_faulty(sim)) {
         sim_in(sim, 20000, on_file_back, NULL, NULL)->a = event->a;
     } else if (is_one_running(sim)) {
-        redis_file_put_back(sim);
+        lose_and_take_over(sim, redis_file_put_back);
     }
 }
 

@@ -120,6 +120,7 @@ static void acquire(struct sim *sim, struct redis_part *p, struct redis_request 
     p->epoch = p->exists ? p->epoch + 1 : (uint64_t)clock_ms(sim);
     p->exists = true;
     p->owner = r->coord;
+    p->start = r->start;
     p->until_ms = clock_ms(sim) + LEASE_MS;
     r->got_epoch = p->epoch;
     r->got_cseq = p->cseq;
@@ -131,15 +132,15 @@ static bool is_fenced(struct sim *sim, const struct redis_part *p, struct redis_
         r->reply = REPLY_ROLLBACK;
         return true;
     }
-    if (p->epoch != r->epoch && !PLANT(SKIP_EPOCH) &&
-        !(PLANT(MISS_ROLLBACK) && p->epoch < r->epoch)) {
+    bool is_other = p->epoch != r->epoch || p->start != r->start;
+    if (is_other && !PLANT(SKIP_EPOCH) && !(PLANT(MISS_ROLLBACK) && p->epoch <= r->epoch)) {
         uint64_t confirmed = r->op == REDIS_WRITE ? r->upto - 1 : r->op == REDIS_RENEW ? r->from : 0;
-        r->reply = p->epoch < r->epoch || p->cseq < confirmed ? REPLY_ROLLBACK : REPLY_FENCED;
+        r->reply = p->epoch <= r->epoch || p->cseq < confirmed ? REPLY_ROLLBACK : REPLY_FENCED;
         return true;
     }
-    if (p->epoch != r->epoch && r->op != REDIS_RENEW && !PLANT(MISS_ROLLBACK)) {
-        sim_fail(sim, "F: partition %u took a write of epoch %" PRIu64 " in epoch %" PRIu64, r->part,
-                 r->epoch, p->epoch);
+    if (is_other && r->op != REDIS_RENEW && !PLANT(MISS_ROLLBACK)) {
+        sim_fail(sim, "F: partition %u took a write of epoch %" PRIu64 ", start %" PRIx64 " in epoch %" PRIu64
+                      ", start %" PRIx64, r->part, r->epoch, r->start, p->epoch, p->start);
     }
     return false;
 }

@@ -97,6 +97,7 @@ struct position {
 struct redis_part {
     bool exists;
     uint64_t epoch, cseq, oseq;
+    uint64_t start;          // of the process that took the epoch
     int owner;               // index of a coordinator, -1: nobody
     int64_t until_ms;        // of Redis's clock
     struct kept *batches, *outs, *letters, *marks;
@@ -306,7 +307,8 @@ struct sim {
     uint64_t n_events;
     char why[512];           // the first violation; "": none
     bool rolled_back;        // Redis lost something: only the alarm is checked
-    int64_t alarmed_us;      // when it rang; 0: not yet
+    int witness;             // the coordinator that ran then: it has to notice
+    int64_t alarmed_us;      // when it did; 0: not yet
     int64_t worker_killed_us; // the last one; 0: none
 
     uint32_t n_parts;
@@ -406,7 +408,7 @@ struct redis_request {
     enum redis_op op;
     int coord;
     uint32_t part;
-    uint64_t epoch, from, upto, n_most;
+    uint64_t epoch, start, from, upto, n_most;
     char name[16];
     struct txn *txn;         // a copy of the pointer's content travels: see redis.c
     enum redis_reply reply;

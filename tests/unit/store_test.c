@@ -334,6 +334,8 @@ static void a_redis_that_went_back_is_noticed(void **state) {
         {"the same, and the connection was cut", "HINCRBY hr:{t:1}:own epoch -1", true},
         {"somebody else took an older state", "HSET hr:{t:1}:own cseq 3 epoch 8999999999999", false},
         {"the same, and the connection was cut", "HSET hr:{t:1}:own cseq 3 epoch 8999999999999", true},
+        {"somebody else took an older state under our epoch", "HSET hr:{t:1}:own start 0123456789abcdef", false},
+        {"the same, and the connection was cut", "HSET hr:{t:1}:own start 0123456789abcdef", true},
         {"a newer state than ours", "HSET hr:{t:1}:own cseq 99", true},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #define N_IDS 12
+#define OWN_MAX 64  // bytes of an epoch and a start as text
 #define N_NAMES 3
 #define OUT_MAX 4096
 #define TOP_NUMBER ((UINT64_C(1) << 53) - 100000) // cseq and oseq stay below 2^53
@@ -39,6 +40,7 @@ static const char *script_text(const char *name) {
 struct model {
     bool exists, leased;
     uint64_t epoch, cseq, oseq;
+    char start[24];
     char owner[8];
     unsigned batches[N_IDS];           // 0: none; else the number in its blob
     uint64_t producers[N_NAMES], consumers[N_NAMES]; // 0: none
@@ -105,9 +107,12 @@ static void expect(struct world *w, redisReply *r, const char *code) {
 static void do_acquire(struct world *w) {
     struct model *m = &w->m;
     const char *owner = draw(w, 2) ? "a" : "b";
+    char start[24];
+    snprintf(start, sizeof(start), "%016" PRIx64, draw(w, 1000000));
     w->what = "acquire";
-    const struct slice args[] = {slice_of(owner), SLICE_LIT("here"), SLICE_LIT("1000000")};
-    redisReply *r = run_script(w, "part_acquire", "own", 3, args);
+    const struct slice args[] = {slice_of(owner), SLICE_LIT("here"), SLICE_LIT("1000000"),
+                                 slice_of(start)};
+    redisReply *r = run_script(w, "part_acquire", "own", 4, args);
     assert_int_equal(r->type, REDIS_REPLY_ARRAY);
     bool is_free = !m->exists || !m->leased || m->owner[0] == '\0' || strcmp(m->owner, owner) == 0;
     assert_string_equal(r->element[0]->str, is_free ? "1" : "0");
@@ -118,6 +123,7 @@ static void do_acquire(struct world *w) {
         assert_true(strtoull(r->element[3]->str, NULL, 10) == m->oseq);
         m->exists = m->leased = true;
         m->epoch = epoch;
+        snprintf(m->start, sizeof(m->start), "%s", start);
         snprintf(m->owner, sizeof(m->owner), "%s", owner);
     } else {
         assert_string_equal(r->element[1]->str, m->owner);
@@ -142,24 +148,33 @@ static void do_clock_back(struct world *w) {
     }
 }
 
-// some_epoch is the right one, three times of four; is_right says so.
-static struct slice some_epoch(struct world *w, char text[24], bool *is_right) {
-    uint64_t epoch = w->m.epoch;
-    *is_right = w->m.exists && draw(w, 4) != 0;
-    epoch += *is_right ? 0 : draw(w, 2) ? 1 : (uint64_t)-1;
-    snprintf(text, 24, "%" PRIu64, epoch);
+// its_epoch says as whom the owner speaks.
+static struct slice its_epoch(const struct world *w, char text[OWN_MAX]) {
+    snprintf(text, OWN_MAX, "%" PRIu64 ":%s", w->m.epoch, w->m.start);
     return slice_of(text);
 }
 
-// went_back says whether Redis has less than it had: an epoch before the writer's (they only grow), or not
+// some_epoch is the right one with the right start, three times of four; is_right says so. Else it is one
+// more or less, or another start took it.
+static struct slice some_epoch(struct world *w, char text[OWN_MAX], bool *is_right) {
+    uint64_t epoch = w->m.epoch;
+    *is_right = w->m.exists && draw(w, 4) != 0;
+    uint64_t kind = *is_right ? 3 : draw(w, 3);
+    epoch += kind == 0 ? 1 : kind == 1 ? (uint64_t)-1 : 0;
+    snprintf(text, OWN_MAX, "%" PRIu64 ":%s%s", epoch, w->m.start, kind == 2 ? "e" : "");
+    return slice_of(text);
+}
+
+// went_back says whether Redis has less than it had: an epoch before the writer's (they only grow), or the
+// same that another start took, or not
 // the last write that was confirmed to it.
 static bool went_back(const struct world *w, const char *epoch, uint64_t confirmed) {
-    return !w->m.exists || w->m.epoch < strtoull(epoch, NULL, 10) || w->m.cseq < confirmed;
+    return !w->m.exists || w->m.epoch <= strtoull(epoch, NULL, 10) || w->m.cseq < confirmed;
 }
 
 static void do_renew(struct world *w) {
     struct model *m = &w->m;
-    char text[24];
+    char text[OWN_MAX];
     bool is_right;
     uint64_t confirmed = m->cseq + (draw(w, 2) == 0);
     char confirmed_text[24];
@@ -177,14 +192,14 @@ static void do_renew(struct world *w) {
 }
 
 static void do_release(struct world *w) {
-    char text[24];
+    char text[OWN_MAX];
     bool is_right;
     const struct slice args[] = {some_epoch(w, text, &is_right)};
     w->what = "release";
     expect(w, run_script(w, "part_release", "own", 1, args), is_right ? NULL : "FENCED");
     if (is_right) {
         w->m.epoch++;
-        w->m.owner[0] = '\0';
+        w->m.owner[0] = w->m.start[0] = '\0';
         w->m.leased = false;
         expect(w, run_script(w, "part_release", "own", 1, args), "FENCED"); // twice is once
     }
@@ -193,7 +208,7 @@ static void do_release(struct world *w) {
 static void do_ack(struct world *w) {
     struct model *m = &w->m;
     static const char *const names[N_NAMES] = {"x", "y", "z"};
-    char text[24], oseq_text[24], trim_text[24];
+    char text[OWN_MAX], oseq_text[24], trim_text[24];
     bool is_right;
     size_t who = draw(w, N_NAMES);
     uint64_t oseq = m->oseq - draw(w, 20 < m->oseq ? 20 : m->oseq + 1);
@@ -261,7 +276,7 @@ static void do_write(struct world *w) {
     struct model after = w->m;
     struct txn *txn = txn_new(0);
     add_operations(w, txn, &after);
-    char text[24];
+    char text[OWN_MAX];
     bool is_right;
     txn->epoch = strtoull(some_epoch(w, text, &is_right).p, NULL, 10);
     int64_t step = draw(w, 4) != 0 ? 1 : (int64_t)draw(w, 5) - 2; // 1: the one that follows
@@ -272,6 +287,7 @@ static void do_write(struct world *w) {
     char numbers[3][24];
     struct slice *args = mem_alloc((txn->n_args + 8) * sizeof(*args));
     size_t n = txn_args(txn, numbers, args);
+    args[0] = slice_of(text);
     char wrong[24];
     if (is_bad && draw(w, 2) == 0) {
         args[n++] = SLICE_LIT("P"); // an operation that is cut off
@@ -406,6 +422,8 @@ static void a_long_write_is_one_write(void **state) {
     char numbers[3][24];
     struct slice *args = mem_alloc((txn->n_args + 3) * sizeof(*args));
     size_t n = txn_args(txn, numbers, args);
+    char own[OWN_MAX];
+    args[0] = its_epoch(&w, own);
     w.what = "60,000 arguments";
     expect(&w, run_script(&w, "part_write", "ownbatprdoutdlqcursntuse", n, args), NULL);
     assert_int_equal(get_number(&w, "HLEN hr:{t:0}:bat", NULL), 20000);
@@ -426,6 +444,8 @@ static void letters_write(struct world *w, uint64_t cseq, const char *gone, cons
         txn_undead(txn, slice_of(gone));
     }
     size_t n = txn_args(txn, numbers, args);
+    char own[OWN_MAX];
+    args[0] = its_epoch(w, own);
     w->what = gone;
     expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), error);
     txn_free(txn);
