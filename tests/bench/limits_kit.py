@@ -187,6 +187,7 @@ def panel(x0, y0, title, ledger, limits, seconds, marks):
     def place(second, rate):
         return f"{x0 + LEFT + w * second / seconds:.1f},{y0 + TOP + h * (1 - min(rate, top) / top):.1f}"
     points, red = [], []
+    mean = sum(n for _, n in ledger.charges) / max(1, len(ledger.charges))  # of a call, refused or not
     for i in range(int(seconds / BIN)):
         at = begin + i * BIN
         rate = ledger.per_minute(at, at + BIN)
@@ -194,7 +195,7 @@ def panel(x0, y0, title, ledger, limits, seconds, marks):
         n = sum(1 for t in ledger.refused if at <= t < at + BIN)
         if n:
             x, y = place(i * BIN, 0).split(",")
-            bar = min(h, h * n * 60 / BIN / top)
+            bar = min(h, h * n * mean * 60 / BIN / top)
             red.append(f'<rect x="{x}" y="{float(y) - bar:.1f}" width="{w * BIN / seconds:.1f}" height="{bar:.1f}" '
                        'fill="#d33" opacity="0.45"/>')
     steps = []
