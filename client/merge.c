@@ -93,6 +93,11 @@ static bool is_ours(const void *arg, struct slice name) {
             return true;
         }
     }
+    for (int i = 0; i < N_METADATA; i++) {
+        if (MODEL_HAS(merge->model->metadata, i) && slice_is(name, model_metadata_name(i))) {
+            return true;
+        }
+    }
     return false;
 }
 
@@ -140,6 +145,12 @@ static int add_tail(const struct merge *merge, bool first, struct json_object *r
         status = add_member_name(out, first, name);
         status = status ? status : json_add(out, json_get(result, name));
         first = false;
+    }
+    for (int i = 0; status == 0 && i < N_METADATA; i++) {
+        if (MODEL_HAS(merge->model->metadata, i)) {
+            status = add_member_name(out, first, model_metadata_name(i));
+            status = status ? status : json_add(out, json_get(result, model_metadata_name(i)));
+        }
     }
     status = status ? status : add_member_name(out, first, "error");
     status = status ? status
@@ -220,6 +231,11 @@ static int add_csv(const struct merge *merge, struct slice record, struct json_o
     for (size_t i = 0; status == 0 && i < merge->model->n_output; i++) {
         status = add_csv_value(merge, &first, json_get(result, merge->model->output[i].name), out);
     }
+    for (int i = 0; status == 0 && i < N_METADATA; i++) {
+        if (MODEL_HAS(merge->model->metadata, i)) {
+            status = add_csv_value(merge, &first, json_get(result, model_metadata_name(i)), out);
+        }
+    }
     struct buf text;
     buf_init(&text, 64 * 1024);
     if (status == 0 && failure != NULL) {
@@ -248,6 +264,11 @@ int merge_header(const struct merge *merge, struct buf *out) {
     }
     for (size_t i = 0; status == 0 && i < merge->model->n_output; i++) {
         status = add_csv_cell(merge, &first, slice_of(merge->model->output[i].name), out);
+    }
+    for (int i = 0; status == 0 && i < N_METADATA; i++) {
+        if (MODEL_HAS(merge->model->metadata, i)) {
+            status = add_csv_cell(merge, &first, slice_of(model_metadata_name(i)), out);
+        }
     }
     status = status ? status : add_csv_cell(merge, &first, SLICE_LIT("error"), out);
     if (merge->meta) {

@@ -134,6 +134,7 @@ struct model *model_override(const struct model *model, const struct model_setti
     copy->n_input = model->n_input;
     copy->output = copy_columns(model->output, model->n_output);
     copy->n_output = model->n_output;
+    copy->metadata = model->metadata;
     int line;
     int rc = add_overrides(copy, settings, n, why);
     for (size_t i = 0; rc == 0 && i < model->n_settings; i++) {
@@ -169,7 +170,29 @@ static int add_comment(struct buf *out, const char *comment) {
     return rc != 0 ? rc : add_quoted(out, comment, '\'');
 }
 
-static int add_columns(struct buf *out, const char *word, const struct column *columns, size_t n) {
+const char *model_metadata_name(enum model_metadata which) {
+    static const char *const names[N_METADATA] = {[METADATA_ERROR_STRING] = "error-string",
+                                                  [METADATA_HTTP_STATUS] = "http-status-code",
+                                                  [METADATA_HTTP_HEADERS] = "http-headers-map"};
+    return names[which];
+}
+
+static int add_metadata(struct buf *out, unsigned metadata) {
+    static const char *const types[N_METADATA] = {
+        [METADATA_ERROR_STRING] = "STRING",
+        [METADATA_HTTP_STATUS] = "INT",
+        [METADATA_HTTP_HEADERS] = "MAP<STRING, ARRAY<STRING>>"};
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < N_METADATA; i++) {
+        if (MODEL_HAS(metadata, i)) {
+            rc = buf_addf(out, ", `%s` %s METADATA", model_metadata_name(i), types[i]);
+        }
+    }
+    return rc;
+}
+
+static int add_columns(struct buf *out, const char *word, const struct column *columns, size_t n,
+                       unsigned metadata) {
     int rc = buf_addf(out, "\n%s (", word);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = buf_add_str(out, i > 0 ? ", " : "");
@@ -180,6 +203,7 @@ static int add_columns(struct buf *out, const char *word, const struct column *c
         rc = rc != 0 ? rc : buf_add_str(out, columns[i].not_null ? " NOT NULL" : "");
         rc = rc != 0 ? rc : add_comment(out, columns[i].comment);
     }
+    rc = rc != 0 ? rc : add_metadata(out, metadata);
     return rc != 0 ? rc : buf_add_byte(out, ')');
 }
 
@@ -197,8 +221,8 @@ static int add_settings(struct buf *out, const struct model *model) {
 int model_to_sql(const struct model *model, struct buf *out) {
     int rc = buf_add_str(out, "CREATE MODEL ");
     rc = rc != 0 ? rc : add_quoted(out, model->name, '`');
-    rc = rc != 0 ? rc : add_columns(out, "INPUT", model->input, model->n_input);
-    rc = rc != 0 ? rc : add_columns(out, "OUTPUT", model->output, model->n_output);
+    rc = rc != 0 ? rc : add_columns(out, "INPUT", model->input, model->n_input, 0);
+    rc = rc != 0 ? rc : add_columns(out, "OUTPUT", model->output, model->n_output, model->metadata);
     if (rc == 0 && model->comment != NULL) {
         rc = buf_add_str(out, "\nCOMMENT ");
         rc = rc != 0 ? rc : add_quoted(out, model->comment, '\'');

@@ -82,12 +82,24 @@ struct model_setting {
     int line; // of the statement's text, from 1; 0 when it did not come from SQL
 };
 
+// What Flink calls metadata columns: what went wrong, beside OUTPUT's own columns. Nobody asks a
+// provider for them; each is null in the result of a record that was answered.
+enum model_metadata {
+    METADATA_ERROR_STRING, // STRING: the error's sentence
+    METADATA_HTTP_STATUS,  // INT
+    METADATA_HTTP_HEADERS, // MAP<STRING, ARRAY<STRING>>: of the answer
+    N_METADATA
+};
+#define MODEL_HAS(metadata, which) (((metadata) & 1u << (which)) != 0)
+const char *model_metadata_name(enum model_metadata which); // "error-string", ...
+
 struct model {
     char *name;
     char *comment;                  // NULL when there is none
     uint32_t revision;              // 0 until the catalog gives one
     struct column *input, *output;
     size_t n_input, n_output;
+    unsigned metadata;              // bits of enum model_metadata: those that OUTPUT declares
     struct model_setting *settings; // what was written, sorted by name
     size_t n_settings;
     struct model_options options;   // the same, parsed, with defaults filled in

@@ -395,6 +395,9 @@ static int check_fields(struct model *model, int *line, struct error *why) {
 
 // check_columns: a row's results stand beside its input.
 static int check_columns(const struct model *model, struct error *why) {
+    if (model->n_output == 0) {
+        return error_set(why, -EINVAL, "OUTPUT: got error columns only, want a column for the answer");
+    }
     for (size_t i = 0; i < model->n_output; i++) {
         if (model_input_index(model, slice_of(model->output[i].name)) >= 0) {
             return error_set(why, -EINVAL,

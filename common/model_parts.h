@@ -179,6 +179,7 @@ void sql_end(struct sql_parser *p);
 struct sql_column {
     struct sql_token name, comment; // comment.text.n is 0 when there is none
     struct type *type;              // NULL once something failed
+    bool metadata;                  // METADATA stands there
 };
 
 // Types as they are read. Each takes the types it is given; NULL in or out: something failed.

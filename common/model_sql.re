@@ -44,6 +44,8 @@ static int scan(struct sql_lexer *lexer) {
         'with'                                 { return SQL_WITH; }
         'null'                                 { return SQL_NULL; }
         'row'                                  { return SQL_ROW; }
+        'metadata'                             { return SQL_METADATA; }
+        'virtual'                              { return SQL_VIRTUAL; }
 
         letter (letter | [0-9$])*              { return SQL_NAME; }
         [0-9]+ ([.][0-9]+)?                    { return SQL_NUMBER; }

@@ -14,7 +14,7 @@
 %start_symbol file
 
 %token ILLEGAL OPEN_STRING OPEN_NAME OPEN_COMMENT.
-%fallback NAME CREATE OR REPLACE TEMPORARY MODEL IF EXISTS INPUT OUTPUT COMMENT WITH ROW.
+%fallback NAME CREATE OR REPLACE TEMPORARY MODEL IF EXISTS INPUT OUTPUT COMMENT WITH ROW METADATA VIRTUAL.
 
 %syntax_error {
     int want[YYNTOKEN];
@@ -35,6 +35,7 @@
 %type or_replace {bool}
 %type if_not_exists {bool}
 %type not_null {bool}
+%type metadata {bool}
 %type type {struct type *}
 %type element {struct type *}
 %type fields {struct type *}
@@ -69,8 +70,11 @@ inputs ::= column(C). { sql_add_column(p, &C, false); }
 inputs ::= inputs COMMA column(C). { sql_add_column(p, &C, false); }
 outputs ::= column(C). { sql_add_column(p, &C, true); }
 outputs ::= outputs COMMA column(C). { sql_add_column(p, &C, true); }
-column(A) ::= column_name(N) element(T) comment(C).
-                 { A = (struct sql_column){.name = N, .comment = C, .type = T}; }
+column(A) ::= column_name(N) element(T) metadata(M) comment(C).
+                 { A = (struct sql_column){.name = N, .comment = C, .type = T, .metadata = M}; }
+metadata(A) ::= . { A = false; }
+metadata(A) ::= METADATA. { A = true; }
+metadata(A) ::= METADATA VIRTUAL. { A = true; }
 column_name(A) ::= NAME(N). { A = N; }
 column_name(A) ::= QUOTED(N). { A = N; }
 element(A) ::= type(T) not_null(U). { A = T; if (A != NULL) { A->not_null = U; } }

@@ -224,10 +224,70 @@ struct type *sql_row(struct sql_parser *p, struct type *row, struct sql_token na
     return row;
 }
 
+// metadata_of finds a metadata column by name, or returns -1.
+static int metadata_of(const char *name) {
+    for (int i = 0; i < N_METADATA; i++) {
+        if (strcmp(model_metadata_name(i), name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+// check_metadata: what a column of Flink's metadata must be.
+static int check_metadata(const struct model *model, const char *name, int which, const struct type *type,
+                          struct error *why) {
+    const struct type *inner = type->inner != NULL ? type->inner->inner : NULL;
+    bool fits[N_METADATA] = {
+        [METADATA_ERROR_STRING] = type->kind == TYPE_STRING,
+        [METADATA_HTTP_STATUS] = type->kind == TYPE_INT,
+        [METADATA_HTTP_HEADERS] = type->kind == TYPE_MAP && type->inner->kind == TYPE_ARRAY &&
+                                  inner != NULL && inner->kind == TYPE_STRING};
+    if (which < 0) {
+        return error_set(why, -EINVAL,
+                         "OUTPUT: column '%.60s' is METADATA, want its name to be error-string, "
+                         "http-status-code or http-headers-map",
+                         name);
+    }
+    if (!fits[which] || type->not_null) {
+        return error_set(why, -EINVAL, "OUTPUT: column '%s': got another type, want %s, and no NOT NULL",
+                         name,
+                         which == METADATA_ERROR_STRING  ? "STRING"
+                         : which == METADATA_HTTP_STATUS ? "INT"
+                                                         : "MAP<STRING, ARRAY<STRING>>");
+    }
+    if (MODEL_HAS(model->metadata, which)) {
+        return error_set(why, -EINVAL, "OUTPUT: column '%s' stands there twice", name);
+    }
+    return 0;
+}
+
+// add_metadata takes a column out of the others' way. Returns true when it was one, or failed.
+static bool add_metadata(struct sql_parser *p, const struct sql_column *column, const struct type *type,
+                         bool output) {
+    char *name = unquote(column->name.text);
+    int which = metadata_of(name);
+    bool is_one = output ? column->metadata || which >= 0 : column->metadata;
+    struct error why;
+    if (is_one && !output) {
+        sql_fail(p, column->name.line, "INPUT: column '%.60s' is METADATA, which only OUTPUT may be", name);
+    } else if (is_one && check_metadata(p->model, name, which, type, &why) != 0) {
+        sql_fail(p, column->name.line, "%s", why.text);
+    } else if (is_one) {
+        p->model->metadata |= 1u << which;
+    }
+    free(name);
+    return is_one;
+}
+
 void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output) {
     struct type *type = column->type;
     column->type = NULL;
     if (p->failed || type == NULL) {
+        type_free(type);
+        return;
+    }
+    if (add_metadata(p, column, type, output)) {
         type_free(type);
         return;
     }

@@ -27,6 +27,7 @@ void answer_drop(struct answer *answer) {
         free(answer->prompt_hash);
         free(answer->served_model);
         free(answer->warning);
+        free((char *)answer->http_headers.p);
         free(answer);
     }
 }
@@ -191,13 +192,14 @@ static void pack_bytes(msgpack_packer *pk, struct slice s) {
     }
 }
 
-static void pack_held(msgpack_packer *pk, const struct entry *e) {
+static void pack_held(msgpack_packer *pk, const struct batch *batch, const struct entry *e) {
     if (!e->answered) {
         msgpack_pack_nil(pk);
         return;
     }
     const struct answer *a = e->answer;
-    msgpack_pack_array(pk, 8);
+    bool has_metadata = batch->lane->group->model->metadata != 0;
+    msgpack_pack_array(pk, has_metadata ? 10 : 8);
     pack_bytes(pk, slice_of(outcome_of(e->outcome)->text));
     pack_bytes(pk, (struct slice){.p = e->payload, .n = e->n_payload});
     msgpack_pack_uint64(pk, a != NULL ? a->call : 0);
@@ -206,6 +208,10 @@ static void pack_held(msgpack_packer *pk, const struct entry *e) {
     pack_bytes(pk, slice_of(a != NULL ? a->prompt_hash : ""));
     pack_bytes(pk, slice_of(a != NULL ? a->served_model : ""));
     pack_bytes(pk, slice_of(a != NULL ? a->warning : ""));
+    if (has_metadata) {
+        msgpack_pack_uint64(pk, a != NULL ? a->http_status : 0);
+        pack_bytes(pk, a != NULL ? a->http_headers : SLICE_NONE);
+    }
 }
 
 static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slot) {
@@ -226,7 +232,7 @@ static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slo
     msgpack_pack_double(pk, e->cached_tokens);
     msgpack_pack_double(pk, e->output_tokens);
     msgpack_pack_double(pk, e->cost);
-    pack_held(pk, e);
+    pack_held(pk, batch, e);
 }
 
 int batch_pack(const struct batch *batch, struct buf *out) {
@@ -309,7 +315,7 @@ int batch_peek(struct slice blob, struct slice *model, uint32_t *revision, struc
 }
 
 static void unpack_held(struct batch *batch, size_t slot, const msgpack_object *o) {
-    if (!is_array(o, 8)) {
+    if (!is_array(o, 8) && !is_array(o, 10)) {
         return;
     }
     const msgpack_object *f = o->via.array.ptr;
@@ -325,6 +331,11 @@ static void unpack_held(struct batch *batch, size_t slot, const msgpack_object *
     a->prompt_hash = slice_dup(as_bytes(&f[5]));
     a->served_model = slice_dup(as_bytes(&f[6]));
     a->warning = slice_dup(as_bytes(&f[7]));
+    if (is_array(o, 10)) {
+        struct slice headers = as_bytes(&f[9]);
+        a->http_status = (unsigned)as_number(&f[8]);
+        a->http_headers = headers.n > 0 ? (struct slice){slice_dup(headers), headers.n} : SLICE_NONE;
+    }
     batch_answer(batch, slot, (enum outcome)outcome, as_bytes(&f[1]), a);
     answer_drop(a);
 }

@@ -30,6 +30,8 @@ struct answer {
     uint64_t call;
     uint64_t latency_us;
     char *request_id, *prompt_hash, *served_model, *warning; // "" when there is none
+    unsigned http_status;      // 0: there was no HTTP answer
+    struct slice http_headers; // owned; empty unless the model has a column for them
 };
 struct answer *answer_hold(struct answer *answer); // NULL stays NULL
 void answer_drop(struct answer *answer);           // may be NULL

@@ -39,6 +39,7 @@ static struct result_shared shared_of(const struct batch *batch, const struct an
         .batch = batch->id,
         .columns = group->columns,
         .n_columns = group->model->n_output,
+        .metadata = group->model->metadata,
     };
     if (a != NULL) {
         shared.call = a->call;
@@ -47,6 +48,8 @@ static struct result_shared shared_of(const struct batch *batch, const struct an
         shared.prompt_hash = slice_of(a->prompt_hash);
         shared.served_model = slice_of(a->served_model);
         shared.warning = slice_of(a->warning);
+        shared.http_status = a->http_status;
+        shared.http_headers = a->http_headers;
     }
     return shared;
 }
@@ -203,6 +206,7 @@ static void add_result(struct core *core, const struct group *group, const struc
         shared.revision = group->model->revision;
         shared.columns = group->columns;
         shared.n_columns = group->model->n_output;
+        shared.metadata = group->model->metadata;
     }
     struct buf *blob = &core->scratch;
     buf_clear(blob);
@@ -265,6 +269,10 @@ static struct answer *answer_of(const struct message_report *report) {
     a->prompt_hash = slice_dup(report->prompt_hash);
     a->served_model = slice_dup(report->served_model);
     a->warning = slice_dup(report->warning);
+    a->http_status = (unsigned)report->http_status;
+    if (report->http_headers.n > 0) {
+        a->http_headers = (struct slice){slice_dup(report->http_headers), report->http_headers.n};
+    }
     return a;
 }
 

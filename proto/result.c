@@ -1,6 +1,7 @@
 // Results as the outbox keeps them and as consumers see them. A blob is msgpack in a row:
 //   [1, n, model, revision, batch, call, request_id, prompt_hash, served_model, warning, latency_us,
 //    [column, ...]]                                                                    once
+// with metadata, http_status, http_headers behind the columns when the model has such columns;
 //   [id, key, producer, seq, outcome, payload, attempts, input, cached, output, cost]  n times
 // Its names and the shared part stand once, however many results there are. Invariant: on failure the
 // buf is as it was. Called by deliver.
@@ -18,6 +19,7 @@
 
 #define BLOB_VERSION 1   // of what is kept in Redis
 #define SHARED_COUNT 12  // values of the first array
+#define SHARED_MORE  15  // with metadata columns
 #define RESULT_COUNT 11  // values of each result
 #define META_COUNT 14
 #define EXACT_MOST 9007199254740992.0 // 2^53: integers up to here are exact in a double
@@ -42,7 +44,7 @@ static int add_number(struct buf *out, double number) {
 
 int result_blob_begin(struct buf *out, const struct result_shared *s, size_t n) {
     size_t start = out->n;
-    int rc = pack_array(out, SHARED_COUNT);
+    int rc = pack_array(out, s->metadata != 0 ? SHARED_MORE : SHARED_COUNT);
     rc = rc == 0 ? pack_uint(out, BLOB_VERSION) : rc;
     rc = rc == 0 ? pack_uint(out, n) : rc;
     rc = rc == 0 ? pack_str(out, s->model) : rc;
@@ -57,6 +59,11 @@ int result_blob_begin(struct buf *out, const struct result_shared *s, size_t n) 
     rc = rc == 0 ? pack_array(out, (uint32_t)s->n_columns) : rc;
     for (size_t i = 0; rc == 0 && i < s->n_columns; i++) {
         rc = pack_str(out, slice_of(s->columns[i]));
+    }
+    if (rc == 0 && s->metadata != 0) {
+        rc = pack_uint(out, s->metadata);
+        rc = rc == 0 ? pack_uint(out, s->http_status) : rc;
+        rc = rc == 0 ? pack_bin(out, s->http_headers) : rc;
     }
     return undo(out, start, rc);
 }
@@ -86,8 +93,8 @@ int result_blob_add(struct buf *out, const struct result *r) {
 // ---- Out of a blob ------------------------------------------------------------------------------
 
 struct blob {
-    uint64_t n, revision, batch, call, latency_us;
-    struct slice model, request_id, prompt_hash, served_model, warning;
+    uint64_t n, revision, batch, call, latency_us, metadata, http_status;
+    struct slice model, request_id, prompt_hash, served_model, warning, http_headers;
     struct slice columns[MODEL_COLUMNS_MAX];
     uint32_t n_columns;
 };
@@ -124,7 +131,9 @@ static int take_number(struct slice *rest, struct slice *number) {
 static int read_blob(struct slice *rest, struct blob *b) {
     uint32_t count;
     uint64_t version;
-    if (pack_array_next(rest, &count) != 0 || count != SHARED_COUNT ||
+    b->metadata = b->http_status = 0;
+    b->http_headers = SLICE_NONE;
+    if (pack_array_next(rest, &count) != 0 || (count != SHARED_COUNT && count != SHARED_MORE) ||
         pack_uint_next(rest, &version) != 0 || version != BLOB_VERSION ||
         pack_uint_next(rest, &b->n) != 0 || pack_str_next(rest, &b->model) != 0 ||
         pack_uint_next(rest, &b->revision) != 0 || pack_uint_next(rest, &b->batch) != 0 ||
@@ -138,6 +147,11 @@ static int read_blob(struct slice *rest, struct blob *b) {
         if (pack_str_next(rest, &b->columns[i]) != 0) {
             return -EPROTO;
         }
+    }
+    if (count == SHARED_MORE &&
+        (pack_uint_next(rest, &b->metadata) != 0 || pack_uint_next(rest, &b->http_status) != 0 ||
+         take_bytes(rest, &b->http_headers) != 0)) {
+        return -EPROTO;
     }
     return b->n <= rest->n ? 0 : -EPROTO;
 }
@@ -272,6 +286,37 @@ static void add_columns(struct writer *w, const struct blob *b, const struct kep
     }
 }
 
+// add_metadata adds what went wrong in the columns that the model has for it.
+static void add_metadata(struct writer *w, const struct blob *b, const struct kept *k, bool ok) {
+    bool has_headers = b->http_headers.n > 0 && frame_scan(b->http_headers, 1, NULL) == 1;
+    bool known[N_METADATA] = {[METADATA_ERROR_STRING] = true,
+                              [METADATA_HTTP_STATUS] = b->http_status > 0,
+                              [METADATA_HTTP_HEADERS] = has_headers};
+    for (int i = 0; i < N_METADATA; i++) {
+        if (!MODEL_HAS(b->metadata, i)) {
+            continue;
+        }
+        add_name(w, slice_of(model_metadata_name(i)));
+        if (ok || !known[i]) {
+            add_null(w);
+        } else if (i == METADATA_ERROR_STRING) {
+            add_text(w, k->payload);
+        } else if (i == METADATA_HTTP_STATUS) {
+            add_uint(w, b->http_status);
+        } else {
+            add_packed(w, b->http_headers);
+        }
+    }
+}
+
+static uint32_t count_metadata(const struct blob *b) {
+    uint32_t n = 0;
+    for (int i = 0; i < N_METADATA; i++) {
+        n += MODEL_HAS(b->metadata, i);
+    }
+    return n;
+}
+
 static void add_error(struct writer *w, const struct kept *k, bool ok) {
     add_name(w, SLICE_LIT("error"));
     if (ok) {
@@ -335,7 +380,7 @@ static void add_result(struct writer *w, const struct blob *b, struct kept *k, b
         k->payload = SLICE_LIT("the worker's values do not fit the OUTPUT columns");
     }
     bool has_key = k->key.n > 0, has_producer = k->producer.n > 0;
-    map_begin(w, 2 + has_key + 2 * has_producer + b->n_columns + meta);
+    map_begin(w, 2 + has_key + 2 * has_producer + b->n_columns + count_metadata(b) + meta);
     add_name(w, SLICE_LIT("id"));
     add_text(w, k->id);
     if (has_key) {
@@ -349,6 +394,7 @@ static void add_result(struct writer *w, const struct blob *b, struct kept *k, b
         add_uint(w, k->seq);
     }
     add_columns(w, b, k, ok);
+    add_metadata(w, b, k, ok);
     add_error(w, k, ok);
     if (meta) {
         add_meta(w, b, k);

@@ -17,6 +17,9 @@ struct result_shared {
     uint64_t latency_us;
     const char *const *columns; // OUTPUT columns' names
     size_t n_columns;           // 0 when the model is not known
+    unsigned metadata;          // of the model: enum model_metadata
+    unsigned http_status;       // 0: there was no HTTP answer
+    struct slice http_headers;  // msgpack map of str to array of str; empty: not known
 };
 
 struct result {
@@ -46,6 +49,7 @@ MUST_CHECK long result_blob_count(struct slice blob);
 //   {"id":…,"key":…,"producer":…,"seq":…, COLUMN:…, "error":null|{"code","message","attempts"},
 //    "meta":{"model","revision","batch","call","request_id","served_model","input_tokens",
 //            "cached_tokens","output_tokens","cost","attempts","latency_ms","prompt_hash","warning"}}
+// Metadata columns that the model declares stand behind its others: null beside values.
 // key, producer and seq are left out when there is none; columns are null beside an error; meta only
 // when asked for; batch is 16 hex digits; cost is null when not known.
 // What of meta is not known (no call was made) is null too. Values that do not fit the columns become a

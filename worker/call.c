@@ -66,6 +66,7 @@ static struct call *call_new(void) {
     buf_init(&call->body, FRAME_MAX_BYTES);
     buf_init(&call->reply, REPLY_MAX);
     buf_init(&call->report, FRAME_MAX_BYTES);
+    buf_init(&call->headers, CALL_HEADERS_MAX);
     return call;
 }
 
@@ -74,6 +75,7 @@ static void call_free(struct call *call) {
     buf_free(&call->body);
     buf_free(&call->reply);
     buf_free(&call->report);
+    buf_free(&call->headers);
     free(call->slots);
     free(call);
 }
@@ -131,10 +133,12 @@ void calls_remove(struct calls *calls, struct call *call) {
     buf_spare(&call->body);
     buf_spare(&call->reply);
     buf_spare(&call->report);
+    buf_clear(&call->headers);
     struct call clean = {.frame = call->frame,
                          .body = call->body,
                          .reply = call->reply,
                          .report = call->report,
+                         .headers = call->headers,
                          .slots = call->slots,
                          .n_slots = call->n_slots};
     *call = clean;

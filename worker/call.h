@@ -26,6 +26,8 @@ struct call_id {
     uint64_t batch, call;
 };
 
+#define CALL_HEADERS_MAX 8192 // bytes of an answer's headers that are kept for results
+
 struct call {
     struct call_id id;
     enum call_state state;
@@ -52,6 +54,7 @@ struct call {
     int should_retry;        // header x-should-retry: 1, 0, -1 not there
     uint64_t header_delay_ms; // from Retry-After and its kin; 0: none
     struct limits_seen limits; // what the headers said of the account's limits
+    struct buf headers;      // of the answer, "name: value" a line; only for a model that wants them
     char content_type[96];
     char request_id[257];
     bool sent;               // the request went on the wire

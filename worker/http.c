@@ -130,6 +130,17 @@ static const struct {
     {.name = "content-type", .read = header_content_type},
 };
 
+// keep_header keeps a line for the column http-headers-map. What is no text, or does not fit any more,
+// is left out; so are cookies, which are as good as credentials.
+static void keep_header(struct call *call, struct slice name, struct slice value) {
+    if (!MODEL_HAS(call->held->model->metadata, METADATA_HTTP_HEADERS) ||
+        slice_is_nocase(name, "set-cookie") || slice_utf8_error(name) >= 0 ||
+        slice_utf8_error(value) >= 0 || call->headers.n + name.n + value.n + 3 > call->headers.max) {
+        return;
+    }
+    (void)!buf_addf(&call->headers, "%.*s: %.*s\n", SLICE_FMT(name), SLICE_FMT(value));
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *arg) {
     struct transfer *t = arg;
     struct slice line = {.p = p, .n = size * n};
@@ -138,6 +149,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg) {
         t->call->should_retry = -1;
         t->call->request_id[0] = t->call->content_type[0] = '\0';
         limits_seen_clear(&t->call->limits);
+        buf_clear(&t->call->headers);
         return size * n;
     }
     const char *colon = memchr(line.p, ':', line.n);
@@ -146,6 +158,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg) {
     }
     size_t n_name = (size_t)(colon - line.p);
     struct slice name = slice_sub(line, 0, n_name), value = slice_trim(slice_sub(line, n_name + 1, line.n));
+    keep_header(t->call, name, value);
     limit_header_read(t->call->held->provider->limits, name, value, clock_unix_ms(), &t->call->limits);
     for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
         if (slice_is_nocase(name, headers[i].name)) {

@@ -2,14 +2,18 @@
 // its report is durable. Called by http's wiring (through parse) and by receive.
 #include "worker/report.h"
 
+#include "common/json.h"
 #include "common/log.h"
 #include "proto/messages.h"
+#include "proto/record.h"
 #include "worker/held.h"
 #include "worker/status.h"
 #include "worker/value.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #define LIMITS_MAX 1024 // bound of REPORT.limits
@@ -33,6 +37,30 @@ static void count(struct status *status, const struct call *call) {
         status->bytes_in += call->reply.n;
         histogram_add(&status->latency, call->latency_us);
     }
+}
+
+// pack_headers makes a msgpack map of the kept lines: each name to an array of its values.
+static int pack_headers(struct slice lines, struct buf *out) {
+    struct json_object *map = json_object_new_object();
+    while (lines.n > 0) {
+        const char *end = memchr(lines.p, '\n', lines.n);
+        struct slice line = slice_sub(lines, 0, end != NULL ? (size_t)(end - lines.p) : lines.n);
+        const char *colon = memchr(line.p, ':', line.n);
+        size_t n_name = colon != NULL ? (size_t)(colon - line.p) : line.n;
+        char *name = slice_dup(slice_sub(line, 0, n_name));
+        struct slice value = slice_trim(slice_sub(line, n_name + 1, line.n));
+        struct json_object *values = json_get(map, name);
+        if (values == NULL) {
+            values = json_object_new_array();
+            json_object_object_add(map, name, values);
+        }
+        json_object_array_add(values, json_object_new_string_len(value.p, (int)value.n));
+        free(name);
+        lines = slice_sub(lines, line.n + 1, lines.n);
+    }
+    int rc = json_to_msgpack(map, out);
+    json_object_put(map);
+    return rc;
 }
 
 static int pack(struct call *call) {
@@ -61,8 +89,14 @@ static int pack(struct call *call) {
     buf_init(&limits, LIMITS_MAX);
     int rc = limits_seen_pack(&call->limits, &limits);
     m.report.limits = buf_slice(&limits);
+    struct buf headers;
+    buf_init(&headers, 2 * CALL_HEADERS_MAX);
+    if (call->headers.n > 0 && pack_headers(buf_slice(&call->headers), &headers) == 0) {
+        m.report.http_headers = buf_slice(&headers);
+    }
     buf_clear(&call->report);
     rc = rc != 0 ? rc : message_pack(&m, &call->report);
+    buf_free(&headers);
     buf_free(&limits);
     return rc;
 }

@@ -105,6 +105,42 @@ def test_a_poisoned_record_ends_alone(box, reviews):
     check_tags(box, rows[:37] + rows[38:], given[:37] + given[38:])
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_an_error_fills_the_columns_for_it(box, ending, reviews):
+    """Flink's metadata columns: the refused record has the refusal's status and headers, others nulls."""
+    simulator = Simulator(box, "--poison", "BOOM", "--poison-kind", "400")
+    given = distinct(reviews, 40)
+    given[17]["text"] = "BOOM"
+    models = make_tags(box, simulator.url)
+    models.write_text(models.read_text().replace(
+        "OUTPUT (tag STRING)", "OUTPUT (`http-status-code` INT METADATA VIRTUAL, tag STRING, `error-string` STRING, "
+        "`http-headers-map` MAP<STRING, ARRAY<STRING>> METADATA)"))
+    path, out = box.path / f"in.{ending}", f"out.{ending}"
+    if ending == "csv":
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(given[0]))
+            writer.writeheader()
+            writer.writerows(given)
+    else:
+        write_jsonl(path, given)
+    done = run(box, models, "-i", path, "-o", out, model="tag")
+    assert done.returncode == 1, done.stderr.decode()
+    if ending == "csv":
+        with open(box.path / out, newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["http-status-code"] for row in rows if row["http-status-code"]] == ["400"]
+        assert json.loads(rows[17]["http-headers-map"]) and rows[17]["error-string"]
+        return
+    rows = read_jsonl(box.path / out)
+    check_tags(box, rows[:17] + rows[18:], given[:17] + given[18:])
+    columns = ["error-string", "http-status-code", "http-headers-map"]
+    assert all(row[column] is None for row in rows[:17] + rows[18:] for column in columns)
+    sentence, status, headers = (rows[17][column] for column in columns)
+    assert status == 400 and sentence and sentence in rows[17]["error"]["message"]
+    types = [value for name, value in headers.items() if name.lower() == "content-type"]
+    assert len(types) == 1 and types[0][0].startswith("application/json"), headers
+
+
 @pytest.mark.parametrize("fault", ["500", "503", "429", "429-no-delay", "reset", "cut", "html"])
 def test_a_failing_provider_is_asked_again(box, fault, reviews):
     simulator = Simulator(box, "--fault", f"{fault}=0.2", "--retry-after-ms", "200")

@@ -123,6 +123,53 @@ static void msgpack_says_the_same(void **state) {
     buf_free(&json);
 }
 
+static void errors_fill_the_columns_for_them(void **state) {
+    static const struct {
+        const char *says;
+        unsigned metadata, status;
+        struct slice headers;
+        const char *want; // behind the columns
+    } cases[] = {
+        {"all three", 7, 400, SLICE_LIT("\x81\xa1x\x92\xa1""1\xa1""2"),
+         "\"error-string\":\"no item\",\"http-status-code\":400,\"http-headers-map\":{\"x\":[\"1\",\"2\"]}"},
+        {"one of them", 2, 503, SLICE_NONE, "\"http-status-code\":503"},
+        {"no HTTP answer", 7, 0, SLICE_NONE,
+         "\"error-string\":\"no item\",\"http-status-code\":null,\"http-headers-map\":null"},
+        {"headers that are not msgpack", 4, 200, SLICE_LIT("\x81\xa1"), "\"http-headers-map\":null"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buf blob = {.max = 1 << 16}, out = {.max = 1 << 16}, same = {.max = 1 << 16};
+        struct result_shared with = shared;
+        with.metadata = cases[i].metadata;
+        with.http_status = cases[i].status;
+        with.http_headers = cases[i].headers;
+        assert_int_equal(result_blob_begin(&blob, &with, 2), 0);
+        assert_int_equal(result_blob_add(&blob, &good), 0);
+        assert_int_equal(result_blob_add(&blob, &failed), 0);
+        assert_int_equal(result_blob_expand(buf_slice(&blob), 0, 2, RESULT_JSON, false, &out), 0);
+        char *line = strchr(out.p, '\n');
+        assert_non_null(line);
+        if (strstr(line, cases[i].want) == NULL) {
+            fail_msg("%s: got %s, want %s", cases[i].says, out.p, cases[i].want);
+        }
+        *line = '\0';
+        assert_true((strstr(out.p, "\"http-status-code\":null") != NULL) == ((cases[i].metadata & 2) != 0));
+        *line = '\n';
+        assert_int_equal(result_blob_expand(buf_slice(&blob), 0, 2, RESULT_MSGPACK, false, &same), 0);
+        struct slice rest = buf_slice(&same), one;
+        struct buf json = {.max = 1 << 16};
+        while (pack_whole(&rest, &one) == 1) {
+            assert_int_equal(msgpack_to_json(one, &json), 0);
+            assert_int_equal(buf_add_byte(&json, '\n'), 0);
+        }
+        assert_string_equal(json.p, out.p);
+        buf_free(&blob);
+        buf_free(&out);
+        buf_free(&same);
+        buf_free(&json);
+    }
+}
+
 static void what_is_not_known_is_null(void **state) {
     struct buf blob = {.max = 1 << 16}, out = {.max = 1 << 16};
     struct result_shared none = {0};
@@ -259,6 +306,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(consumers_see_json_lines),
         cmocka_unit_test(msgpack_says_the_same),
+        cmocka_unit_test(errors_fill_the_columns_for_them),
         cmocka_unit_test(what_is_not_known_is_null),
         cmocka_unit_test(a_blob_cut_anywhere_is_refused),
         cmocka_unit_test(values_that_do_not_fit_hide_no_other_result),
