@@ -210,13 +210,33 @@ static int apply_headers(struct flink *flink, const struct flink_option *option)
 
 // ---- What has no meaning ------------------------------------------------------------------------
 
+// is_provider says whether the statement's provider is called so.
+static bool is_provider(const struct flink *flink, const char *name) {
+    const struct model_setting *provider = model_setting_of(flink->model, "provider");
+    return provider != NULL && slice_is_nocase(slice_of(provider->value), name);
+}
+
+// apply_triton: Triton speaks the protocol that is called kserve here.
+static int apply_triton(struct flink *flink, const struct flink_option *option) {
+    return set(flink, "provider", "kserve", option->line);
+}
+
 // apply_version: Confluent's model_version is the model; beside a name it is Triton's.
 static int apply_version(struct flink *flink, const struct flink_option *option) {
     if (model_setting_of(flink->model, "model") == NULL) {
         return set(flink, "model", option->value, option->line);
     }
-    warn(flink, option, "given beside the model's name; the server's own version is called");
-    return 0;
+    if (!is_provider(flink, "kserve")) {
+        warn(flink, option, "left out: it is given beside the model's name");
+        return 0;
+    }
+    bool is_latest =
+        slice_is_nocase(slice_of(option->value), "latest"); // what the server takes itself
+    return is_latest ? 0 : set(flink, "tensor.version", option->value, option->line);
+}
+
+static int apply_flatten(struct flink *flink, const struct flink_option *option) {
+    return set(flink, "tensor.flat", option->value, option->line);
 }
 
 // The rows: squashed names, in the order in which they are applied.
@@ -225,9 +245,11 @@ static const struct row {
     apply_fn *apply;
     const char *ignored; // why it is left out; NULL when apply is there
 } rows[] = {
+    {.name = "provider", .apply = apply_triton},
     {.name = "apikey", .apply = apply_placeholder},
     {.name = "authtoken", .apply = apply_auth_token},
     {.name = "customheaders", .apply = apply_headers},
+    {.name = "flattenbatchdim", .apply = apply_flatten},
     {.name = "modelversion", .apply = apply_version},
     {.name = "presencepenalty", .apply = apply_presence_penalty},
     {.name = "responseformat", .apply = apply_response_format},
@@ -238,7 +260,6 @@ static const struct row {
      .ignored = "left out: 'max-context-size' bounds a batch here"},
     {.name = "compression", .ignored = "left out: requests are sent as they are"},
     {.name = "priority", .ignored = "left out: calls have no priority"},
-    {.name = "flattenbatchdim", .ignored = "left out: the batch is the first dimension"},
     {.name = "sequenceid", .ignored = "left out: calls keep no state between them"},
     {.name = "sequencestart", .ignored = "left out: calls keep no state between them"},
     {.name = "sequenceend", .ignored = "left out: calls keep no state between them"},
@@ -292,6 +313,9 @@ bool flink_is_own(struct slice name, struct slice value) {
         return option_squash(value, squashed, sizeof(squashed)) &&
                strcmp(squashed, "jsonobject") == 0;
     }
+    if (row->apply == apply_triton) {
+        return slice_is_nocase(slice_trim(value), "triton");
+    }
     return row->apply != apply_placeholder || is_placeholder(value);
 }
 
@@ -332,6 +356,9 @@ static int fill_defaults(struct flink *flink, bool flinks) {
     const struct model_setting *endpoint = model_setting_of(model, "endpoint");
     if (endpoint != NULL && ends_in_embeddings(endpoint->value)) {
         return set_new(flink, "task", "embedding", endpoint->line);
+    }
+    if (is_provider(flink, "kserve")) {
+        return 0; // an answer is a tensor
     }
     bool one_text = model->n_output == 1 && model->output[0].type == TYPE_STRING;
     return flinks && one_text ? set_new(flink, "response.format", "text", 0) : 0;
