@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define BATCH_VERSION 1
+#define BYTES_PER_TOKEN 4 // before anything was learned
+#define TOKENS_PER_SLOT 8 // index, names, punctuation
 #define BATCH_MAX_BYTES (64 * 1024 * 1024) // records of one batch; a frame carries no more
 
 struct answer *answer_hold(struct answer *answer) {
@@ -146,6 +148,10 @@ bool batch_is_counted(const struct batch *batch, uint32_t call) {
 
 void batch_counted(struct batch *batch, uint32_t call) {
     add_number(&batch->counted, &batch->n_counted, &batch->cap_counted, call);
+}
+
+int64_t record_tokens(size_t n_bytes) {
+    return (int64_t)(n_bytes / BYTES_PER_TOKEN) + TOKENS_PER_SLOT;
 }
 
 size_t batch_bytes(const struct batch *batch) {

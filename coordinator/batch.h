@@ -69,6 +69,7 @@ struct batch {
     int64_t opened_us;
     int64_t due_us;              // OPEN: when it is aged
     bool is_due;                 // OPEN: aged or flushed: may be sent as it is
+    bool is_sealing;             // SEALED, and its first call is not made
     bool dirty;                  // in its partition's next write
     bool is_redriven;            // of dead letters
     bool cost_known;             // false once a call with an unknown price was made
@@ -84,7 +85,7 @@ struct batch {
     struct call *calls;          // of its unanswered slots
     struct batch *lane_prev, *lane_next;   // in order of opening
     struct batch *dirty_next;
-    struct batch *due_prev, *due_next;     // in its pool's list of due batches
+    struct batch *due_prev, *due_next;     // in its flow's list of due batches
     struct batch *mark_prev, *mark_next;   // in its partition's list of marks to write
     UT_hash_handle hh;           // by id
 };
@@ -105,6 +106,8 @@ bool batch_has_report(const struct batch *batch, uint32_t call);
 // batch_counted notes that a call is in the sums of money; batch_is_counted says whether it is.
 void batch_counted(struct batch *batch, uint32_t call);
 bool batch_is_counted(const struct batch *batch, uint32_t call);
+// record_tokens estimates the tokens of one record from its bytes, before anything was learned.
+int64_t record_tokens(size_t n_bytes);
 // batch_bytes is what a batch costs in memory.
 size_t batch_bytes(const struct batch *batch);
 // batch_answer notes a record's result; payload is copied, answer is held.

@@ -1,10 +1,11 @@
 // One request for some records of a batch, and where it is. Invariant: a call is in exactly one place:
-// its pool's ready list or, when it is a suspect, its list of those (READY), the heap (WAITING), or its
-// worker's list (SENT). Called by dispatch.
+// its flow, its class's chosen ones, the list of the budget that it waits for or, when it is a suspect, its
+// pool's list of those (READY), the heap (WAITING), or its worker's list (SENT). Called by dispatch.
 #include "coordinator/call.h"
 #include "common/mem.h"
 #include "coordinator/budget.h"
 #include "coordinator/collect.h"
+#include "coordinator/flow.h"
 #include "coordinator/marks.h"
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
@@ -12,6 +13,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
+
+#define KEEP_SLOTS_US 60000000 // after an interactive call
 
 static struct pool *pool_of(const struct call *call) {
     return call->batch->lane->group->pool;
@@ -31,19 +34,52 @@ static bool is_suspect(const struct call *call) {
     return call->n_lost >= RETRY_LOST_SUSPECT;
 }
 
-static struct call **ready_list(const struct call *call) {
-    struct pool *pool = pool_of(call);
+// list_of returns where a READY call stands that is in no flow, or NULL.
+static struct call **list_of(const struct call *call) {
     if (call->parked != NULL) {
         return &call->parked->parked;
     }
-    return is_suspect(call) ? &pool->suspects : &pool->ready;
+    return is_suspect(call) ? &pool_of(call)->suspects : NULL;
+}
+
+static void leave_ready(struct core *core, struct call *call) {
+    pool_of(call)->n_ready--;
+    core->n_ready[flow_of(call->batch)->priority]--;
+    struct call **list = list_of(call);
+    if (list != NULL) {
+        DL_DELETE2(*list, call, ready_prev, ready_next);
+    } else {
+        flow_remove(call);
+    }
+}
+
+static void enter_ready(struct core *core, struct call *call, bool in_front) {
+    struct call **list = list_of(call);
+    call->ready_us = core->now_us;
+    pool_of(call)->n_ready++;
+    core->n_ready[flow_of(call->batch)->priority]++;
+    if (list == NULL) {
+        flow_add(call, in_front);
+    } else if (in_front) {
+        DL_PREPEND2(*list, call, ready_prev, ready_next);
+    } else {
+        DL_APPEND2(*list, call, ready_prev, ready_next);
+    }
+}
+
+static bool is_interactive(const struct call *call) {
+    return flow_of(call->batch)->priority == PRIORITY_INTERACTIVE;
+}
+
+// keep_slots: where interactive calls come, some slots stay free for the next ones for a while.
+static void keep_slots(struct core *core, struct call *call) {
+    core->kept_until_us = pool_of(call)->kept_until_us = core->now_us + KEEP_SLOTS_US;
 }
 
 void call_leave(struct core *core, struct call *call) {
     switch (call->state) {
     case CALL_READY:
-        DL_DELETE2(*ready_list(call), call, ready_prev, ready_next);
-        pool_of(call)->n_ready--;
+        leave_ready(core, call);
         break;
     case CALL_WAITING:
         waiting_remove(core, call);
@@ -56,7 +92,9 @@ void call_leave(struct core *core, struct call *call) {
         }
         budget_give_back(core, call);
         pool_of(call)->n_inflight--;
+        pool_of(call)->n_interactive -= is_interactive(call);
         core->n_sent--;
+        core->n_interactive -= is_interactive(call);
         break;
     }
 }
@@ -65,14 +103,12 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
     struct pool *pool = pool_of(call);
     call->state = state;
     call->next_number = 0;
+    if (is_interactive(call)) {
+        keep_slots(core, call);
+    }
     switch (state) {
     case CALL_READY:
-        pool->n_ready++;
-        if (in_front) {
-            DL_PREPEND2(*ready_list(call), call, ready_prev, ready_next);
-        } else {
-            DL_APPEND2(*ready_list(call), call, ready_prev, ready_next);
-        }
+        enter_ready(core, call, in_front);
         break;
     case CALL_WAITING:
         marks_drop(call); // it will not go soon
@@ -82,7 +118,9 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
         call->parked = NULL;
         budget_take(core, call);
         pool->n_inflight++;
+        pool->n_interactive += is_interactive(call);
         core->n_sent++;
+        core->n_interactive += is_interactive(call);
         break;
     }
 }
@@ -113,6 +151,14 @@ struct call *call_whole(struct batch *batch) {
     uint16_t slots[MODEL_BATCH_MAX];
     size_t n = unanswered(batch, slots);
     return n > 0 ? call_new(batch, slots, n) : NULL;
+}
+
+int64_t call_tokens(const struct call *call) {
+    int64_t tokens = 0;
+    for (size_t i = 0; i < call->n_slots; i++) {
+        tokens += record_tokens(call->batch->entries[call->slots[i]].n_values);
+    }
+    return tokens;
 }
 
 bool call_drop_answered(struct call *call) {

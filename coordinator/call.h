@@ -17,6 +17,8 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
 // call_leave takes a call out of the place that its state stands for.
 void call_leave(struct core *core, struct call *call);
 
+// call_tokens estimates the tokens of a call's records, at least 1 each.
+int64_t call_tokens(const struct call *call);
 // call_drop_answered takes slots off a call that a late answer has filled since; false: none is left.
 bool call_drop_answered(struct call *call);
 

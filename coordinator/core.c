@@ -12,6 +12,7 @@
 #include "coordinator/core_state.h"
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/flow.h"
 #include "coordinator/intake.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
@@ -170,7 +171,7 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     }
     HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
     DL_APPEND2(g->lanes[partition].batches, batch, lane_prev, lane_next);
-    core->n_bytes += (int64_t)batch_bytes(batch);
+    flow_hold(core, batch, (int64_t)batch_bytes(batch));
     core->n_records += (int64_t)batch->n_unanswered;
 }
 
@@ -494,6 +495,12 @@ void core_gauges(struct core *core) {
     s->queued_records = core->n_records;
     s->queued_bytes = core->n_bytes;
     s->outbox_results = core->n_results;
+    s->ready_interactive = core->n_ready[PRIORITY_INTERACTIVE];
+    s->ready_normal = core->n_ready[PRIORITY_NORMAL];
+    s->ready_bulk = core->n_ready[PRIORITY_BULK];
+    s->held_interactive = core->held_bytes[PRIORITY_INTERACTIVE];
+    s->held_normal = core->held_bytes[PRIORITY_NORMAL];
+    s->held_bulk = core->held_bytes[PRIORITY_BULK];
     s->partitions_owned = core->n_owned;
     s->workers = s->producers = s->consumers = s->pools_out = 0;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
@@ -532,7 +539,7 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
     *stopped = NULL;
     const struct pool *blocked = NULL, *out_of_reach = NULL;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        if (pool->stopped != NULL && (pool->ready != NULL || pool->suspects != NULL || pool->due != NULL)) {
+        if (pool->stopped != NULL && pool->n_ready + pool->n_due > 0) {
             *stopped = pool->stopped;
             rc = buf_addf(out, "stopped: %s: %s", pool->stopped, pool->stopped_why.text);
             break;

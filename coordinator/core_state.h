@@ -23,7 +23,39 @@ struct route {
 
 // ---- Who and what for ---------------------------------------------------------------------------
 
-// A pool: provider, host, account and model family: what a provider's limits apply to.
+// A flow: what one tenant asks of one model at one priority. Its calls go in the order in which they
+// became ready, those made again first.
+struct flow {
+    char *key;                    // priority, model name and tenant
+    char *tenant;
+    enum model_priority priority;
+    struct pool *pool;
+    double start;                 // virtual time at which its next call starts: tokens over weight
+    struct call *ready;           // calls that wait for their turn
+    struct batch *due;            // open batches that may go as they are, oldest first
+    int64_t n_bytes;              // memory of its batches
+    size_t n_groups;              // that belong to it
+    size_t n_producers;           // connected that send to it, as last counted
+    bool waits;                   // is in its class's list
+    struct flow *prev, *next;     // there
+    UT_hash_handle hh;            // in its pool, by key
+};
+
+// The flows of one priority in a pool. Calls are chosen of its flows in turn, get their marks, and go.
+struct flow_class {
+    struct flow *waiting;         // those with something ready or due
+    double now;                   // virtual time: start of the call that was chosen last
+    double owed;                  // tokens that it has yet to get for its floor
+    struct call *chosen;          // READY calls that had their turn: they go once their marks are durable
+    struct call *next;            // of these, the next to look at while calls are being sent
+    int64_t n_chosen;
+    int64_t n_passed;             // of these, before next: their marks are not durable yet
+    int64_t n_sealing;            // batches sealed whose call is not made yet
+    int64_t may_mark;             // new batches that may be marked in this turn's writes
+    int64_t n_ahead;              // of these, marked and not yet durable
+};
+
+// A pool: provider, endpoint, credential and model: what a provider's limits apply to.
 struct pool {
     char *name;
     struct limiter limiter;
@@ -31,17 +63,19 @@ struct pool {
     bool is_growing;              // the window, by one a good call
     int64_t shrunk_us;            // when it last shrank
     int64_t n_inflight;           // calls at workers
-    int64_t n_ready;              // calls in ready and suspects
+    int64_t n_ready;              // calls that are READY
+    int64_t n_due;                // batches that are due
     int64_t blocked_until_us;     // the provider asked to wait
     int64_t backoff_ms;           // next wait when the provider asks for none
     struct breaker breaker;
     const char *stopped;          // text of the outcome that stopped it, or NULL
     struct error stopped_why;
-    struct call *ready;           // calls that could go now, oldest first
-    struct call *suspects;        // of these, those that lost workers and go to one of their own
-    struct batch *due;            // open batches that may go as they are, oldest first
-    int64_t may_mark;             // new batches that may be marked in this turn's writes
-    int64_t n_ahead;              // of these, marked and not yet durable
+    int64_t n_interactive;        // of n_inflight, interactive ones
+    int64_t kept_until_us;        // so long slots are kept for interactive calls
+    int64_t room;                 // for calls when this turn's dispatch began, less those sent
+    struct flow *flows;           // by key
+    struct flow_class classes[MODEL_PRIORITIES];
+    struct call *suspects;        // ready calls that lost workers and go to one of their own
     size_t n_groups;              // that belong to it
     UT_hash_handle hh;            // by name
 };
@@ -56,6 +90,7 @@ struct group {
     struct estimate estimate;     // of what its calls cost
     struct bill *bill;            // what its calls cost, and who pays
     struct budget *run_budget, *day_budget; // NULL: none
+    struct flow *flow;
     const char **columns;         // OUTPUT columns' names, n_output of them
     struct lane *lanes;           // one a partition
     UT_hash_handle hh;            // by key
@@ -77,6 +112,7 @@ struct producer {
     struct slice options;         // canonical; owned
     char *id_column, *key_column; // "" when not told
     struct group *group;          // of model_name and options, looked up once
+    enum model_priority priority; // of that group, as last known
     uint64_t acked;               // every sequence up to here is durable
     uint64_t accepted;            // every sequence up to here was taken in
     uint64_t *durable;            // ring of bits for acked+1 .. acked+window; NULL: nothing is open
@@ -149,6 +185,8 @@ struct call {
     uint32_t next_number;        // READY: the number it will be sent under; 0: not given yet
     bool unclaimed;              // WAITING: out when a coordinator crashed; no worker has named it yet
     enum ambiguity counted;      // SENT: given up, and counted as that
+    int64_t ready_us;            // when it became READY
+    bool chosen;                 // READY: it had its turn among the flows
     int64_t not_before_us;       // WAITING
     int64_t sent_us;             // SENT
     int64_t n_bytes;             // SENT: of its DISPATCH
@@ -160,7 +198,7 @@ struct call {
     int64_t reserved_nusd;       // SENT: billionths of a USD that it may cost
     struct charge charge;
     struct call *prev, *next;               // in its batch
-    struct call *ready_prev, *ready_next;   // in its pool's ready list
+    struct call *ready_prev, *ready_next;   // in its flow, its class's chosen, or its pool's suspects
     struct call *worker_prev, *worker_next; // in its worker's list
     size_t heap_index;                      // WAITING: place in core->waiting
 };
@@ -299,11 +337,17 @@ struct core {
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers
+    int64_t n_interactive;       // of these, interactive ones
+    int64_t kept_until_us;       // so long credit of workers is kept for interactive calls
+    int64_t others_credit;       // most calls at workers that are not interactive, as last measured
+    int64_t n_ready[MODEL_PRIORITIES]; // calls that are READY
+    struct pool *turn;           // the next one to get a worker's credit; NULL: the first
     size_t n_reserved;           // workers that are
     int64_t ahead;               // calls to mark ahead of need: grows when workers wait for marks
     uint64_t n_hellos;
     bool stalled;                // outbox full: no new calls
     int64_t n_bytes;             // memory of batches
+    int64_t held_bytes[MODEL_PRIORITIES]; // of which each priority's
     int64_t n_records;           // not yet answered
     int64_t n_results;           // in the outbox, not yet acked by all
     int64_t cached_bytes;

@@ -6,6 +6,7 @@
 #include "coordinator/budget.h"
 #include "coordinator/call.h"
 #include "coordinator/collect.h"
+#include "coordinator/flow.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -17,10 +18,8 @@
 #include <assert.h>
 #include <string.h>
 
-#define BYTES_PER_TOKEN 4      // before anything was learned
-#define TOKENS_PER_SLOT 8      // index, names, punctuation
 #define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
-#define UNMARKED_MOST 64       // calls without a mark that are passed over on the way to one with
+#define SLOTS_KEPT 10          // one slot in so many is kept for interactive calls
 #define VALID_MS 5000          // a call that cannot start this soon comes back unsent
 
 // ---- Calls ------------------------------------------------------------------------------------------
@@ -93,7 +92,7 @@ static struct batch *add_batch(struct core *core, struct lane *lane) {
     struct batch *batch = batch_new(partition_next_batch(lane->partition), lane, core->now_us);
     HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
     DL_APPEND2(lane->batches, batch, lane_prev, lane_next);
-    core->n_bytes += (int64_t)batch_bytes(batch);
+    flow_hold(core, batch, (int64_t)batch_bytes(batch));
     core->status->batches++;
     return batch;
 }
@@ -109,13 +108,20 @@ static struct batch *open_batch(struct core *core, struct lane *lane) {
     return batch;
 }
 
+static void not_sealing(struct batch *batch) {
+    flow_class_of(batch)->n_sealing -= batch->is_sealing;
+    batch->is_sealing = false;
+}
+
 static void seal_batch(struct core *core, struct batch *batch) {
     batch->state = BATCH_SEALED;
     batch->lane->open = NULL;
     if (batch->is_due) {
-        DL_DELETE2(batch->lane->group->pool->due, batch, due_prev, due_next);
+        flow_remove_due(batch);
         batch->is_due = false;
     }
+    batch->is_sealing = true;
+    flow_class_of(batch)->n_sealing++;
     if (batch->n_in_write < batch->n) {
         partition_touch(batch->lane->partition, batch);
     }
@@ -125,7 +131,7 @@ static void seal_batch(struct core *core, struct batch *batch) {
 void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
                   struct slice values, struct producer *producer, uint64_t seq) {
     const struct model_options *o = &lane->group->model->options;
-    int64_t tokens = (int64_t)(values.n / BYTES_PER_TOKEN) + TOKENS_PER_SLOT;
+    int64_t tokens = record_tokens(values.n);
     int64_t most = o->batch_max_tokens != MODEL_UNSET ? o->batch_max_tokens : INT64_MAX;
     struct batch *batch = lane->open;
     if (batch != NULL &&
@@ -139,7 +145,7 @@ void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct 
     size_t before = batch_bytes(batch);
     batch_add(batch, id, key, values, producer, seq);
     batch->est_tokens += tokens;
-    core->n_bytes += (int64_t)(batch_bytes(batch) - before);
+    flow_hold(core, batch, (int64_t)(batch_bytes(batch) - before));
     core->n_records++;
     if (batch->due_us == INT64_MAX) { // aged before: what came since is made durable in its time
         batch->due_us = core->now_us + o->batch_timeout_ms * 1000;
@@ -170,7 +176,7 @@ void dispatch_redriven(struct core *core, struct lane *lane, struct slice id, st
     struct batch *batch = redriven_batch(core, lane, values.n);
     size_t before = batch_bytes(batch);
     batch_add(batch, id, key, values, producer, seq);
-    core->n_bytes += (int64_t)(batch_bytes(batch) - before);
+    flow_hold(core, batch, (int64_t)(batch_bytes(batch) - before));
     core->n_records++;
     partition_touch(lane->partition, batch);
 }
@@ -182,7 +188,7 @@ void dispatch_due(struct core *core, struct batch *batch) {
     }
     if (!batch->is_due) {
         batch->is_due = true;
-        DL_APPEND2(batch->lane->group->pool->due, batch, due_prev, due_next);
+        flow_add_due(batch);
     }
     batch->due_us = INT64_MAX;
 }
@@ -192,6 +198,7 @@ void dispatch_batch(struct core *core, struct batch *batch) {
         batch->calls != NULL) {
         return;
     }
+    not_sealing(batch);
     struct call *call = call_whole(batch);
     if (call != NULL) {
         marks_first(batch, call);
@@ -279,15 +286,16 @@ void dispatch_forget_batch(struct core *core, struct batch *batch) {
         call_free(core, call);
     }
     if (batch->is_due) {
-        DL_DELETE2(batch->lane->group->pool->due, batch, due_prev, due_next);
+        flow_remove_due(batch);
     }
     marks_forget(batch);
+    not_sealing(batch);
     if (batch->lane->open == batch) {
         batch->lane->open = NULL;
     }
     DL_DELETE2(batch->lane->batches, batch, lane_prev, lane_next);
     HASH_DEL(core->batches, batch);
-    core->n_bytes -= (int64_t)batch_bytes(batch);
+    flow_hold(core, batch, -(int64_t)batch_bytes(batch));
     core->n_records -= (int64_t)batch->n_unanswered;
     batch_free(batch);
 }
@@ -402,6 +410,15 @@ static void add_corrections(const struct call *call, struct buf *out) {
     }
 }
 
+static void count_wait(struct core *core, const struct call *call) {
+    struct histogram *const waits[MODEL_PRIORITIES] = {
+        [PRIORITY_INTERACTIVE] = &core->status->wait_interactive,
+        [PRIORITY_NORMAL] = &core->status->wait_normal,
+        [PRIORITY_BULK] = &core->status->wait_bulk,
+    };
+    histogram_add(waits[flow_of(call->batch)->priority], core->now_us - call->ready_us);
+}
+
 static int send_call(struct core *core, struct call *call, struct worker *worker) {
     struct batch *batch = call->batch;
     const struct group *group = batch->lane->group;
@@ -437,6 +454,8 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
     if (rc != 0) {
         return rc;
     }
+    flow_sent(call);
+    count_wait(core, call);
     call->number = (uint32_t)message.dispatch.call;
     permits_spend(core, call);
     for (size_t i = 0; i < call->n_slots; i++) {
@@ -446,6 +465,17 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
     return 0;
 }
 
+// others_may_send says whether a call that is not interactive may go: where there are interactive ones,
+// a tenth of the pool's slots and of the workers' credit stays theirs.
+static bool others_may_send(const struct core *core, const struct pool *pool) {
+    int64_t most = pool_at_once(pool);
+    if (pool->kept_until_us > core->now_us) {
+        most -= most / SLOTS_KEPT;
+    }
+    return pool->n_inflight - pool->n_interactive < most &&
+           core->n_sent - core->n_interactive < core->others_credit;
+}
+
 // room_of says how many more calls the pool and the workers have room for now.
 static int64_t room_of(const struct core *core, const struct pool *pool) {
     int64_t room = 0;
@@ -453,15 +483,8 @@ static int64_t room_of(const struct core *core, const struct pool *pool) {
         room += w->max_inflight - w->n_inflight - w->n_untaken;
     }
     int64_t permitted = pool_room(core, pool);
-    return room < permitted ? room : permitted;
-}
-
-// seal_due seals open batches that are due, as many as there is room for when nothing else is ready:
-// their calls are ready now, or once their last records are durable.
-static void seal_due(struct core *core, struct pool *pool) {
-    for (int64_t room = room_of(core, pool); room > 0 && pool->due != NULL; room--) {
-        seal_batch(core, pool->due);
-    }
+    room = room < permitted ? room : permitted;
+    return room > 0 ? room : 0;
 }
 
 static bool is_held(const struct core *core, const struct pool *pool) {
@@ -469,19 +492,46 @@ static bool is_held(const struct core *core, const struct pool *pool) {
            breaker_room(&pool->breaker, core->now_us) <= 0;
 }
 
-// send_ready sends the calls whose mark is durable. Those without are near the front only when they came
-// back: what stands behind a few of them has none either.
-static void send_ready(struct core *core, struct pool *pool) {
+static void drop_answered(struct core *core, struct flow_class *class) {
     struct call *call, *next;
-    int n_unmarked = 0;
-    for (call = pool->ready; call != NULL && n_unmarked < UNMARKED_MOST; call = next) {
-        next = call->ready_next;
-        if (!pool_may_send(core, pool) || core->free_workers == NULL) {
-            return;
+    DL_FOREACH_SAFE2(class->chosen, call, next, ready_next) {
+        if (!call_drop_answered(call)) {
+            call_free(core, call);
         }
-        n_unmarked += call->mark_cseq == 0;
-        if (!marks_hold(call)) {
-            continue;
+    }
+}
+
+// choose_calls lets the flows of each class have their turns, until calls are chosen for all the room that
+// there is now, and for what will go next: core->ahead. Batches that are due are sealed as far as there is
+// room and nothing else is ready: their calls are ready now, or once their last records are durable.
+static void choose_calls(struct core *core, struct pool *pool) {
+    int64_t room = is_held(core, pool) ? 0 : room_of(core, pool);
+    int64_t most = is_held(core, pool) ? 0 : room + core->ahead;
+    bool may_seal = core->free_workers != NULL && pool_may_send(core, pool);
+    for (int i = 0; i < MODEL_PRIORITIES; i++) {
+        struct flow_class *class = &pool->classes[i];
+        struct flow *flow;
+        drop_answered(core, class);
+        while (class->n_chosen < most &&
+               (flow = flow_next(class, may_seal && class->n_chosen + class->n_sealing < room)) != NULL) {
+            if (flow->ready == NULL) {
+                seal_batch(core, flow->due);
+            } else if (!call_drop_answered(flow->ready)) {
+                call_free(core, flow->ready);
+            } else if (budget_may_send(core, flow->ready)) { // else it is parked until there is money
+                flow_choose(flow);
+            }
+        }
+    }
+    flow_start(pool, room);
+}
+
+// send_one sends one of the pool's chosen calls whose mark is durable, if one may go. Returns whether it did.
+static bool send_one(struct core *core, struct pool *pool) {
+    while (core->free_workers != NULL && pool_may_send(core, pool)) {
+        struct call *call = flow_pick(pool, others_may_send(core, pool));
+        if (call == NULL) {
+            return false;
         }
         if (!call_drop_answered(call)) {
             call_free(core, call);
@@ -491,49 +541,36 @@ static void send_ready(struct core *core, struct pool *pool) {
             continue; // parked until there is money
         }
         struct worker *worker = core->free_workers;
-        if (send_call(core, call, worker) != 0) {
-            roster_lose(core, worker, "unreachable");
-            next = call;
+        if (send_call(core, call, worker) == 0) {
+            return true;
         }
+        roster_lose(core, worker, "unreachable");
     }
+    return false;
 }
 
-// mark_ready asks for marks: for as many calls as there is room for now, and for those that will go next.
-// How many these are grows while workers wait for marks, and shrinks with time: marks_tick.
-static void mark_ready(struct core *core, struct pool *pool) {
-    struct call *call, *next;
-    if (is_held(core, pool)) {
-        for (call = pool->ready; call != NULL && call->mark_cseq != 0; call = call->ready_next) {
-            marks_drop(call);
+// mark_chosen asks for the marks of chosen calls. How many are chosen ahead grows while workers wait for
+// marks, and shrinks with time: marks_tick. Where the pool is held, what was marked will not go soon.
+static void mark_chosen(struct core *core, struct pool *pool) {
+    bool held = is_held(core, pool);
+    int64_t room = room_of(core, pool), n_late = 0;
+    for (int i = 0; i < MODEL_PRIORITIES; i++) {
+        int64_t n = 0;
+        for (struct call *call = pool->classes[i].chosen; call != NULL; call = call->ready_next, n++) {
+            if (held) {
+                marks_drop(call);
+            } else {
+                marks_ask(call, n < room);
+                n_late += n < room && !marks_hold(call);
+            }
         }
-        pool->may_mark = 0;
-        return;
-    }
-    int64_t room = room_of(core, pool), n = 0, n_late = 0;
-    room = room > 0 ? room : 0;
-    for (call = pool->ready; call != NULL && n < room + core->ahead; call = next) {
-        next = call->ready_next;
-        if (!call_drop_answered(call)) {
-            call_free(core, call);
-            continue;
-        }
-        marks_ask(call, n < room);
-        n_late += n < room && !marks_hold(call);
-        n++;
     }
     core->ahead += n_late < core->ahead / 2 + 1 ? n_late : core->ahead / 2 + 1;
     core->ahead = core->ahead < core->n_sent ? core->ahead : core->n_sent;
-    pool->may_mark = room + core->ahead - n - pool->n_ahead;
-}
-
-static void pump_pool(struct core *core, struct pool *pool) {
-    send_ready(core, pool);
-    if (pool->ready == NULL && pool->due != NULL && pool_may_send(core, pool) &&
-        core->free_workers != NULL) {
-        seal_due(core, pool);
-        send_ready(core, pool);
+    for (int i = 0; i < MODEL_PRIORITIES && !held; i++) {
+        struct flow_class *class = &pool->classes[i];
+        class->may_mark = room + core->ahead - class->n_chosen - class->n_ahead;
     }
-    mark_ready(core, pool);
 }
 
 // next_suspect finds a suspect that may go now, or NULL.
@@ -619,10 +656,35 @@ void dispatch_named(struct batch *batch, uint32_t number) {
     }
 }
 
-void dispatch_pump(struct core *core) {
-    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        pool->may_mark = 0;
+// measure_credit notes how many calls that are not interactive the workers may have.
+static void measure_credit(struct core *core) {
+    int64_t credit = 0;
+    for (const struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        credit += w->lost ? 0 : w->max_inflight;
     }
+    core->others_credit = core->kept_until_us > core->now_us ? credit - credit / SLOTS_KEPT : INT64_MAX;
+}
+
+// send_in_turn gives the workers' credit to the pools in turn, call by call.
+static void send_in_turn(struct core *core) {
+    size_t n_idle = 0;
+    while (n_idle < HASH_COUNT(core->pools) && core->free_workers != NULL) {
+        struct pool *pool = core->turn != NULL ? core->turn : core->pools;
+        core->turn = pool->hh.next;
+        n_idle = send_one(core, pool) ? 0 : n_idle + 1;
+    }
+}
+
+static void no_marks_ahead(struct core *core) {
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        for (int i = 0; i < MODEL_PRIORITIES; i++) {
+            pool->classes[i].may_mark = 0;
+        }
+    }
+}
+
+void dispatch_pump(struct core *core) {
+    no_marks_ahead(core);
     if (!core->store_ready || core->stalled || !partition_all_leased(core)) {
         return;
     }
@@ -634,7 +696,12 @@ void dispatch_pump(struct core *core) {
     if (has_suspects) {
         pump_suspects(core);
     }
+    measure_credit(core);
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        pump_pool(core, pool);
+        choose_calls(core, pool);
+    }
+    send_in_turn(core);
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        mark_chosen(core, pool);
     }
 }

@@ -8,6 +8,7 @@
 #include "coordinator/budget.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/flow.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
@@ -83,6 +84,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->options = (struct slice){.p = slice_dup(options), .n = options.n};
     g->pool = pool_get(core, model);
     g->pool->n_groups++;
+    g->flow = flow_get(g->pool, model);
     estimate_init(&g->estimate, model);
     budget_join(core, g);
     g->columns = mem_alloc(model->n_output * sizeof(char *));
@@ -135,6 +137,7 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
 void group_free(struct core *core, struct group *g) {
     HASH_DEL(core->groups, g);
     budget_part(core, g);
+    flow_drop(g->flow);
     // A pool that waits or has stopped must not forget it.
     if (--g->pool->n_groups == 0 && pool_is_idle(core, g->pool)) {
         pool_free(core, g->pool);
@@ -188,6 +191,11 @@ struct frame {
     size_t n_bad;                // rows that are no records, of a frame without acks
 };
 
+static void set_group(struct producer *p, struct group *group) {
+    p->group = group;
+    p->priority = group != NULL ? group->flow->priority : p->priority;
+}
+
 static struct group *group_of(struct frame *f, const struct row *row, int *status, struct error *why) {
     if (row->model.n == 0 && row->options.n == 0 && f->group != NULL) {
         return f->group;
@@ -210,7 +218,7 @@ static struct group *group_of(struct frame *f, const struct row *row, int *statu
     if (row->model.n == 0 && row->options.n == 0) {
         f->group = g;
         if (f->producer != NULL) {
-            f->producer->group = g;
+            set_group(f->producer, g);
         }
         if (g != NULL) {
             budget_told(f->core, g);
@@ -376,13 +384,22 @@ static void set_text(char **field, struct slice value) {
     *field = slice_dup(value);
 }
 
+// takes_any says whether records may come in, if there is memory for them. Rows that are no records
+// become results at once, so results count.
+static bool takes_any(const struct core *core) {
+    return core->store_ready && core->n_results < core->config->max_results;
+}
+
 static uint64_t limit_of(const struct core *core, const struct producer *p) {
     uint64_t most = p->acked + p->window;
     uint64_t limit = p->accepted;
-    if (intake_has_room(core)) {
+    const struct flow *flow = p->group != NULL ? p->group->flow : NULL;
+    int64_t room = takes_any(core) ? flow_room(core, p->priority, flow) : 0;
+    if (room > 0) {
         int64_t seen = core->n_bytes / (core->n_records + 1);
         int64_t each = seen > ROOM_PER_RECORD ? seen : ROOM_PER_RECORD;
-        limit += (uint64_t)((core->config->max_bytes - core->n_bytes) / each);
+        int64_t n = room / each / (flow != NULL && flow->n_producers > 1 ? (int64_t)flow->n_producers : 1);
+        limit += n > 0 ? (uint64_t)n : 1;
     }
     limit = limit < most ? limit : most;
     return limit > p->told_limit ? limit : p->told_limit; // what was promised stays promised
@@ -426,7 +443,8 @@ void intake_open(struct core *core, struct slice route, const struct message_ope
     free((char *)p->options.p);
     p->options = (struct slice){.p = slice_dup(buf_slice(&options)), .n = options.n};
     buf_free(&options);
-    p->group = group;
+    p->priority = PRIORITY_NORMAL; // of rows that name their own models
+    set_group(p, group);
     p->told_acked = p->acked;
     p->told_limit = 0;
     p->told_limit = limit_of(core, p);
@@ -455,7 +473,7 @@ void intake_append(struct core *core, struct slice route, const struct message_a
     }
     uint64_t last_seq = append->first_seq + append->count - 1;
     // Credit is given in records before their size is known: far too much of it is taken back.
-    if (core->n_bytes > 2 * core->config->max_bytes) {
+    if (core->n_bytes > 2 * core->config->max_bytes && !flow_is_due_memory(core, p->priority)) {
         p->told_limit = p->accepted;
     }
     if (last_seq > p->told_limit) {
@@ -510,11 +528,25 @@ void intake_gone(struct core *core, struct slice route) {
 }
 
 bool intake_has_room(const struct core *core) {
-    return core->store_ready && core->n_bytes < core->config->max_bytes &&
-           core->n_results < core->config->max_results; // rows that are no records become results at once
+    return takes_any(core) && flow_room(core, PRIORITY_NORMAL, NULL) > 0;
+}
+
+// count_producers counts the connected producers of each flow: they share its room.
+static void count_producers(struct core *core) {
+    for (struct producer *p = core->producers; p != NULL; p = p->hh.next) {
+        if (p->group != NULL) {
+            p->group->flow->n_producers = 0;
+        }
+    }
+    for (struct producer *p = core->producers; p != NULL; p = p->hh.next) {
+        if (p->group != NULL && p->route.n > 0) {
+            p->group->flow->n_producers++;
+        }
+    }
 }
 
 void intake_acks(struct core *core) {
+    count_producers(core);
     for (struct producer *p = core->producers; p != NULL; p = p->hh.next) {
         if (p->acked > p->told_acked) {
             core->io->hint(core->io->arg, slice_of(p->name), p->acked);

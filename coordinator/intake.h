@@ -10,7 +10,7 @@ void intake_flush(struct core *core, struct slice route);
 void intake_gone(struct core *core, struct slice route);
 // intake_frame takes rows that came without acks.
 void intake_frame(struct core *core, struct slice frame);
-// intake_has_room says whether more records may come in.
+// intake_has_room says whether more records may come in of those that name no producer: at normal priority.
 bool intake_has_room(const struct core *core);
 // intake_acks tells producers what became durable and how far they may go on. At the end of a turn.
 void intake_acks(struct core *core);

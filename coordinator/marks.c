@@ -4,6 +4,7 @@
 #include "coordinator/marks.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "coordinator/flow.h"
 #include "coordinator/partition.h"
 #include "proto/frame.h"
 
@@ -47,12 +48,12 @@ void marks_drop(struct call *call) {
 }
 
 void marks_ahead(struct batch *batch) {
-    struct pool *pool = batch->lane->group->pool;
+    struct flow_class *class = flow_class_of(batch);
     bool may_go = batch->state == BATCH_SEALED || batch->is_due;
     if (may_go && batch->mark_cseq == 0 && batch->last_call == 0 && batch->calls == NULL &&
-        pool->may_mark > 0) {
-        pool->may_mark--;
-        pool->n_ahead++;
+        class->may_mark > 0) {
+        class->may_mark--;
+        class->n_ahead++;
         batch->mark_cseq = batch->lane->partition->cseq + 1;
         marks_touch(batch);
     }
@@ -62,7 +63,7 @@ void marks_first(struct batch *batch, struct call *call) {
     if (batch->mark_cseq != 0) {
         call->mark_cseq = batch->mark_cseq;
         batch->mark_cseq = 0;
-        batch->lane->group->pool->n_ahead--;
+        flow_class_of(batch)->n_ahead--;
     }
 }
 
@@ -72,7 +73,7 @@ void marks_forget(struct batch *batch) {
         batch->mark_dirty = false;
     }
     if (batch->mark_cseq != 0) {
-        batch->lane->group->pool->n_ahead--;
+        flow_class_of(batch)->n_ahead--;
         batch->mark_cseq = 0;
     }
 }

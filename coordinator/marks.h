@@ -23,8 +23,8 @@ void marks_ask(struct call *call, bool now);
 void marks_drop(struct call *call);
 // marks_touch: what is out of this batch has changed; the partition's next write says so.
 void marks_touch(struct batch *batch);
-// marks_ahead marks the first call of a batch that stands in this turn's write, if its pool may do so
-// (pool->may_mark); marks_first hands that mark to the call once it is made.
+// marks_ahead marks the first call of a batch that stands in this turn's write, if its class may do so
+// (class->may_mark); marks_first hands that mark to the call once it is made.
 void marks_ahead(struct batch *batch);
 void marks_first(struct batch *batch, struct call *call);
 // marks_forget takes a batch that is being freed off its partition's list.

@@ -3,6 +3,7 @@
 #include "coordinator/permits.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "coordinator/flow.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -93,6 +94,7 @@ struct pool *pool_get(struct core *core, const struct model *model) {
 }
 
 void pool_free(struct core *core, struct pool *pool) {
+    core->turn = core->turn == pool ? NULL : core->turn;
     HASH_DEL(core->pools, pool);
     free(pool->name);
     free(pool);
@@ -105,12 +107,16 @@ bool pool_is_idle(const struct core *core, const struct pool *pool) {
 
 // ---- Calls at once --------------------------------------------------------------------------------------
 
-static int64_t room_at_once(const struct core *core, const struct pool *pool) {
+int64_t pool_at_once(const struct pool *pool) {
     int64_t most = pool->window < WINDOW_MOST ? (int64_t)pool->window : INT64_MAX;
     if (pool->limiter.config.calls_limit > 0 && pool->limiter.config.calls_limit < most) {
         most = pool->limiter.config.calls_limit;
     }
-    int64_t room = most - pool->n_inflight, tries = breaker_room(&pool->breaker, core->now_us);
+    return most;
+}
+
+static int64_t room_at_once(const struct core *core, const struct pool *pool) {
+    int64_t room = pool_at_once(pool) - pool->n_inflight, tries = breaker_room(&pool->breaker, core->now_us);
     return room < tries ? room : tries;
 }
 
@@ -249,14 +255,11 @@ void permits_settle(struct core *core, struct call *call, const struct message_r
 
 // ready_of counts the calls that could go now, no more than the workers have room for.
 static int64_t ready_of(const struct core *core, const struct pool *pool, struct amount *first) {
-    int64_t n = pool->n_ready, room = 0;
-    for (const struct batch *b = pool->due; b != NULL; b = b->due_next) {
-        n++;
-    }
+    int64_t n = pool->n_ready + pool->n_due, room = 0;
     for (const struct worker *w = core->free_workers; w != NULL && room < n; w = w->free_next) {
         room += w->max_inflight - w->n_inflight - w->n_untaken;
     }
-    struct call *call = pool->ready != NULL ? pool->ready : pool->suspects;
+    struct call *call = flow_first(pool);
     *first = call != NULL ? cost_of(call) : pool->limiter.mean;
     first->calls = 1;
     return n < room ? n : room;

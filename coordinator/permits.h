@@ -15,6 +15,8 @@ bool pool_is_idle(const struct core *core, const struct pool *pool);
 // as the provider and the permits at hand go.
 bool pool_may_send(const struct core *core, struct pool *pool);
 int64_t pool_room(const struct core *core, const struct pool *pool);
+// pool_at_once says how many calls may be at the provider at once (INT64_MAX: no limit is known).
+int64_t pool_at_once(const struct pool *pool);
 // permits_spend: this call goes out now.
 void permits_spend(struct core *core, struct call *call);
 // permits_settle takes the report of a call that was found; outcome as collect sees it.

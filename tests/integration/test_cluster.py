@@ -395,3 +395,21 @@ def test_a_frame_of_bad_rows_is_answered_row_by_row(box, cluster):
     assert "column 'text'" in errors["c"]["message"]
     (bad,) = (error for id, error in errors.items() if id not in "acd")
     assert bad["code"] == "bad-record" and "row 2" in bad["message"]
+
+
+def test_interactive_rows_do_not_wait_for_a_bulk_job(box, cluster, reviews):
+    """Judged by the order of the calls in the simulator's ledger: interactive ones are of 5 records."""
+    c = cluster(simulator=["--latency-ms=30"], more=", 'limit.concurrency' = '4'")
+    bulk, urgent = distinct(reviews, 20000), [dict(row, id=f"urgent-{row['id']}") for row in distinct(reviews, 20)]
+    collector = c.collect("collector", "--count", "20020")
+    done = c.submit(bulk, "--set", "priority=bulk", name="bulk")
+    assert done.returncode == 0, done.stderr.decode()
+    done = c.submit(urgent, "--set", "priority=interactive", "--set", "batch.size=5", name="urgent")
+    assert done.returncode == 0, done.stderr.decode()
+    n_before = len(c.simulator.calls())
+    assert n_before < 700, "most of the bulk job is still to come"
+    assert collector.wait() == 0, collector.log
+    check_results(box, c.results(), bulk + urgent)
+    calls = [call["items"] for call in c.simulator.calls()]
+    last = max(i for i, n in enumerate(calls) if n < 20 and i < len(calls) - 8)
+    assert last - n_before < 100, f"{last - n_before} calls were between the rows and their answers"
