@@ -109,6 +109,16 @@ static const struct {
     {API_CHAT, "dimensions"},
     {API_RESPONSES, "dimensions"},
     {API_MESSAGES, "dimensions"},
+    {API_GENERATE, "dimensions"},
+    {API_BATCH_EMBED, "stop"},
+    {API_BATCH_EMBED, "seed"},
+    {API_BATCH_EMBED, "temperature"},
+    {API_BATCH_EMBED, "top.p"},
+    {API_BATCH_EMBED, "max.tokens"},
+    {API_BATCH_EMBED, "system.prompt"},
+    {API_BATCH_EMBED, "batch.prompt.template"},
+    {API_BATCH_EMBED, "response.path"},
+    {API_BATCH_EMBED, "response.value.field"},
     {API_MESSAGES, "seed"},
     {API_TENSORS, "stop"},
     {API_TENSORS, "seed"},
@@ -203,6 +213,18 @@ static int check_anthropic(const struct model *model, int *line, struct error *w
                      temperature);
 }
 
+#define GEMINI_SEED_MOST 2147483647
+
+static int check_gemini(const struct model *model, int *line, struct error *why) {
+    int64_t seed = model->options.seed;
+    if (model->api->kind != API_GENERATE || seed == MODEL_UNSET || seed <= GEMINI_SEED_MOST) {
+        return 0;
+    }
+    return error_set(why, model_blame(model, "seed", line),
+                     "option 'seed': got %lld, want at most %d: gemini takes no larger one", (long long)seed,
+                     GEMINI_SEED_MOST);
+}
+
 static int check_ollama(const struct model *model, int *line, struct error *why) {
     if (model->provider->id != PROVIDER_OLLAMA ||
         model->options.max_tokens_field != MAX_TOKENS_COMPLETION) {
@@ -262,6 +284,7 @@ int model_check_provider(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : check_tensors(model, line, why);
     rc = rc != 0 ? rc : check_responses(model, line, why);
     rc = rc != 0 ? rc : check_anthropic(model, line, why);
+    rc = rc != 0 ? rc : check_gemini(model, line, why);
     rc = rc != 0 ? rc : check_ollama(model, line, why);
     return rc != 0 ? rc : check_azure(model, line, why);
 }

@@ -24,6 +24,8 @@ enum api_kind {
     API_MESSAGES,   // Anthropic messages
     API_TENSORS,    // Open Inference Protocol v2
     API_TEMPLATE,   // JSON made from option 'request.template'
+    API_GENERATE,   // Gemini generateContent
+    API_BATCH_EMBED, // Gemini batchEmbedContents
     N_APIS
 };
 

@@ -22,6 +22,8 @@ static const char *const models[] = {
     "'provider' = 'anthropic', 'max.tokens' = '99'",
     "'provider' = 'kserve', 'endpoint' = 'http://h'",
     "'provider' = 'http', 'endpoint' = 'http://h', 'request.template' = '{{records}}', 'answer.path' = '$..a', 'usage.input.path' = '$..i', 'usage.output.path' = '$.o'",
+    "'provider' = 'gemini'",
+    "'provider' = 'gemini', 'task' = 'embedding', 'dimensions' = '2'",
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 

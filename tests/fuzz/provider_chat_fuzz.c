@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     chat_free(&chat);
     static const char *const paths[] = {"/v1/chat/completions", "/v1/responses", "/v1/embeddings",
-                                        "/v1/messages"};
+                                        "/v1/messages", "/v1beta/models/m:generateContent",
+                                        "/v1beta/models/m:batchEmbedContents"};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         fuzz_api(api_find(slice_of(paths[i])), body);
     }

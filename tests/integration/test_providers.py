@@ -18,8 +18,10 @@ TEXT_APIS = [
     ("vllm", "/v1"),
     ("llama.cpp", "/v1/chat/completions"),
     ("anthropic", ""),
+    ("gemini", ""),
 ]
-VECTOR_APIS = [("openai", ""), ("azure-openai", "/openai/v1"), ("ollama", ""), ("vllm", "")]
+VECTOR_APIS = [("openai", ""), ("azure-openai", "/openai/v1"), ("ollama", ""), ("vllm", ""),
+               ("gemini", "")]
 FAULTS = [word for fault in ANSWER_FAULTS for word in ("--fault", f"{fault}=5%")]
 FAULTS += [word for fault in ("500", "429", "cut", "html") for word in ("--fault", f"{fault}=2%")]
 
@@ -210,6 +212,9 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 MESSAGES = {**CHAT, "max_tokens": 9}
 ANTHROPIC = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
+GENERATE = {"contents": [{"role": "user", "parts": [{"text": "a"}]}]}
+GEMINI = {"x-goog-api-key": KEY}
+EMBED = {"model": "models/m", "content": {"parts": [{"text": "a"}]}}
 BEARER, AZURE = {"Authorization": f"Bearer {KEY}"}, {"api-key": KEY}
 
 
@@ -220,6 +225,18 @@ def with_schema(schema):
 
 def with_format(schema):
     return {**MESSAGES, "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+
+
+def with_config(**config):
+    return {**GENERATE, "generationConfig": config}
+
+
+def with_response(schema):
+    return with_config(responseMimeType="application/json", responseSchema=schema)
+
+
+M = "/v1beta/models/m:generateContent"
+E = "/v1beta/models/m:batchEmbedContents"
 
 
 @pytest.mark.parametrize("path,body,headers,status,words", [
@@ -244,6 +261,23 @@ def with_format(schema):
     ("/v1/embeddings", {"model": "m", "input": ["a"] * 2049}, BEARER, 400, "too long"),
     ("/v1/embeddings", {"model": "m", "input": ["a"], "temperature": 1}, BEARER, 400, "temperature"),
     ("/v1/completions", CHAT, BEARER, 404, "URL"),
+    (M, GENERATE, GEMINI, 200, "candidates"),
+    (M, GENERATE, BEARER, 400, "API_KEY_INVALID"),
+    (M, {**GENERATE, "model": "m"}, GEMINI, 400, 'Unknown name \\"model\\"'),
+    (M, {}, GEMINI, 400, "contents is not specified"),
+    (M, {"contents": [{"role": "system", "parts": [{"text": "a"}]}]}, GEMINI, 400, "valid role"),
+    (M, with_config(max_tokens=9), GEMINI, 400, "Unknown name"),
+    (M, with_config(responseSchema={"type": "STRING"}), GEMINI, 400, "response_mime_type"),
+    (M, with_response({"type": "OBJECT", "properties": {"a": {"type": "STRING", "nullable": True}}}), GEMINI, 200, ""),
+    (M, with_response({"type": "OBJECT"}), GEMINI, 400, "non-empty"),
+    (M, with_response({"type": ["STRING", "null"]}), GEMINI, 400, "Invalid value"),
+    (M, with_response({"type": "STRING", "format": "date"}), GEMINI, 400, "date-time"),
+    (M, with_response({**SCHEMA, "type": "OBJECT", "properties": {"a": {"type": "STRING"}},
+                       "additionalProperties": False}), GEMINI, 400, "additionalProperties"),
+    (E, {"requests": [EMBED] * 2}, GEMINI, 200, "embeddings"),
+    (E, {"requests": [EMBED] * 101}, GEMINI, 400, "at most 100 requests"),
+    (E, {"requests": [{**EMBED, "model": "m"}]}, GEMINI, 400, "model name"),
+    (E, {"requests": [{**EMBED, "dimensions": 3}]}, GEMINI, 400, "Unknown name"),
     ("/v1/messages", MESSAGES, ANTHROPIC, 200, "end_turn"),
     ("/v1/messages", CHAT, ANTHROPIC, 400, "max_tokens: Field required"),
     ("/v1/messages", MESSAGES, BEARER, 401, "authentication_error"),

@@ -26,6 +26,12 @@ static const struct api rows[] = {
      .write = api_messages_write},
     {.name = "kserve", .head = "/v2/models/", .end = "/infer", .plain_errors = true, .model = "d",
      .read = api_kserve_read, .write = api_kserve_write},
+    {.name = "generate", .head = "/v1beta/models/", .end = ":generateContent", .key = API_KEY_GEMINI,
+     .style = TELL_GEMINI, .model_in_path = true, .read = api_generate_read,
+     .write = api_generate_write},
+    {.name = "batch embed", .head = "/v1beta/models/", .end = ":batchEmbedContents",
+     .key = API_KEY_GEMINI, .style = TELL_GEMINI, .model_in_path = true, .read = api_batch_embed_read,
+     .write = api_batch_embed_write},
 };
 
 static bool is_path_of(const struct api *api, struct slice path) {
@@ -52,6 +58,9 @@ struct slice api_key_of(const struct api *api, const struct httpd_request *reque
     }
     if (api->key == API_KEY_ANTHROPIC) {
         return httpd_header(request, "x-api-key");
+    }
+    if (api->key == API_KEY_GEMINI) {
+        return httpd_header(request, "x-goog-api-key");
     }
     return plain.n > 0 && bearer.n > 0 ? SLICE_NONE : plain.n > 0 ? plain : bearer;
 }

@@ -9,13 +9,14 @@
 #include "tests/provider/tell.h"
 
 // How a credential comes. In another header it counts as none.
-enum api_key { API_KEY_BEARER, API_KEY_AZURE, API_KEY_ANTHROPIC };
+enum api_key { API_KEY_BEARER, API_KEY_AZURE, API_KEY_ANTHROPIC, API_KEY_GEMINI };
 
 struct api {
     const char *name;
     const char *head, *end; // the path begins with, and ends in
     enum api_key key;
     enum tell_style style;  // of errors and headers; TELL_OPENAI: as --limit-headers says
+    bool model_in_path;     // between head and end; a request has no member of that name
     const char *must;       // a header that must be there; NULL: none
     bool plain_errors;      // {"error":"text"}
     const char *model;      // that answers, when the request's body does not say; NULL: it must
@@ -60,5 +61,14 @@ MUST_CHECK int api_messages_write(struct job *job, struct chat *chat, uint64_t d
 MUST_CHECK int api_kserve_read(struct chat *chat, bool strict, struct error *why);
 MUST_CHECK int api_kserve_write(struct job *job, struct chat *chat, uint64_t draw, struct slice content,
                                 struct buf *out);
+MUST_CHECK int api_generate_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_generate_write(struct job *job, struct chat *chat, uint64_t draw,
+                                  struct slice content, struct buf *out);
+MUST_CHECK int api_batch_embed_read(struct chat *chat, bool strict, struct error *why);
+MUST_CHECK int api_batch_embed_write(struct job *job, struct chat *chat, uint64_t draw,
+                                     struct slice content, struct buf *out);
+
+// api_add_vector appends the vector of a text's hash as an array of n numbers.
+MUST_CHECK int api_add_vector(uint64_t hash, int64_t n, struct buf *out);
 
 #endif

@@ -74,7 +74,7 @@ static int add_base64(uint64_t hash, int64_t n, struct buf *out) {
     return rc != 0 ? rc : buf_add_byte(out, '"');
 }
 
-static int add_numbers(uint64_t hash, int64_t n, struct buf *out) {
+int api_add_vector(uint64_t hash, int64_t n, struct buf *out) {
     int rc = buf_add_byte(out, '[');
     for (int64_t k = 0; rc == 0 && k < n; k++) {
         rc = k > 0 ? buf_add_byte(out, ',') : 0;
@@ -106,7 +106,7 @@ static int add_item(const struct job *job, struct chat *chat, size_t i, size_t s
         rc = buf_add_str(out, "{}");
     } else if (rc == 0) {
         rc = chat->base64 ? add_base64(hash, chat->dimensions, out)
-                          : add_numbers(hash, chat->dimensions, out);
+                          : api_add_vector(hash, chat->dimensions, out);
     }
     rc = rc != 0 ? rc : buf_add_byte(out, '}');
     bool right = index == (int64_t)i && !(job->fault == FAULT_WRONG_TYPE && i == struck);

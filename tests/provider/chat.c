@@ -6,6 +6,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -322,7 +323,7 @@ static char type_of(struct json_object *schema) {
         type = json_object_array_get_idx(type, 0);
     }
     struct slice text = json_text(type);
-    return text.n > 0 ? text.p[0] : 's';
+    return text.n > 0 ? (char)tolower((unsigned char)text.p[0]) : 's'; // Google writes STRING
 }
 
 static void read_properties(struct chat *chat, struct json_object *properties) {
@@ -488,7 +489,7 @@ int chat_read_as(const struct api *api, bool strict, struct slice body, struct c
     if (rc == 0 && chat->model.n == 0 && api->model != NULL) {
         chat->model = slice_of(api->model);
     }
-    if (rc == 0 && chat->model.n == 0) {
+    if (rc == 0 && chat->model.n == 0 && !api->model_in_path) {
         rc = error_set(why, -EINVAL, "model: you must provide a model parameter");
     }
     if (rc != 0 || chat->vectors) {

@@ -305,6 +305,11 @@ static void serve_chat(struct serve *s, const struct api *api, struct httpd_requ
         send_error(s, request, job, 400, "invalid_request_error", NULL, why.text, false);
         return;
     }
+    if (api->model_in_path) {
+        struct slice path = httpd_path(request);
+        size_t head = strlen(api->head), end = strlen(api->end);
+        chat->model = path.n >= head + end ? slice_sub(path, head, path.n - head - end) : SLICE_NONE;
+    }
     (void)slice_copy(chat->model, job->model, sizeof(job->model));
     if (chat->schema != NULL && s->options->no_schemas) {
         send_error(s, request, job, 400, "invalid_request_error", NULL,

@@ -17,7 +17,7 @@ static const struct {
     {"a dashed date is dropped", "openai", "gpt-5.4-mini-2026-03-17", "gpt-5.4-mini"},
     {"a compact date is dropped", "anthropic", "claude-haiku-4-5-20251001", "claude-haiku-4-5"},
     {"-latest is dropped", "anthropic", "claude-sonnet-5-latest", "claude-sonnet-5"},
-    {"models/ is dropped", "google", "models/gemini-2.5-flash", "gemini-2.5-flash"},
+    {"models/ is dropped", "gemini", "models/gemini-2.5-flash", "gemini-2.5-flash"},
     {"the provider's case is not minded", "OpenAI", "gpt-4.1", "gpt-4.1"},
     {"a longer name is another model", "openai", "gpt-4.1-nano", NULL},
     {"a newer model is not its older one", "anthropic", "claude-opus-5-5", "claude-opus-5-5"},
