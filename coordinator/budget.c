@@ -183,10 +183,12 @@ bool budget_may_send(struct core *core, struct call *call) {
     }
     int64_t estimate = bill_estimate(core, call);
     for (size_t i = 0; i < 2; i++) {
-        if (!has_money(core, of_group[i], group->bill, estimate)) {
+        bool was_afforded = call->afforded != NULL;
+        bool is_last = of_group[i] != NULL && of_group[i]->parked != NULL && !was_afforded; // others were first
+        if (is_last || !has_money(core, of_group[i], group->bill, estimate)) {
             call_leave(core, call);
             call->parked = of_group[i];
-            call_enter(core, call, CALL_READY, false);
+            call_enter(core, call, CALL_READY, was_afforded);
             return false;
         }
     }
@@ -215,21 +217,37 @@ void budget_give_back(struct core *core, struct call *call) {
     call->reserved_nusd = 0;
 }
 
-// unpark lets the oldest parked calls go, as many as there is money for.
-static void unpark(struct core *core, struct budget *b) {
+// n_affordable counts the oldest parked calls that there is money for; *last is the youngest of them.
+static size_t n_affordable(const struct core *core, const struct budget *b, struct call **last) {
     int64_t promised = 0;
-    while (b->parked != NULL) {
-        struct call *call = b->parked;
-        int64_t estimate = bill_estimate(core, call);
+    size_t n = 0;
+    for (struct call *call = b->parked; call != NULL; call = call->ready_next) {
         const struct bill *bill = call->batch->lane->group->bill;
-        bool is_next = promised == 0 || bill_is_sure(core, bill);
-        if (!is_next || !has_money(core, b, bill, estimate + promised)) {
-            return;
+        int64_t estimate = bill_estimate(core, call);
+        if ((n > 0 && !bill_is_sure(core, bill)) || !has_money(core, b, bill, estimate + promised)) {
+            break;
         }
         promised += estimate > 0 ? estimate : 1;
+        *last = call;
+        n++;
+    }
+    return n;
+}
+
+// unpark lets the oldest parked calls go, as many as there is money for, before those that came later: a
+// run whose budget ends has its rows without a gap. The next ones follow when all of these are out.
+static void unpark(struct core *core, struct budget *b) {
+    struct call *call = NULL, *older;
+    if (b->n_afforded > 0) {
+        return;
+    }
+    for (size_t n = n_affordable(core, b, &call); n > 0; n--, call = older) {
+        older = call->ready_prev; // the list's head has its tail there, which is not looked at any more
         call_leave(core, call);
         call->parked = NULL;
-        call_enter(core, call, CALL_READY, false);
+        call_enter(core, call, CALL_READY, true);
+        call->afforded = b;
+        b->n_afforded++;
     }
 }
 

@@ -25,6 +25,7 @@ struct budget {
     bool is_asking;        // a claim is under way
     int64_t asked_us;      // when the last one was made
     struct call *parked;   // oldest first
+    size_t n_afforded;     // calls that were parked, may go, and are not out yet
     size_t n_groups;       // that draw on it
     UT_hash_handle hh;     // by key
 };

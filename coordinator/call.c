@@ -43,6 +43,10 @@ static struct call **list_of(const struct call *call) {
 }
 
 static void leave_ready(struct core *core, struct call *call) {
+    if (call->afforded != NULL) {
+        call->afforded->n_afforded--;
+        call->afforded = NULL;
+    }
     pool_of(call)->n_ready--;
     core->n_ready[flow_of(call->batch)->priority]--;
     struct call **list = list_of(call);
@@ -102,16 +106,21 @@ void call_leave(struct core *core, struct call *call) {
 void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front) {
     struct pool *pool = pool_of(call);
     call->state = state;
-    call->next_number = 0;
+    if (state != CALL_READY || call->parked != NULL) {
+        call->next_number = 0; // sent it was under that number; waiting or parked it will not go soon
+    }
     if (is_interactive(call)) {
         keep_slots(core, call);
     }
     switch (state) {
     case CALL_READY:
+        if (call->parked != NULL) {
+            marks_drop(call);
+        }
         enter_ready(core, call, in_front);
         break;
     case CALL_WAITING:
-        marks_drop(call); // it will not go soon
+        marks_drop(call);
         waiting_add(core, call);
         break;
     case CALL_SENT:

@@ -195,6 +195,7 @@ struct call {
     bool tries_out;              // SENT: to see whether the provider is back
     struct worker *worker;       // SENT
     struct budget *parked;       // READY, but waiting for this budget; NULL: not
+    struct budget *afforded;     // READY, and let go by this budget, which it waited for; NULL: not
     int64_t reserved_nusd;       // SENT: billionths of a USD that it may cost
     struct charge charge;
     struct call *prev, *next;               // in its batch

@@ -144,7 +144,7 @@ def test_a_run_stops_before_its_budget_and_goes_on_with_a_bigger_one(box, review
     assert "the budget of $0.06 of 'run' is used up" in said and "stopped by the budget" in said
     assert "--resume --state" in said and "--budget-usd MORE" in said
     spent = usd_of(simulator.calls())
-    assert 0.04 < spent <= 0.06
+    assert 0.04 < spent <= 0.06, said
     rows = read_jsonl(box.path / "out.jsonl")
     assert len(rows) == sum(call["items"] for call in simulator.calls())
     assert [row["id"] for row in rows] == [row["id"] for row in given[:len(rows)]]
@@ -184,7 +184,7 @@ def test_a_budget_of_a_day_stops_a_run(box, simulator, reviews):
     done = run(box, models, "-i", source, "-o", "out.jsonl", model="tag")
     assert done.returncode == 6, done.stderr.decode()
     assert "the budget of $0.05 a day of 'tag' is used up" in done.stderr.decode()
-    assert len(simulator.calls()) == 5
+    assert len(simulator.calls()) == 5, done.stderr.decode()
 
 
 @pytest.mark.parametrize("options, words", [
