@@ -122,7 +122,7 @@ static int read_lines(struct tokenizer *t, struct slice text, const char *name, 
         if (rc != 0) {
             char where[300];
             snprintf(where, sizeof(where), "%.200s:%zu: ", name, number);
-            error_prefix(why, where);
+            error_prefix(why, "%s", where);
             return rc;
         }
         text = slice_sub(text, n + (end != NULL), text.n);
