@@ -20,6 +20,7 @@ struct embedded_config {
     const char *durability; // "always", "everysec", "none"
     const char *secrets;    // file, or ""
     const char *prices;     // file, or ""
+    const char *limits;     // file, or ""
     const char *log_level;
     char *const *secret_names; // n_secret_names: taken out of the environment of all but the workers
     size_t n_secret_names;

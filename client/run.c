@@ -402,6 +402,7 @@ static void run_free(struct run *run) {
     free(run->journal_path);
     journal_close(run->journal);
     prices_free(run->prices);
+    limits_file_free(run->limits);
     model_free(run->model);
     statements_free(&run->statements);
     options_free(&program, &run->options);
@@ -496,8 +497,13 @@ static void say_bad_row(void *arg, const struct error *why) {
 // try_out is --dry-run.
 static int try_out(struct run *run, struct error *why) {
     const struct run_options *o = &run->options;
+    const struct limits_row *row = limits_file_find(run->limits, &run->model->options);
+    struct model model = *run->model; // borrows
+    if (row != NULL) {
+        limits_row_apply(row, &model.options);
+    }
     const struct dry_run_config config = {
-        .model = run->model,
+        .model = &model,
         .prices = run->prices,
         .rows = run->rows,
         .id_column = o->id_column,
@@ -532,7 +538,8 @@ int run_main(int argc, char **argv) {
     if (run_resume_args(&program, &argc, &argv, &why) < 0 ||
         options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
         check_choices(&run.options, &why) < 0 ||
-        prices_load(run.options.prices, &run.prices, &why) < 0 || load_model(&run, &why) < 0) {
+        prices_load(run.options.prices, &run.prices, &why) < 0 ||
+        limits_file_load(run.options.limits, &run.limits, &why) < 0 || load_model(&run, &why) < 0) {
         client_say(code, "%s", why.text);
         run_free(&run);
         return code;

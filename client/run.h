@@ -15,6 +15,7 @@
 #include "client/setup.h"
 #include "client/state.h"
 #include "client/taker.h"
+#include "common/limits_file.h"
 #include "common/prices.h"
 
 #define RUN_CODES_MAX JOURNAL_CODES_MAX // different error codes that are counted apart
@@ -54,6 +55,7 @@ struct run {
     char **secret_names;            // n_secret_names of the model
     size_t n_secret_names;
     struct prices *prices;          // of --prices; NULL: none
+    struct limits_file *limits;     // of --limits; NULL: none
     struct rows *rows;
     struct merge merge;
     struct output output;

@@ -643,6 +643,7 @@ int run_flow_start(struct run *run, struct error *why) {
         .durability = o->durability,
         .secrets = o->secrets,
         .prices = o->prices,
+        .limits = o->limits,
         .log_level = o->log_level,
         .secret_names = run->secret_names,
         .n_secret_names = run->n_secret_names,

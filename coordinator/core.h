@@ -12,6 +12,7 @@
 #include "proto/messages.h"
 
 struct core;
+struct limits_file;
 struct model;
 struct prices;
 struct status;
@@ -29,6 +30,7 @@ struct core_config {
     bool all_overrides;        // records may override where a model's calls and credentials go
     const char *default_model; // of unacked rows that name none; ""
     const struct prices *prices; // of a file, before the built-in ones; NULL: none. Borrowed
+    const struct limits_file *limits; // of accounts that models share; NULL: none. Borrowed
 };
 
 struct core_io {

@@ -5,6 +5,7 @@
 //                       └──────────▶ store (Redis) ───────────────────────────┘
 #include "common/clock.h"
 #include "common/json.h"
+#include "common/limits_file.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
@@ -71,6 +72,7 @@ struct coordinator {
     struct letters *letters;
     struct metrics_server *metrics;
     struct prices *prices;
+    struct limits_file *limits;
     unsigned short random[3];
     bool releasing; // a signal to stop came: partitions are being given up
     bool recovering, stopping; // recovering: the first on_ready has come
@@ -564,6 +566,8 @@ static int check_options(struct coordinator *c, enum store_durability *durabilit
     }
     rc = prices_load(c->options.prices, &c->prices, why);
     c->config.prices = c->prices;
+    rc = rc != 0 ? rc : limits_file_load(c->options.limits, &c->limits, why);
+    c->config.limits = c->limits;
     return rc != 0 ? rc : read_durability(c->options.durability, durability, why);
 }
 
@@ -624,6 +628,7 @@ int main(int argc, char **argv) {
         check_options(&c, &durability, &why) != 0) {
         fprintf(stderr, "headrace-coordinator: %s\n", why.text);
         prices_free(c.prices);
+        limits_file_free(c.limits);
         options_free(&program, &c.options);
         return EXIT_USAGE;
     }
@@ -669,6 +674,7 @@ int main(int argc, char **argv) {
     letters_free(c.letters);
     loop_free(c.loop);
     prices_free(c.prices);
+    limits_file_free(c.limits);
     options_free(&program, &c.options);
     return c.exit_code;
 }

@@ -1,6 +1,7 @@
 // Pools and what their limits allow now. Invariant: n_inflight is the number of the pool's calls that
 // are SENT. Called by dispatch (may_send, spend, pump), collect (what came back) and core (replies).
 #include "coordinator/permits.h"
+#include "common/limits_file.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/flow.h"
@@ -36,9 +37,13 @@ static size_t family_length(const char *model) {
 }
 
 // pool_name names what the provider's limits apply to: provider:host:account:model family. The account is
-// the credential's name, never its value: options hold ${NAME} only.
-static char *pool_name(const struct model_options *o) {
+// the credential's name, never its value: options hold ${NAME} only. A row of the limits file names its
+// pool itself, without the colons that all others have.
+static char *pool_name(const struct limits_row *row, const struct model_options *o) {
     struct buf name;
+    if (row != NULL) {
+        return slice_dup(slice_of(row->pool));
+    }
     buf_init(&name, 16384);
     const char *host = strstr(o->endpoint, "://");
     host = host != NULL ? host + 3 : o->endpoint;
@@ -73,13 +78,34 @@ static struct limiter_config limits_of(const struct model_options *o) {
     return config;
 }
 
+static int64_t lower_of(int64_t a, int64_t b) {
+    return a <= 0 || (b > 0 && b < a) ? b : a;
+}
+
+// join makes what one model more wants of a row's pool into what all its models hold to: of limits the lower.
+static void join(struct limiter_config *config, const struct limiter_config *others) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        config->limit[kind] = lower_of(config->limit[kind], others->limit[kind]);
+    }
+    config->calls_limit = lower_of(config->calls_limit, others->calls_limit);
+    config->calls_ms = config->calls_ms > others->calls_ms ? config->calls_ms : others->calls_ms;
+}
+
 struct pool *pool_get(struct core *core, const struct model *model) {
-    char *name = pool_name(&model->options);
-    struct limiter_config config = limits_of(&model->options);
+    const struct limits_row *row = limits_file_find(core->config->limits, &model->options);
+    struct model_options options = model->options;
+    if (row != NULL) {
+        limits_row_apply(row, &options);
+    }
+    char *name = pool_name(row, &options);
+    struct limiter_config config = limits_of(&options);
     struct pool *pool;
     HASH_FIND_STR(core->pools, name, pool);
     if (pool != NULL) {
         free(name);
+        if (row != NULL && pool->n_groups > 0) {
+            join(&config, &pool->limiter.config);
+        }
         limiter_configure(&pool->limiter, &config);
         return pool;
     }

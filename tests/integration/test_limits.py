@@ -3,6 +3,9 @@
 A busy machine may make calls late, so that what is bounded here are totals and how long a run took at least;
 the limits to the call are in tests/unit/limiter_test.c, in simulated time.
 """
+import json
+import re
+
 import pytest
 from conftest import KEY, Coordinator, Simulator, Worker, make_tags, read_jsonl, tags, wait_for, write_jsonl
 
@@ -18,9 +21,9 @@ def check_tags(box, rows, given):
     assert [row for row in rows if row["tag"] != expected[row["id"]]] == []
 
 
-def run(box, models, given):
+def run(box, models, given, *options):
     done = box.run("headrace", "run", "-f", models, "-m", "tag", "-i", write_jsonl(box.path / "in.jsonl", given),
-                   "-o", "out.jsonl", env={**box.env, "OPENAI_API_KEY": KEY})
+                   "-o", "out.jsonl", *options, env={**box.env, "OPENAI_API_KEY": KEY})
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     check_tags(box, read_jsonl(box.path / "out.jsonl"), given)
 
@@ -95,6 +98,57 @@ def test_two_clusters_share_one_account(box, redis, reviews):
     calls = simulator.calls()
     assert len(calls) >= 120 and {call["status"] for call in calls} == {200}  # never seven at once
     assert span(calls) > 0.5 * 120 / 40
+
+
+LIMITS = "pool,provider,account,model,rpm,profile\nshared,openai,OPENAI_API_KEY,gpt-5.4-*,%s,window\n"
+
+
+def test_two_models_share_a_row_of_the_limits_file(box, redis, reviews):
+    simulator = Simulator(box)
+    models = two_by_two(box, simulator.url)
+    one = models.read_text()
+    models.write_text(one + one.replace("MODEL tag", "MODEL other").replace("gpt-5.4-mini", "gpt-5.4-nano"))
+    (box.path / "limits.csv").write_text(LIMITS % 1200)  # 20 a second
+    c = Coordinator(box, redis, "--models", models, "--limits", box.path / "limits.csv")
+    Worker(box, c)
+    given = {name: distinct(reviews, 80, name) for name in ("tag", "other")}
+    out = box.path / "out.jsonl"
+    box.start("collect", box.bin / "headrace", "collect", "-c", c.address, "-o", out, "--consumer", "c", "--quiet")
+    for name, rows in given.items():
+        box.start(f"submit-{name}", box.bin / "headrace", "submit", "-c", c.address, "-m", name, "-i",
+                  write_jsonl(box.path / f"{name}.jsonl", rows))
+    wait_for("all results", lambda: len(read_jsonl(out)) >= 160, seconds=60)
+    check_tags(box, read_jsonl(out), given["tag"] + given["other"])
+    calls = simulator.calls()
+    assert len(calls) >= 80 and {call["status"] for call in calls} == {200}
+    assert span(calls) > 0.65 * 80 / 20  # with a pool each it would be half
+    done = box.run("headrace", "limits", "-c", c.address, "--json")
+    assert [pool["pool"] for pool in json.loads(done.stdout)["pools"]] == ["shared"]
+
+
+def test_a_run_takes_a_limits_file(box, reviews):
+    simulator = Simulator(box)
+    models = two_by_two(box, simulator.url, ", 'limit.rpm' = '100000'")
+    (box.path / "limits.csv").write_text(LIMITS % 1500)  # 25 a second
+    given = distinct(reviews, 100)
+    dry = box.run("headrace", "run", "-f", models, "-m", "tag", "-i", write_jsonl(box.path / "in.jsonl", given),
+                  "--dry-run", "--limits", "limits.csv")
+    assert dry.returncode == 0, dry.stderr.decode()
+    assert re.search(rb"time at the limits +2 s .*limit\.rpm", dry.stdout), dry.stdout.decode()
+    run(box, models, given, "--limits", "limits.csv")
+    calls = simulator.calls()
+    assert len(calls) >= 50 and {call["status"] for call in calls} == {200}
+    assert span(calls) > 0.5 * 50 / 25
+
+
+def test_a_bad_limits_file_is_refused_by_its_line(box):
+    models = make_tags(box, "http://127.0.0.1:1/v1")
+    (box.path / "limits.csv").write_text(LIMITS % "many")
+    rows = write_jsonl(box.path / "in.jsonl", [{"id": "a", "text": "a"}])
+    done = box.run("headrace", "run", "-f", models, "-m", "tag", "-i", rows, "-o", "out.jsonl", "--limits",
+                   "limits.csv", env={**box.env, "OPENAI_API_KEY": KEY})
+    assert done.returncode == 2
+    assert b"limits.csv:2: rpm: got 'many', want a whole number, 1 to 1000000000" in done.stderr
 
 
 def test_a_limit_of_a_day_holds_the_rest_back(box, reviews):
