@@ -201,7 +201,9 @@ static void load_step(struct load *load) {
     }
     struct error why = {{0}};
     if (load->status != 0) {
-        error_set(&why, load->status, "models: Redis was lost while they were read");
+        error_set(&why, load->status,
+                  load->status == -EAGAIN ? "models: Redis was lost while they were read"
+                                          : "models: Redis did not answer with what a catalog is");
     }
     if (!load->catalog->closed) {
         load->done(load->arg, load->status, load->n_read, &why);
@@ -248,7 +250,7 @@ static void on_model(void *arg, const redisReply *reply) {
     struct load *load = one->load;
     struct catalog *catalog = load->catalog;
     if (reply == NULL || reply->type != REDIS_REPLY_ARRAY) {
-        load->status = -EAGAIN;
+        load->status = reply == NULL ? -EAGAIN : -EIO;
     }
     for (size_t i = 0; load->status == 0 && i + 1 < reply->elements; i += 2) {
         const redisReply *field = reply->element[i], *value = reply->element[i + 1];
@@ -268,7 +270,7 @@ static void on_names(void *arg, const redisReply *reply) {
     struct load *load = arg;
     struct catalog *catalog = load->catalog;
     if (reply == NULL || reply->type != REDIS_REPLY_ARRAY) {
-        load->status = -EAGAIN;
+        load->status = reply == NULL ? -EAGAIN : -EIO;
     }
     for (size_t i = 0; load->status == 0 && i < reply->elements; i++) {
         char key[KEY_BYTES];

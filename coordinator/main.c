@@ -76,6 +76,7 @@ struct coordinator {
     unsigned short random[3];
     bool releasing; // a signal to stop came: partitions are being given up
     bool recovering, stopping; // recovering: the first on_ready has come
+    bool models_due;           // --models were not carried out, because Redis was lost
     int exit_code;
 };
 
@@ -261,6 +262,10 @@ static void on_hints(void *arg) {
 
 static void on_models_created(void *arg, int status, size_t n_changed, const struct error *why) {
     struct coordinator *c = arg;
+    if (status == -EAGAIN) { // Redis was lost: once more when it is there again
+        c->models_due = true;
+        return;
+    }
     if (status != 0) {
         log_error("models.refused", "why=\"%s\"", why->text);
         stop(c, EXIT_USAGE);
@@ -301,6 +306,10 @@ static int create_models(struct coordinator *c, struct error *why) {
 static void on_models_loaded(void *arg, int status, size_t n_models, const struct error *why) {
     struct coordinator *c = arg;
     struct error sentence = status != 0 ? *why : (struct error){0};
+    if (status == -EAGAIN) { // Redis was lost: from the beginning when it is there again
+        c->recovering = false;
+        return;
+    }
     if (status != 0 || create_models(c, &sentence) != 0) {
         log_error("models.failed", "why=\"%s\"", sentence.text);
         stop(c, EXIT_CANNOT_START);
@@ -317,6 +326,13 @@ static void on_store_ready(void *arg) {
     if (!c->recovering) {
         c->recovering = true;
         catalog_load(c->catalog, on_models_loaded, c);
+    } else if (c->models_due) {
+        struct error why;
+        c->models_due = false;
+        if (create_models(c, &why) != 0) {
+            log_error("models.failed", "why=\"%s\"", why.text);
+            stop(c, EXIT_CANNOT_START);
+        }
     }
 }
 

@@ -397,10 +397,14 @@ class Cluster:
     def keep_alive(self):
         """The consumer kills itself at times; whoever else ends by itself is a fault, and starts again."""
         for part in self.parts.values():
-            if part.process.poll() is not None and not self.is_finished(part) and part.name == "consumer":
-                part.kills += part.process.returncode == -signal.SIGKILL
-                if part.process.returncode != -signal.SIGKILL:
-                    self.faults_found.append(f"consumer ended with {part.process.returncode}")
+            code = part.process.poll()
+            if code is None or self.is_finished(part):
+                continue
+            if code != -signal.SIGKILL:
+                self.faults_found.append(f"{part.name} ended with {code}")
+                part.start()
+            elif part.name == "consumer":
+                part.kills += 1
                 part.start()
 
     def finish(self, seconds=90):
