@@ -1,4 +1,5 @@
-// `headrace limits`: what the limits of a coordinator's pools hold, and what waits for them: a table or JSON.
+// `headrace limits`: what the limits of a coordinator's pools hold, and what waits for them: a table or JSON;
+// and `headrace limits resume`: stopped pools go on.
 #include "client/ask.h"
 #include "client/commands.h"
 #include "client/setup.h"
@@ -9,8 +10,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define LIMITS_MAX (16 * 1024 * 1024)
+#define ARGS_MOST 2
 
 struct limits_options {
 #define OPTION OPTION_FIELD
@@ -26,11 +29,12 @@ static const struct option_spec rows_of_options[] = {
 
 static const struct option_program program = {
     .name = "headrace limits",
-    .args = "",
-    .text = "Prints what the limits of each pool hold, and what waits for them.",
-    .after = "Exit status: 0 printed; 2 wrong options; 5 no answer.",
+    .args = "[resume POOL | resume --all]",
+    .text = "Prints what the limits of each pool hold, and what waits for them; or lets stopped pools go on.",
+    .after = "Exit status: 0 done; 2 wrong options; 5 no answer, or refused.",
     .rows = rows_of_options,
     .n_rows = sizeof(rows_of_options) / sizeof(*rows_of_options),
+    .most_args = ARGS_MOST,
 };
 
 static int64_t number(struct json_object *object, const char *name) {
@@ -104,6 +108,43 @@ static int print(struct json_object *value, bool as_json) {
     return 0;
 }
 
+static int print_resumed(struct json_object *value, bool as_json) {
+    struct json_object *pools = json_get(value, "resumed");
+    if (!json_object_is_type(pools, json_type_array)) {
+        return client_say(EXIT_PART_LOST, "the coordinator's answer names no resumed pools");
+    }
+    if (as_json) {
+        puts(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+        return 0;
+    }
+    size_t n = json_object_array_length(pools);
+    for (size_t i = 0; i < n; i++) {
+        printf("resumed %.*s\n", SLICE_FMT(json_text(json_object_array_get_idx(pools, i))));
+    }
+    if (n == 0) {
+        puts("nothing had stopped");
+    }
+    return 0;
+}
+
+// question_of makes the question of the command line. Returns 0 or -EINVAL with why.
+static int question_of(const struct limits_options *options, const char *const *args, int n,
+                       struct message *question, struct error *why) {
+    bool all = options->all != 0;
+    if (n == 0 && !all) {
+        *question = (struct message){.kind = MESSAGE_STATUS_GET, .status_get.about = SLICE_LIT("limits")};
+        return 0;
+    }
+    if (n == 0 || strcmp(args[0], "resume") != 0 || (n == 1) != all || (n == 2 && args[1][0] == '\0')) {
+        return error_set(why, -EINVAL,
+                         "limits: got '%s', want: headrace limits, or headrace limits resume POOL, or --all in "
+                         "place of POOL", n > 0 ? args[0] : "--all");
+    }
+    *question = (struct message){.kind = MESSAGE_RESUME};
+    question->resume.pool = all ? SLICE_NONE : slice_of(args[1]);
+    return 0;
+}
+
 int limits_main(int argc, char **argv) {
     struct limits_options options = {0};
     struct error why = {0};
@@ -111,13 +152,17 @@ int limits_main(int argc, char **argv) {
     buf_init(&text, LIMITS_MAX);
     log_setup("limits", LOG_WARN);
     int code = EXIT_BAD_USE;
-    struct message get = {.kind = MESSAGE_STATUS_GET, .status_get.about = SLICE_LIT("limits")};
+    const char *args[ARGS_MOST];
+    struct message question;
     struct json_object *value = NULL;
-    if (options_parse(&program, argc, argv, &options, NULL, &why) < 0) {
+    int n = options_parse(&program, argc, argv, &options, args, &why);
+    if (n < 0 || question_of(&options, args, n, &question, &why) < 0) {
         client_say(code, "%s", why.text);
-    } else if (ask(options.coordinator, &get, MESSAGE_STATUS, options.timeout, &text, NULL, &why) < 0 ||
+    } else if (ask(options.coordinator, &question, MESSAGE_STATUS, options.timeout, &text, NULL, &why) < 0 ||
                json_parse(buf_slice(&text), &value, &why) < 0) {
         code = client_say(EXIT_PART_LOST, "%s", why.text);
+    } else if (question.kind == MESSAGE_RESUME) {
+        code = print_resumed(value, options.json);
     } else {
         code = print(value, options.json);
     }

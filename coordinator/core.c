@@ -351,6 +351,7 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
     case MESSAGE_CREATE:
     case MESSAGE_STATUS_GET:
     case MESSAGE_LETTERS:
+    case MESSAGE_RESUME:
         return false;
     case MESSAGE_BYE:
         on_bye(core, route);
@@ -426,9 +427,12 @@ void core_models_changed(struct core *core, int64_t now_us) {
         p->group = NULL; // the next row takes the newest revision
     }
     budget_models_changed(core);
-    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        pool_resume(pool);
-    }
+    permits_models_changed(core);
+}
+
+int core_resume(struct core *core, int64_t now_us, struct slice pool, struct buf *out) {
+    core->now_us = now_us;
+    return permits_resume(core, pool, out);
 }
 
 // ---- Time -----------------------------------------------------------------------------------------------

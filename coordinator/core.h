@@ -94,15 +94,17 @@ void core_outbox_read(struct core *core, uint32_t partition, bool ok, const stru
                       size_t n);
 
 // core_message takes any message of a worker, producer or consumer. Returns false for a kind that is
-// none of the core's business (CREATE, STATUS_GET, LETTERS).
+// none of the core's business (CREATE, STATUS_GET, LETTERS, RESUME).
 bool core_message(struct core *core, int64_t now_us, struct slice route, const struct message *message);
 // core_frame takes rows that came without acks; core_wants_frames says whether there is room for more.
 void core_frame(struct core *core, int64_t now_us, struct slice frame);
 bool core_wants_frames(const struct core *core);
 void core_push_ready(struct core *core);
 
-// core_models_changed: look again at what waits for a model; stopped pools of changed models go on.
+// core_models_changed: look again at what waits for a model; stopped pools go on, with the newest limits.
 void core_models_changed(struct core *core, int64_t now_us);
+// core_resume: stopped pools go on by command; see permits_resume.
+MUST_CHECK int core_resume(struct core *core, int64_t now_us, struct slice pool, struct buf *out);
 
 // core_tick does what is due by time; core_next_us says when it wants to be called (INT64_MAX: never).
 void core_tick(struct core *core, int64_t now_us);

@@ -65,7 +65,8 @@ struct pool {
     int64_t n_inflight;           // calls at workers
     int64_t n_ready;              // calls that are READY
     int64_t n_due;                // batches that are due
-    int64_t blocked_until_us;     // the provider asked to wait
+    int64_t blocked_until_us;     // nothing goes: the provider asked to wait, or a day's limit is used up
+    int64_t refused_until_us;     // of that, what the provider asked this coordinator for
     int64_t backoff_ms;           // next wait when the provider asks for none
     struct breaker breaker;
     const char *stopped;          // text of the outcome that stopped it, or NULL

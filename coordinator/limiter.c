@@ -67,6 +67,10 @@ void limiter_configure(struct limiter *l, const struct limiter_config *config) {
     l->config = *config;
 }
 
+void limiter_ask_anew(struct limiter *l) {
+    l->waits_until_us = 0;
+}
+
 bool limiter_has_rates(const struct limiter *l) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         if (limit_of(l, kind) > 0) {

@@ -68,6 +68,9 @@ void limiter_init(struct limiter *l, const struct limiter_config *config);
 // limiter_configure takes limits that have changed.
 void limiter_configure(struct limiter *l, const struct limiter_config *config);
 
+// limiter_ask_anew: what the buckets held back before is asked for at once, if it is wanted.
+void limiter_ask_anew(struct limiter *l);
+
 // limiter_has_rates says whether calls need permits; limiter_is_shared whether anything is held in Redis.
 bool limiter_has_rates(const struct limiter *l);
 bool limiter_is_shared(const struct limiter *l);

@@ -422,6 +422,22 @@ static void on_status_get(struct coordinator *c, struct slice route,
     buf_free(&json);
 }
 
+static void on_resume(struct coordinator *c, struct slice route, const struct message_resume *resume) {
+    struct buf json;
+    buf_init(&json, 16 * 1024 * 1024);
+    int rc = core_resume(c->core, clock_us(), resume->pool, &json);
+    struct message answer = {.kind = MESSAGE_STATUS, .status = {.json = buf_slice(&json)}};
+    if (rc == -ENOENT) {
+        answer = (struct message){
+            .kind = MESSAGE_REFUSED,
+            .refused = {.code = SLICE_LIT("unknown-pool"),
+                        .message = SLICE_LIT("there is no such pool here: headrace limits names them")},
+        };
+    }
+    (void)!link_send(c->link, route, &answer);
+    buf_free(&json);
+}
+
 static void on_message(void *arg, struct slice route, const struct message *message) {
     struct coordinator *c = arg;
     if (c->releasing) {
@@ -432,6 +448,8 @@ static void on_message(void *arg, struct slice route, const struct message *mess
     }
     if (message->kind == MESSAGE_STATUS_GET) {
         on_status_get(c, route, &message->status_get);
+    } else if (message->kind == MESSAGE_RESUME) {
+        on_resume(c, route, &message->resume);
     } else if (core_is_open(c->core) && message->kind == MESSAGE_LETTERS) {
         letters_ask(c->letters, route, &message->letters);
     } else if (core_is_open(c->core)) {

@@ -1,12 +1,14 @@
 // Pools and what their limits allow now. Invariant: n_inflight is the number of the pool's calls that
 // are SENT. Called by dispatch (may_send, spend, pump), collect (what came back) and core (replies).
 #include "coordinator/permits.h"
+#include "common/json.h"
 #include "common/limits_file.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/flow.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -355,6 +357,9 @@ void pool_wait(struct core *core, struct pool *pool, int64_t sent_us, int64_t re
     if (until_us > pool->blocked_until_us) {
         pool->blocked_until_us = until_us;
     }
+    if (until_us > pool->refused_until_us) {
+        pool->refused_until_us = until_us;
+    }
     limiter_refused(&pool->limiter, sent_us, pool->blocked_until_us, now_us);
 }
 
@@ -365,4 +370,47 @@ void pool_stop(struct pool *pool, const char *outcome, struct slice detail) {
 
 void pool_resume(struct pool *pool) {
     pool->stopped = NULL;
+    pool->blocked_until_us = pool->refused_until_us;
+    limiter_ask_anew(&pool->limiter);
+}
+
+void permits_models_changed(struct core *core) {
+    for (const struct group *group = core->groups; group != NULL; group = group->hh.next) {
+        const struct model *model = core->io->model(core->io->arg, slice_of(group->model->name), 0);
+        // Limits of a row of the limits file are what all its models together hold to.
+        if (model != NULL && model->revision != group->model->revision &&
+            limits_file_find(core->config->limits, &model->options) == NULL) {
+            char *name = pool_name(NULL, &model->options);
+            struct limiter_config config = limits_of(&model->options);
+            struct pool *pool;
+            HASH_FIND_STR(core->pools, name, pool);
+            if (pool != NULL) {
+                limiter_configure(&pool->limiter, &config);
+            }
+            free(name);
+        }
+    }
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        pool_resume(pool);
+    }
+}
+
+int permits_resume(struct core *core, struct slice name, struct buf *out) {
+    bool found = name.n == 0, first = true;
+    int rc = buf_add_str(out, "{\"resumed\":[");
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        if (name.n > 0 && !slice_is(name, pool->name)) {
+            continue;
+        }
+        found = true;
+        if (pool->stopped != NULL) {
+            log_info("pool.resumed", "pool=%s outcome=%s", pool->name, pool->stopped);
+            rc |= first ? 0 : buf_add_byte(out, ',');
+            rc |= json_add_string(out, slice_of(pool->name));
+            first = false;
+        }
+        pool_resume(pool);
+    }
+    rc |= buf_add_str(out, "]}");
+    return !found ? -ENOENT : rc;
 }

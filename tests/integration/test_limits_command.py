@@ -1,6 +1,7 @@
 """`headrace limits`: what is told of pools that wait, that are refused, and that stopped."""
 import json
 import subprocess
+import urllib.request
 
 from conftest import Coordinator, Worker, make_models, metrics, wait_for
 
@@ -14,6 +15,11 @@ def limits(box, coordinator, *options):
 def pool_of(box, coordinator):
     pools = json.loads(limits(box, coordinator, "--json"))["pools"]
     return pools[0] if pools else None
+
+
+def control(simulator, change):
+    request = urllib.request.Request(f"http://127.0.0.1:{simulator.port}/control", json.dumps(change).encode())
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 def submit(box, coordinator, n):
@@ -66,6 +72,45 @@ def test_a_pool_that_stopped_says_why(box, redis, provider):
     assert pool["stopped"] in pool["why"] and pool["why"].startswith("stopped: ")
     assert "no limits known" in limits(box, c)
     assert metrics(c.metrics_url)["headrace_pools_stopped"] == 1
+
+
+def n_ok(coordinator):
+    return metrics(coordinator.metrics_url)['headrace_results_total{outcome="ok"}']
+
+
+def resume(box, coordinator, *args):
+    return box.run("headrace", "limits", "resume", "--coordinator", coordinator.address, *args)
+
+
+def test_a_pool_that_stopped_goes_on_by_command(box, redis, provider):
+    p = provider("--fault", "quota=1", "--control")
+    c = Coordinator(box, redis, "--models", make_models(box, p.url))
+    Worker(box, c)
+    submit(box, c, 20)
+    pool = wait_for("a stopped pool that nothing is out of",
+                    lambda: (lambda p: p and p["stopped"] and not p["inflight"] and p)(pool_of(box, c)))
+    assert resume(box, c).returncode == 2 and resume(box, c, "--all", pool["pool"]).returncode == 2
+    refused = resume(box, c, "another")
+    assert refused.returncode == 5 and b"no such pool" in refused.stderr
+    control(p, {"fault": {"quota": 0}})
+    done = resume(box, c, pool["pool"])
+    assert (done.returncode, done.stdout.decode()) == (0, f"resumed {pool['pool']}\n"), done.stderr
+    wait_for("all results", lambda: n_ok(c) == 20)
+    assert b"nothing had stopped" in resume(box, c, "--all").stdout
+
+
+def test_a_pool_whose_limit_of_a_day_is_raised_goes_on(box, redis, simulator):
+    c = Coordinator(box, redis, "--models", make_models(
+        box, simulator.url, batch_size="1", limit_rpd="5", limit_rpm="60000", limit_profile="window"))
+    Worker(box, c)
+    submit(box, c, 20)
+    wait_for("the day's limit", lambda: n_ok(c) == 5 and pool_of(box, c)["blocked_ms"] > 0)
+    models = make_models(box, simulator.url, batch_size="1", limit_rpd="100000", limit_rpm="60000",
+                         limit_profile="window")
+    models.write_text(models.read_text().replace("CREATE MODEL", "CREATE OR REPLACE MODEL"))
+    done = box.run("headrace", "models", "create", models, "--coordinator", c.address)
+    assert done.returncode == 0, done.stderr
+    wait_for("all results", lambda: n_ok(c) == 20)
 
 
 def test_nobody_there_is_an_error(box, bin_dir):

@@ -10,7 +10,7 @@ KINDS = {
     "MODEL_GET": 0x15, "MODEL": 0x16,
     "OPEN": 0x20, "OPENED": 0x21, "APPEND": 0x22, "ACKED": 0x23, "FLUSH": 0x24,
     "SUBSCRIBE": 0x30, "SUBSCRIBED": 0x31, "RESULTS": 0x32, "ACK": 0x33,
-    "CREATE": 0x40, "CREATED": 0x41, "STATUS_GET": 0x42, "STATUS": 0x43, "LETTERS": 0x44,
+    "CREATE": 0x40, "CREATED": 0x41, "STATUS_GET": 0x42, "STATUS": 0x43, "LETTERS": 0x44, "RESUME": 0x45,
 }
 NAMES = {kind: name for name, kind in KINDS.items()}
 

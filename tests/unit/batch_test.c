@@ -162,6 +162,10 @@ static void test_pool_waits_as_told_or_backs_off(void **state) {
     pool_resume(&pool); // and waits on
     core.now_us = pool.blocked_until_us;
     assert_true(pool_may_send(&core, &pool));
+    pool.blocked_until_us = core.now_us + 3600000000; // the shared limits say: not before the day's end
+    assert_false(pool_may_send(&core, &pool));
+    pool_resume(&pool);
+    assert_true(pool_may_send(&core, &pool));
 }
 
 int main(void) {

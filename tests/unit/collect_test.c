@@ -204,6 +204,31 @@ static void test_refused_credentials_stop_the_pool_and_keep_the_records(void **s
     world_free(w);
 }
 
+static void test_a_stopped_pool_goes_on_by_command(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 1);
+    world_append(w, "p1", 1, 3);
+    world_settle(w);
+    size_t at = 0;
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_QUOTA, 0, 0);
+    world_settle(w);
+    assert_string_equal(w->core->pools->stopped, "fatal-quota");
+    struct buf told;
+    buf_init(&told, 4096);
+    assert_int_equal(core_resume(w->core, w->now_us, SLICE_LIT("another"), &told), -ENOENT);
+    assert_non_null(w->core->pools->stopped);
+    buf_clear(&told);
+    assert_int_equal(core_resume(w->core, w->now_us, slice_of(w->core->pools->name), &told), 0);
+    assert_int_equal(count_text(&told, w->core->pools->name), 1);
+    buf_clear(&told);
+    assert_int_equal(core_resume(w->core, w->now_us, SLICE_NONE, &told), 0); // it goes on already
+    assert_true(slice_is(buf_slice(&told), "{\"resumed\":[]}"));
+    buf_free(&told);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 2);
+    assert_int_equal(w->core->n_records, 3);
+    world_free(w);
+}
+
 static void test_transient_failures_back_off(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='1'", 64);
     world_append(w, "p1", 1, 1);
@@ -532,6 +557,7 @@ int main(void) {
         cmocka_unit_test(test_a_record_without_answers_ends_as_an_error),
         cmocka_unit_test(test_rate_limit_makes_the_pool_wait_and_costs_no_try),
         cmocka_unit_test(test_refused_credentials_stop_the_pool_and_keep_the_records),
+        cmocka_unit_test(test_a_stopped_pool_goes_on_by_command),
         cmocka_unit_test(test_transient_failures_back_off),
         cmocka_unit_test(test_an_outage_costs_no_try_and_one_call_looks_whether_it_is_over),
         cmocka_unit_test(test_what_may_have_been_billed_is_counted),
