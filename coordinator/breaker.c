@@ -10,6 +10,7 @@
 enum breaker_news breaker_news_of(enum outcome outcome, bool sent, int http_status) {
     switch (outcome) {
     case OUTCOME_UNSENT:
+    case OUTCOME_NO_CREDENTIAL:
     case OUTCOME_WORKER_LOST:
         return BREAKER_NOTHING;
     case OUTCOME_RATE_LIMITED:

@@ -499,7 +499,7 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
 
 static void count_outcome(struct status *s, const struct message_report *report, enum outcome outcome,
                           size_t n_new, size_t n_left) {
-    s->calls += outcome != OUTCOME_UNSENT;
+    s->calls += outcome_of(outcome)->action != ACTION_AGAIN;
     switch (outcome_of(outcome)->action) {
     case ACTION_WAIT:
         s->calls_rate_limited++;
@@ -600,7 +600,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = left_of(call, left);
     count_outcome(core->status, report, outcome, n_new, n_left);
-    core->status->retries += call->is_retry && outcome != OUTCOME_UNSENT;
+    core->status->retries += call->is_retry && outcome_of(outcome)->action != ACTION_AGAIN;
     histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
     enum ambiguity ambiguity = ambiguity_of(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
@@ -677,6 +677,27 @@ static void count_late(struct core *core, struct batch *batch, const struct mess
     late_free(late);
 }
 
+// take_back deals with a call that a worker gave back unsent. call may be NULL: it was given up before.
+static void take_back(struct core *core, struct worker *worker, struct batch *batch, struct call *call,
+                      struct slice detail, enum outcome outcome) {
+    struct pool *pool = batch->lane->group->pool;
+    if (outcome == OUTCOME_NO_CREDENTIAL) {
+        roster_lacks(worker, pool);
+        if (pool->stopped == NULL && !roster_has(core, pool)) {
+            const char *text = outcome_of(OUTCOME_BAD_CONFIG)->text;
+            log_error("pool.stopped", "outcome=%s why=\"%.*s\"", text, SLICE_FMT(detail));
+            pool_stop(pool, text, detail);
+            pool->is_keyless = true;
+        }
+    } else {
+        roster_rest(core, worker);
+    }
+    for (size_t i = 0; call != NULL && i < call->n_slots; i++) {
+        struct entry *e = &batch->entries[call->slots[i]];
+        e->n_calls -= e->n_calls > 0; // it was never made
+    }
+}
+
 void collect_report(struct core *core, struct slice route, const struct message_report *report) {
     struct batch *batch;
     HASH_FIND(hh, core->batches, &report->batch, sizeof(report->batch), batch);
@@ -701,14 +722,8 @@ void collect_report(struct core *core, struct slice route, const struct message_
         return;
     }
     struct worker *worker = roster_find(core, route);
-    if (outcome == OUTCOME_UNSENT && worker != NULL) {
-        roster_rest(core, worker);
-        if (call != NULL && call->n_slots > 0) {
-            for (size_t i = 0; i < call->n_slots; i++) {
-                struct entry *e = &batch->entries[call->slots[i]];
-                e->n_calls -= e->n_calls > 0; // it was never made
-            }
-        }
+    if (outcome_of(outcome)->action == ACTION_AGAIN && worker != NULL) {
+        take_back(core, worker, batch, call, report->detail, outcome);
     }
     if (call != NULL) {
         call->reported = true;

@@ -541,7 +541,7 @@ int core_spend_metrics(const struct core *core, struct buf *out) {
 void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char **stopped) {
     int rc = 0;
     *stopped = NULL;
-    const struct pool *blocked = NULL, *out_of_reach = NULL;
+    const struct pool *blocked = NULL, *out_of_reach = NULL, *unserved = NULL;
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         if (pool->stopped != NULL && pool->n_ready + pool->n_due > 0) {
             *stopped = pool->stopped;
@@ -551,6 +551,7 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
         if (pool->blocked_until_us > now_us) {
             blocked = pool;
         }
+        unserved = pool->n_ready + pool->n_due > 0 && !roster_has(core, pool) ? pool : unserved;
         out_of_reach = pool->breaker.state != BREAKER_CLOSED ? pool : out_of_reach;
     }
     if (*stopped != NULL || rc != 0 || budget_waiting(core, out)) {
@@ -572,6 +573,8 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
         rc = buf_add_str(out, "the outbox is full: consumers do not ack");
     } else if (core->n_records > 0 && HASH_COUNT(core->workers) == 0) {
         rc = buf_add_str(out, "no worker is connected");
+    } else if (unserved != NULL) {
+        rc = buf_addf(out, "no connected worker has the credential of %s", unserved->name);
     } else if (core->n_records > 0 && out_of_reach != NULL) {
         int64_t left_us = out_of_reach->breaker.until_us - now_us;
         rc = buf_addf(out, "the provider fails: one call tries again in %.1f s",

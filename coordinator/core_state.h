@@ -71,6 +71,8 @@ struct pool {
     struct breaker breaker;
     const char *stopped;          // text of the outcome that stopped it, or NULL
     struct error stopped_why;
+    bool is_keyless;              // stopped since no connected worker had its credential
+    uint64_t id;                  // no other pool has or had it
     int64_t n_interactive;        // of n_inflight, interactive ones
     int64_t kept_until_us;        // so long slots are kept for interactive calls
     int64_t room;                 // for calls when this turn's dispatch began, less those sent
@@ -138,6 +140,8 @@ struct worker {
     struct call *calls;           // sent to it, not yet reported
     struct buf taken;             // calls to be named in the next TAKEN
     size_t n_taken;
+    uint64_t *lacks;              // ids of pools whose credential it lacks, n_lacks of them
+    size_t n_lacks;
     struct worker *free_prev, *free_next; // in the list of those with credit
     bool has_credit;
     UT_hash_handle hh;            // by route
@@ -347,6 +351,7 @@ struct core {
     size_t n_reserved;           // workers that are
     int64_t ahead;               // calls to mark ahead of need: grows when workers wait for marks
     uint64_t n_hellos;
+    uint64_t n_pools;            // that there ever were
     bool stalled;                // outbox full: no new calls
     int64_t n_bytes;             // memory of batches
     int64_t held_bytes[MODEL_PRIORITIES]; // of which each priority's

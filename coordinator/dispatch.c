@@ -478,11 +478,7 @@ static bool others_may_send(const struct core *core, const struct pool *pool) {
 
 // room_of says how many more calls the pool and the workers have room for now.
 static int64_t room_of(const struct core *core, const struct pool *pool) {
-    int64_t room = 0;
-    for (const struct worker *w = core->free_workers; w != NULL; w = w->free_next) {
-        room += w->max_inflight - w->n_inflight - w->n_untaken;
-    }
-    int64_t permitted = pool_room(core, pool);
+    int64_t room = roster_room(core, pool), permitted = pool_room(core, pool);
     room = room < permitted ? room : permitted;
     return room > 0 ? room : 0;
 }
@@ -507,7 +503,7 @@ static void drop_answered(struct core *core, struct flow_class *class) {
 static void choose_calls(struct core *core, struct pool *pool) {
     int64_t room = is_held(core, pool) ? 0 : room_of(core, pool);
     int64_t most = is_held(core, pool) ? 0 : room + core->ahead;
-    bool may_seal = core->free_workers != NULL && pool_may_send(core, pool);
+    bool may_seal = roster_next(core, pool) != NULL && pool_may_send(core, pool);
     for (int i = 0; i < MODEL_PRIORITIES; i++) {
         struct flow_class *class = &pool->classes[i];
         struct flow *flow;
@@ -528,7 +524,8 @@ static void choose_calls(struct core *core, struct pool *pool) {
 
 // send_one sends one of the pool's chosen calls whose mark is durable, if one may go. Returns whether it did.
 static bool send_one(struct core *core, struct pool *pool) {
-    while (core->free_workers != NULL && pool_may_send(core, pool)) {
+    struct worker *worker;
+    while ((worker = roster_next(core, pool)) != NULL && pool_may_send(core, pool)) {
         struct call *call = flow_pick(pool, others_may_send(core, pool));
         if (call == NULL) {
             return false;
@@ -540,7 +537,6 @@ static bool send_one(struct core *core, struct pool *pool) {
         if (!budget_may_send(core, call)) {
             continue; // parked until there is money
         }
-        struct worker *worker = core->free_workers;
         if (send_call(core, call, worker) == 0) {
             return true;
         }
@@ -573,12 +569,12 @@ static void mark_chosen(struct core *core, struct pool *pool) {
     }
 }
 
-// next_suspect finds a suspect that may go now, or NULL.
-static struct call *next_suspect(struct core *core) {
+// next_suspect finds a suspect that may go to a worker now, or NULL.
+static struct call *next_suspect(struct core *core, const struct worker *worker) {
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         struct call *call, *next;
         DL_FOREACH_SAFE2(pool->suspects, call, next, ready_next) {
-            if (!pool_may_send(core, pool)) {
+            if (!pool_may_send(core, pool) || !roster_serves(worker, pool)) {
                 break;
             }
             if (!call_drop_answered(call)) {
@@ -595,12 +591,12 @@ static struct call *next_suspect(struct core *core) {
     return NULL;
 }
 
-// spare_worker finds the worker with the fewest calls that could be reserved, or NULL.
-static struct worker *spare_worker(const struct core *core) {
+// spare_worker finds the worker with the fewest calls that could be reserved for a suspect, or NULL.
+static struct worker *spare_worker(struct core *core) {
     struct worker *best = NULL;
     for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
         if (!w->lost && !w->resting && !w->reserved && w->n_untaken < w->max_inflight &&
-            (best == NULL || w->n_inflight < best->n_inflight)) {
+            (best == NULL || w->n_inflight < best->n_inflight) && next_suspect(core, w) != NULL) {
             best = w;
         }
     }
@@ -612,7 +608,7 @@ static struct worker *spare_worker(const struct core *core) {
 static void pump_suspects(struct core *core) {
     size_t n_workers = 0;
     for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
-        struct call *call = w->reserved && w->n_inflight == 0 ? next_suspect(core) : NULL;
+        struct call *call = w->reserved && w->n_inflight == 0 ? next_suspect(core, w) : NULL;
         n_workers += !w->lost;
         if (w->reserved && (w->lost || (w->n_inflight == 0 && call == NULL))) {
             roster_reserve(core, w, false);
@@ -621,10 +617,10 @@ static void pump_suspects(struct core *core) {
         }
     }
     struct worker *spare;
-    while (core->n_reserved < (n_workers > 2 ? n_workers / 2 : 1) && next_suspect(core) != NULL &&
-           (spare = spare_worker(core)) != NULL) {
+    while (core->n_reserved < (n_workers > 2 ? n_workers / 2 : 1) && (spare = spare_worker(core)) != NULL) {
         roster_reserve(core, spare, true);
-        if (spare->n_inflight == 0 && send_call(core, next_suspect(core), spare) != 0) {
+        struct call *call = spare->n_inflight == 0 ? next_suspect(core, spare) : NULL;
+        if (call != NULL && send_call(core, call, spare) != 0) {
             roster_lose(core, spare, "unreachable");
         }
     }

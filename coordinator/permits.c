@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/flow.h"
+#include "coordinator/roster.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -113,6 +114,7 @@ struct pool *pool_get(struct core *core, const struct model *model) {
     }
     pool = mem_zalloc(sizeof(*pool));
     pool->name = name;
+    pool->id = ++core->n_pools;
     pool->backoff_ms = POOL_BACKOFF_FIRST_MS;
     pool->window = config.calls_limit > 0 ? (double)config.calls_limit : WINDOW_FIRST;
     pool->is_growing = true;
@@ -283,10 +285,7 @@ void permits_settle(struct core *core, struct call *call, const struct message_r
 
 // ready_of counts the calls that could go now, no more than the workers have room for.
 static int64_t ready_of(const struct core *core, const struct pool *pool, struct amount *first) {
-    int64_t n = pool->n_ready + pool->n_due, room = 0;
-    for (const struct worker *w = core->free_workers; w != NULL && room < n; w = w->free_next) {
-        room += w->max_inflight - w->n_inflight - w->n_untaken;
-    }
+    int64_t n = pool->n_ready + pool->n_due, room = roster_room(core, pool);
     struct call *call = flow_first(pool);
     *first = call != NULL ? cost_of(call) : pool->limiter.mean;
     first->calls = 1;
@@ -365,11 +364,14 @@ void pool_wait(struct core *core, struct pool *pool, int64_t sent_us, int64_t re
 
 void pool_stop(struct pool *pool, const char *outcome, struct slice detail) {
     pool->stopped = outcome;
+    pool->is_keyless = false;
     slice_copy(detail, pool->stopped_why.text, sizeof(pool->stopped_why.text));
 }
 
-void pool_resume(struct pool *pool) {
+void pool_resume(struct core *core, struct pool *pool) {
     pool->stopped = NULL;
+    pool->is_keyless = false;
+    pool->id = ++core->n_pools; // no worker is known to lack the credential of this one
     pool->blocked_until_us = pool->refused_until_us;
     limiter_ask_anew(&pool->limiter);
 }
@@ -391,7 +393,7 @@ void permits_models_changed(struct core *core) {
         }
     }
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
-        pool_resume(pool);
+        pool_resume(core, pool);
     }
 }
 
@@ -409,7 +411,7 @@ int permits_resume(struct core *core, struct slice name, struct buf *out) {
             rc |= json_add_string(out, slice_of(pool->name));
             first = false;
         }
-        pool_resume(pool);
+        pool_resume(core, pool);
     }
     rc |= buf_add_str(out, "]}");
     return !found ? -ENOENT : rc;

@@ -37,8 +37,8 @@ void pool_wait(struct core *core, struct pool *pool, int64_t sent_us, int64_t re
 // pool_stop stops a pool until pool_resume: no call can go well as things are.
 void pool_stop(struct pool *pool, const char *outcome, struct slice detail);
 // pool_resume: a stopped pool goes on, and what the shared limits hold back is asked for anew. One whose
-// provider asked to wait goes on waiting.
-void pool_resume(struct pool *pool);
+// provider asked to wait goes on waiting. Workers that lacked its credential are asked again.
+void pool_resume(struct core *core, struct pool *pool);
 // permits_models_changed takes the limits of the newest revisions, and resumes all pools.
 void permits_models_changed(struct core *core);
 // permits_resume resumes the pool of this name, or all when it is empty; appends {"resumed": [names of those

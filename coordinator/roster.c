@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/permits.h"
 #include "proto/frame.h"
 
 #include <assert.h>
@@ -45,6 +46,48 @@ void roster_rest(struct core *core, struct worker *worker) {
 void roster_go_on(struct core *core, struct worker *worker) {
     worker->resting = false;
     update_free(core, worker);
+}
+
+bool roster_serves(const struct worker *worker, const struct pool *pool) {
+    for (size_t i = 0; i < worker->n_lacks; i++) {
+        if (worker->lacks[i] == pool->id) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool roster_has(const struct core *core, const struct pool *pool) {
+    for (const struct worker *w = core->workers; w != NULL; w = w->hh.next) {
+        if (!w->lost && roster_serves(w, pool)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void roster_lacks(struct worker *worker, const struct pool *pool) {
+    if (roster_serves(worker, pool)) {
+        worker->lacks = mem_realloc(worker->lacks, (worker->n_lacks + 1) * sizeof(*worker->lacks));
+        worker->lacks[worker->n_lacks++] = pool->id;
+        log_warn("worker.no_credential", "worker=%s pool=%s", worker->name, pool->name);
+    }
+}
+
+struct worker *roster_next(const struct core *core, const struct pool *pool) {
+    struct worker *w = core->free_workers;
+    while (w != NULL && !roster_serves(w, pool)) {
+        w = w->free_next;
+    }
+    return w;
+}
+
+int64_t roster_room(const struct core *core, const struct pool *pool) {
+    int64_t room = 0;
+    for (const struct worker *w = core->free_workers; w != NULL; w = w->free_next) {
+        room += roster_serves(w, pool) ? w->max_inflight - w->n_inflight - w->n_untaken : 0;
+    }
+    return room;
 }
 
 void roster_reserve(struct core *core, struct worker *worker, bool reserved) {
@@ -94,6 +137,7 @@ void roster_free(struct core *core, struct worker *worker) {
     }
     HASH_DEL(core->workers, worker);
     free(worker->name);
+    free(worker->lacks);
     buf_free(&worker->taken);
     free(worker);
 }
@@ -175,6 +219,15 @@ static struct worker *find_former(struct core *core, const struct worker *worker
     return NULL;
 }
 
+// resume_keyless: this worker may have the credential that all others lacked.
+static void resume_keyless(struct core *core) {
+    for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
+        if (pool->is_keyless) {
+            pool_resume(core, pool);
+        }
+    }
+}
+
 static struct worker *worker_new(struct core *core, struct slice route) {
     struct worker *w = mem_zalloc(sizeof(*w));
     route_set(&w->route, route);
@@ -198,6 +251,7 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
     w->max_inflight = (int64_t)hello->max_inflight;
     w->max_bytes = hello->max_bytes < INT64_MAX ? (int64_t)hello->max_bytes : INT64_MAX;
     w->lost = w->resting = false;
+    w->n_lacks = 0;
     w->n_untaken = 0; // what it still holds it claims
     w->seen_us = core->now_us;
     struct message welcome = {
@@ -210,6 +264,7 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
         return;
     }
     core->n_hellos++;
+    resume_keyless(core);
     claim_held(core, w, hello->held);
     collect_worker_back(core, w);
     for (struct worker *former; (former = find_former(core, w)) != NULL;) {

@@ -18,6 +18,15 @@ void roster_reserve(struct core *core, struct worker *worker, bool reserved);
 // roster_rest: it gave a call back unsent; it gets nothing until its next PING (roster_go_on).
 void roster_rest(struct core *core, struct worker *worker);
 void roster_go_on(struct core *core, struct worker *worker);
+// roster_lacks notes that a worker lacks a pool's credential: it gets none of its calls until it says HELLO
+// anew, or the pool is resumed. roster_has says whether any connected worker may have it.
+void roster_lacks(struct worker *worker, const struct pool *pool);
+bool roster_has(const struct core *core, const struct pool *pool);
+bool roster_serves(const struct worker *worker, const struct pool *pool);
+// roster_next returns the next worker with credit for a call of the pool, or NULL; roster_room says how many
+// calls of it those with credit have room for.
+struct worker *roster_next(const struct core *core, const struct pool *pool);
+int64_t roster_room(const struct core *core, const struct pool *pool);
 // roster_lose: it is gone or silent. Its calls stay sent until they are claimed or given up.
 void roster_lose(struct core *core, struct worker *worker, const char *reason);
 void roster_free(struct core *core, struct worker *worker); // its calls must be gone

@@ -179,6 +179,7 @@ static int fill_headers(struct held_cache *cache, struct held *held, struct erro
     if (rc == -EMSGSIZE) {
         error_set(why, rc, "option 'headers': the headers are longer than %d bytes", HEADERS_MAX);
     }
+    rc = rc == -ENOENT ? -ENOKEY : rc; // as secrets_expand says it
     wipe(full.p, full.n);
     buf_free(&full);
     buf_free(&lines);
@@ -196,7 +197,7 @@ static void complete(struct held_cache *cache, struct held *held) {
     }
     rc = rc != 0 ? rc : prompt_plan_make(held->model, &held->plan, &held->why);
     rc = rc != 0 ? rc : fill_headers(cache, held, &held->why);
-    held->rc = rc != 0 ? -EINVAL : 0;
+    held->rc = rc == 0 || rc == -ENOKEY ? rc : -EINVAL;
 }
 
 void held_add(struct held_cache *cache, struct slice name, uint32_t revision, struct slice sql) {

@@ -21,7 +21,7 @@ struct held {
     size_t n_key;
     size_t n_users;             // calls that look at it
     uint64_t used;              // counts up: the smallest is the oldest
-    int rc;                     // 0, or why no call can be made: -ENOENT, -EINVAL
+    int rc;                     // 0, or why no call can be made: -ENOENT, -ENOKEY, -EINVAL
     struct error why;           // the sentence for rc
     struct model *model;        // NULL when rc is not 0
     struct prompt_plan plan;
@@ -49,7 +49,8 @@ void held_free(struct held_cache *cache);
 // Returns 0 with *held (give back with held_give), or
 //   -EAGAIN  the revision is not here: ask the coordinator, held_add, try again
 //   -ENOENT  with why: there is no such revision
-//   -EINVAL  with why: the model or the overrides do not work here (option, credential, provider)
+//   -ENOKEY  with why: a credential that the model names is not here
+//   -EINVAL  with why: the model or the overrides do not work here (option, provider)
 MUST_CHECK int held_take(struct held_cache *cache, struct slice name, uint32_t revision,
                          struct slice overrides, struct held **held, struct error *why);
 void held_give(struct held **held);

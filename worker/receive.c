@@ -52,7 +52,7 @@ static int start(struct receive *receive, struct call *call) {
         return rc;
     }
     if (rc != 0) {
-        call_decide(call, OUTCOME_BAD_CONFIG, "%s", why.text);
+        call_decide(call, rc == -ENOKEY ? OUTCOME_NO_CREDENTIAL : OUTCOME_BAD_CONFIG, "%s", why.text);
         report_push(receive->report, call);
         return 0;
     }

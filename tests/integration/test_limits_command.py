@@ -113,6 +113,20 @@ def test_a_pool_whose_limit_of_a_day_is_raised_goes_on(box, redis, simulator):
     wait_for("all results", lambda: n_ok(c) == 20)
 
 
+def test_a_worker_without_the_credential_leaves_the_calls_to_others(box, redis, simulator):
+    c = Coordinator(box, redis, "--models", make_models(box, simulator.url, batch_size="1"))
+    Worker(box, c, name="keyless", has_key=False)
+    submit(box, c, 100)
+    pool = wait_for("a stopped pool", lambda: (lambda p: p and p["stopped"] and p)(pool_of(box, c)))
+    assert pool["stopped"] == "fatal-config" and "OPENAI_API_KEY" in pool["why"]
+    Worker(box, c, name="keyed")
+    wait_for("all results", lambda: n_ok(c) == 100)
+    submit(box, c, 200)
+    wait_for("all results of both", lambda: n_ok(c) == 300)
+    m = metrics(c.metrics_url)
+    assert m['headrace_results_total{outcome="error"}'] == 0 and m["headrace_pools_stopped"] == 0
+
+
 def test_nobody_there_is_an_error(box, bin_dir):
     done = subprocess.run([bin_dir / "headrace", "limits", "-c", f"ipc://{box.path}/none", "--timeout", "200ms"],
                           capture_output=True, text=True, env=box.env)

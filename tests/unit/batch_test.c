@@ -159,12 +159,12 @@ static void test_pool_waits_as_told_or_backs_off(void **state) {
     pool_stop(&pool, "fatal-auth", SLICE_LIT("no"));
     core.now_us = INT64_MAX;
     assert_false(pool_may_send(&core, &pool));
-    pool_resume(&pool); // and waits on
+    pool_resume(&core, &pool); // and waits on
     core.now_us = pool.blocked_until_us;
     assert_true(pool_may_send(&core, &pool));
     pool.blocked_until_us = core.now_us + 3600000000; // the shared limits say: not before the day's end
     assert_false(pool_may_send(&core, &pool));
-    pool_resume(&pool);
+    pool_resume(&core, &pool);
     assert_true(pool_may_send(&core, &pool));
 }
 

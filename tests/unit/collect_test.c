@@ -229,6 +229,58 @@ static void test_a_stopped_pool_goes_on_by_command(void **state) {
     world_free(w);
 }
 
+// lack_credential answers for a worker that has no credential.
+static void lack_credential(struct world *w, const char *route, const struct message_dispatch *d) {
+    world_message(w, route, (struct message){
+                                .kind = MESSAGE_REPORT,
+                                .report = {.batch = d->batch, .call = d->call,
+                                           .outcome = slice_of(outcome_of(OUTCOME_NO_CREDENTIAL)->text),
+                                           .detail = SLICE_LIT("${KEY} is not set")}});
+    world_settle(w);
+}
+
+static void test_a_worker_without_the_credential_gets_no_more_calls(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='0'", 1);
+    world_append(w, "p1", 1, 3);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *first = world_dispatch(w, &at);
+    world_hello(w, "w2", 1, 1);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 1);
+    lack_credential(w, "w1", first);
+    assert_null(w->core->pools->stopped);
+    for (size_t n = 1; n <= 3; n++) {
+        const struct message_dispatch *d = world_dispatch(w, &at);
+        assert_non_null(d);
+        world_report(w, "w2", d, OUTCOME_OK, 1, 0);
+        world_settle(w);
+    }
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 1);
+    assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 3);
+    assert_int_equal(w->status.results_ok, 3);
+    world_free(w);
+}
+
+static void test_a_credential_that_no_worker_has_stops_the_pool_until_one_comes(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='1'", 1);
+    world_append(w, "p1", 1, 1);
+    world_settle(w);
+    size_t at = 0;
+    lack_credential(w, "w1", world_dispatch(w, &at));
+    assert_string_equal(w->core->pools->stopped, "fatal-config");
+    assert_string_equal(w->core->pools->stopped_why.text, "${KEY} is not set");
+    assert_int_equal(w->core->n_records, 1);
+    assert_int_equal(w->status.calls, 0);
+    world_hello(w, "w1", 1, 1); // perhaps it has it now
+    world_settle(w);
+    assert_null(w->core->pools->stopped);
+    world_report(w, "w1", world_dispatch(w, &at), OUTCOME_OK, 1, 0);
+    world_settle(w);
+    assert_int_equal(w->status.results_ok, 1);
+    world_free(w);
+}
+
 static void test_transient_failures_back_off(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='1', 'max.retries'='1'", 64);
     world_append(w, "p1", 1, 1);
@@ -558,6 +610,8 @@ int main(void) {
         cmocka_unit_test(test_rate_limit_makes_the_pool_wait_and_costs_no_try),
         cmocka_unit_test(test_refused_credentials_stop_the_pool_and_keep_the_records),
         cmocka_unit_test(test_a_stopped_pool_goes_on_by_command),
+        cmocka_unit_test(test_a_worker_without_the_credential_gets_no_more_calls),
+        cmocka_unit_test(test_a_credential_that_no_worker_has_stops_the_pool_until_one_comes),
         cmocka_unit_test(test_transient_failures_back_off),
         cmocka_unit_test(test_an_outage_costs_no_try_and_one_call_looks_whether_it_is_over),
         cmocka_unit_test(test_what_may_have_been_billed_is_counted),

@@ -23,6 +23,10 @@
     "CREATE MODEL m INPUT (t STRING) OUTPUT (s STRING) WITH ('provider' = 'openai', 'endpoint' = " \
     "'http://127.0.0.1:1/', 'model' = 'x', 'batch.size' = '4');"
 
+#define KEYLESS_SQL \
+    "CREATE MODEL keyless INPUT (t STRING) OUTPUT (s STRING) WITH ('provider' = 'openai', 'endpoint' = " \
+    "'http://127.0.0.1:1/', 'model' = 'x', 'api_key' = '${HEADRACE_TEST_NOT_SET}');"
+
 struct fixture {
     uint64_t not_after; // of the next dispatches
     void *context, *router;
@@ -242,6 +246,19 @@ static void a_dispatch_that_stood_in_a_buffer_is_not_made(void **state) {
     teardown(&f);
 }
 
+static void a_credential_that_is_not_here_is_reported(void **state) {
+    struct fixture f;
+    setup(&f);
+    say_welcome(&f, 60000);
+    say_dispatch(&f, 1, "keyless", SLICE_NONE, 5000);
+    expect(&f, MESSAGE_MODEL_GET);
+    say_model(&f, "keyless", KEYLESS_SQL);
+    expect_report(&f, 1, OUTCOME_NO_CREDENTIAL);
+    assert_false(f.m.report.sent);
+    assert_non_null(memmem(f.m.report.detail.p, f.m.report.detail.n, "HEADRACE_TEST_NOT_SET", 21));
+    teardown(&f);
+}
+
 static void a_dispatch_that_cannot_be_honoured_is_reported(void **state) {
     struct fixture f;
     setup(&f);
@@ -360,6 +377,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_missing_model_is_asked_for_once),
         cmocka_unit_test(a_dispatch_that_stood_in_a_buffer_is_not_made),
+        cmocka_unit_test(a_credential_that_is_not_here_is_reported),
         cmocka_unit_test(a_dispatch_that_cannot_be_honoured_is_reported),
         cmocka_unit_test(a_report_is_kept_until_taken),
         cmocka_unit_test(a_silent_coordinator_is_greeted_anew),
