@@ -547,6 +547,7 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     like.n_lost += c->outcome == OUTCOME_WORKER_LOST && !PLANT(FORGET_LOSS);
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
+    like.is_repeat = d.action == RETRY_SAME && outcome_of(c->outcome)->action == ACTION_RETRY;
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
     size_t half = n_left / 2;

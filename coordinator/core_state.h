@@ -61,6 +61,8 @@ struct pool {
     struct limiter limiter;
     double window;                // calls at once, as the provider bears them
     bool is_growing;              // the window, by one a good call
+    double repeats;               // the retry budget: that many repeats may go now
+    int64_t repeats_us;           // when it last grew with time
     int64_t shrunk_us;            // when it last shrank
     int64_t n_inflight;           // calls at workers
     int64_t n_ready;              // calls that are READY
@@ -184,6 +186,7 @@ struct call {
     int n_lost;                  // workers that were lost with it, or with what it is a part of
     bool reasked;                // its records were missing from an answer before
     uint32_t seen;               // of a record alone: outcomes that its calls had, a bit each
+    bool is_repeat;              // WAITING: the same again after a failure, so the pool's retry budget counts it
     bool is_retry;               // its records were part of an earlier call
     bool reported;               // SENT: its report is being dealt with
     uint64_t mark_cseq;          // READY, SENT: the write that says that it may be out; 0: none

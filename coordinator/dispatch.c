@@ -20,6 +20,7 @@
 
 #define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
 #define SLOTS_KEPT 10          // one slot in so many is kept for interactive calls
+#define REPEAT_WAIT_US 1000000 // a repeat beyond the retry budget asks again
 #define VALID_MS 5000          // a call that cannot start this soon comes back unsent
 
 // ---- Calls ------------------------------------------------------------------------------------------
@@ -36,6 +37,8 @@ void dispatch_again(struct core *core, struct call *like, const uint16_t *slots,
     call->reasked = like->reasked;
     call->seen = like->seen;
     call->is_retry = true;
+    call->is_repeat = like->is_repeat;
+    delay_ms = call->is_repeat && delay_ms < 1 ? 1 : delay_ms;
     call->not_before_us = core->now_us + delay_ms * 1000;
     call_enter(core, call, delay_ms > 0 ? CALL_WAITING : CALL_READY, true);
 }
@@ -633,6 +636,12 @@ void dispatch_wake(struct core *core) {
             continue;
         }
         call_leave(core, call);
+        if (call->is_repeat && !permits_repeat(core, call->batch->lane->group->pool)) {
+            call->not_before_us = core->now_us + REPEAT_WAIT_US;
+            call_enter(core, call, CALL_WAITING, false);
+            continue;
+        }
+        call->is_repeat = false;
         call_enter(core, call, CALL_READY, true);
     }
 }

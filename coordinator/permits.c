@@ -17,6 +17,8 @@
 #define POOL_BACKOFF_MOST_MS 30000
 #define WINDOW_FIRST 64   // calls at once, when no limit is given and nothing is known
 #define WINDOW_MOST 65536
+#define REPEATS_A_CALL 0.1
+#define REPEATS_MOST 50
 #define READY_MOST 100000 // more calls than this are not counted for what a pool wants
 
 // ---- Pools --------------------------------------------------------------------------------------------
@@ -118,6 +120,8 @@ struct pool *pool_get(struct core *core, const struct model *model) {
     pool->backoff_ms = POOL_BACKOFF_FIRST_MS;
     pool->window = config.calls_limit > 0 ? (double)config.calls_limit : WINDOW_FIRST;
     pool->is_growing = true;
+    pool->repeats = REPEATS_MOST;
+    pool->repeats_us = core->now_us;
     limiter_init(&pool->limiter, &config);
     HASH_ADD_KEYPTR(hh, core->pools, pool->name, strlen(pool->name), pool);
     return pool;
@@ -205,8 +209,22 @@ static struct amount cost_of(struct call *call) {
     return estimate_of(&group->estimate, group->model, group->pool->limiter.config.profile, &size);
 }
 
+// The retry budget: a repeat for each ten calls that are none, and one a second, so that the last ones go too.
+bool permits_repeat(struct core *core, struct pool *pool) {
+    pool->repeats += (double)(core->now_us - pool->repeats_us) / 1e6;
+    pool->repeats = pool->repeats < REPEATS_MOST ? pool->repeats : REPEATS_MOST;
+    pool->repeats_us = core->now_us;
+    if (pool->repeats < 1) {
+        core->status->retries_held++;
+        return false;
+    }
+    pool->repeats--;
+    return true;
+}
+
 void permits_spend(struct core *core, struct call *call) {
     struct breaker *breaker = &call->batch->lane->group->pool->breaker;
+    call->batch->lane->group->pool->repeats += call->is_retry ? 0 : REPEATS_A_CALL;
     call->tries_out = breaker->state != BREAKER_CLOSED;
     breaker_sent(breaker, core->now_us);
     if (core->io->permit != NULL) {

@@ -17,6 +17,8 @@ bool pool_may_send(const struct core *core, struct pool *pool);
 int64_t pool_room(const struct core *core, const struct pool *pool);
 // pool_at_once says how many calls may be at the provider at once (INT64_MAX: no limit is known).
 int64_t pool_at_once(const struct pool *pool);
+// permits_repeat says whether the retry budget lets one more repeat go, and takes it off.
+bool permits_repeat(struct core *core, struct pool *pool);
 // permits_spend: this call goes out now.
 void permits_spend(struct core *core, struct call *call);
 // permits_settle takes the report of a call that was found; outcome as collect sees it.

@@ -168,6 +168,35 @@ static void test_pool_waits_as_told_or_backs_off(void **state) {
     assert_true(pool_may_send(&core, &pool));
 }
 
+static void test_repeats_are_a_tenth_and_one_a_second(void **state) {
+    const struct core_io io = {0};
+    struct status status = {0};
+    struct core core = {.io = &io, .status = &status, .now_us = 1000000};
+    struct pool pool = {.repeats = 2, .repeats_us = 1000000};
+    assert_true(permits_repeat(&core, &pool) && permits_repeat(&core, &pool));
+    assert_false(permits_repeat(&core, &pool));
+    assert_int_equal(status.retries_held, 1);
+    core.now_us += 1000000; // one a second
+    assert_true(permits_repeat(&core, &pool));
+    assert_false(permits_repeat(&core, &pool));
+    struct group group = {.pool = &pool};
+    struct lane lane = {.group = &group};
+    struct batch batch = {.lane = &lane};
+    struct call first = {.batch = &batch}, again = {.batch = &batch, .is_retry = true};
+    for (int i = 0; i < 11; i++) { // and one for ten first calls
+        permits_spend(&core, &first);
+        permits_spend(&core, &again);
+    }
+    assert_true(permits_repeat(&core, &pool));
+    assert_false(permits_repeat(&core, &pool));
+    core.now_us += 3600000000; // no more than fifty are saved up
+    int n = 0;
+    while (permits_repeat(&core, &pool)) {
+        n++;
+    }
+    assert_int_equal(n, 50);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blob_round_trip_keeps_slots),
@@ -175,6 +204,7 @@ int main(void) {
         cmocka_unit_test(test_producer_acks_contiguous_sequences_in_any_order),
         cmocka_unit_test(test_partition_is_a_function_of_the_key),
         cmocka_unit_test(test_batch_ids_are_unique_over_restarts),
+        cmocka_unit_test(test_repeats_are_a_tenth_and_one_a_second),
         cmocka_unit_test(test_pool_waits_as_told_or_backs_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
