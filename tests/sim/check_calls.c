@@ -112,7 +112,7 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
         sim->asks = mem_realloc(sim->asks, sim->cap_asks * sizeof(*sim->asks));
     }
     sim->asks[sim->n_asks++] = ask;
-    if (c->n_hidden > c->status.calls_ambiguous - c->n_before) {
+    if (c->n_hidden > c->status.calls_ambiguous - c->n_before && !sim->rolled_back) {
         sim_fail(sim, "B: %" PRIu64 " calls were made again before their report came, %" PRIu64
                       " are counted as ambiguous", c->n_hidden,
                  c->status.calls_ambiguous - c->n_before);
