@@ -188,7 +188,7 @@ bool budget_may_send(struct core *core, struct call *call) {
         if (is_last || !has_money(core, of_group[i], group->bill, estimate)) {
             call_leave(core, call);
             call->parked = of_group[i];
-            call_enter(core, call, CALL_READY, was_afforded);
+            call_enter(core, call, CALL_READY, false);
             return false;
         }
     }

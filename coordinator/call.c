@@ -57,6 +57,24 @@ static void leave_ready(struct core *core, struct call *call) {
     }
 }
 
+static bool is_older(const struct call *a, const struct call *b) {
+    int64_t a_us = a->batch->opened_us, b_us = b->batch->opened_us;
+    return a_us != b_us ? a_us < b_us : a->batch->id < b->batch->id;
+}
+
+// park puts a call behind the parked ones that are older: when money comes they go in their order.
+static void park(struct call **list, struct call *call) {
+    struct call *before = *list != NULL ? (*list)->ready_prev : NULL; // the tail
+    while (before != NULL && is_older(call, before)) {
+        before = before != *list ? before->ready_prev : NULL;
+    }
+    if (before != NULL) {
+        DL_APPEND_ELEM2(*list, before, call, ready_prev, ready_next);
+    } else {
+        DL_PREPEND2(*list, call, ready_prev, ready_next);
+    }
+}
+
 static void enter_ready(struct core *core, struct call *call, bool in_front) {
     struct call **list = list_of(call);
     call->ready_us = core->now_us;
@@ -64,6 +82,8 @@ static void enter_ready(struct core *core, struct call *call, bool in_front) {
     core->n_ready[flow_of(call->batch)->priority]++;
     if (list == NULL) {
         flow_add(call, in_front);
+    } else if (call->parked != NULL) {
+        park(list, call);
     } else if (in_front) {
         DL_PREPEND2(*list, call, ready_prev, ready_next);
     } else {

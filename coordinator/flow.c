@@ -164,9 +164,18 @@ void flow_start(struct pool *pool, int64_t room) {
     }
 }
 
-// next_marked returns the class's next chosen call that may go; those passed over wait for their marks.
+static bool has_budget(const struct call *call) {
+    const struct group *group = call->batch->lane->group;
+    return group->run_budget != NULL || group->day_budget != NULL;
+}
+
+// next_marked returns the class's next chosen call that may go; those passed over wait for their marks. A
+// call with a budget is not passed over: the money may end, and then its rows would be a gap.
 static struct call *next_marked(struct flow_class *class) {
     while (class->next != NULL && !marks_hold(class->next)) {
+        if (has_budget(class->next)) {
+            return NULL;
+        }
         class->next = class->next->ready_next;
         class->n_passed++;
     }
