@@ -5,8 +5,6 @@
 
 #include "common/json.h"
 
-#include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 int openai_bearer(const struct model *model, struct buf *lines) {
@@ -45,18 +43,6 @@ const char *openai_max_tokens(const struct model *model) {
 }
 
 // ---- The request --------------------------------------------------------------------------------
-
-int openai_add_number(const char *name, double value, struct buf *out) {
-    if (isnan(value)) {
-        return 0;
-    }
-    int rc = buf_addf(out, ",\"%s\":", name);
-    return rc != 0 ? rc : json_add_double(out, value);
-}
-
-int openai_add_count(const char *name, int64_t value, struct buf *out) {
-    return value == MODEL_UNSET ? 0 : buf_addf(out, ",\"%s\":%" PRId64, name, value);
-}
 
 int openai_finish_body(const struct model *model, struct buf *body) {
     struct json_object *whole = NULL, *more = NULL;

@@ -16,9 +16,6 @@ bool openai_is_azure(const struct model *model);
 // openai_max_tokens names the field of a chat request that carries option 'max.tokens'.
 const char *openai_max_tokens(const struct model *model);
 
-// Members of a request's object, each with a comma before it; nothing when the option is not given.
-int openai_add_number(const char *name, double value, struct buf *out);
-int openai_add_count(const char *name, int64_t value, struct buf *out);
 // openai_finish_body closes the object and puts option 'params' over it.
 int openai_finish_body(const struct model *model, struct buf *body);
 

@@ -24,10 +24,10 @@ static int add_schema(struct slice schema, struct buf *out) {
 
 static int add_options(const struct model *model, struct slice schema, struct buf *out) {
     const struct model_options *o = &model->options;
-    int rc = openai_add_number("temperature", o->temperature, out);
-    rc = rc != 0 ? rc : openai_add_number("top_p", o->top_p, out);
-    rc = rc != 0 ? rc : openai_add_count(openai_max_tokens(model), o->max_tokens, out);
-    rc = rc != 0 ? rc : openai_add_count("seed", o->seed, out);
+    int rc = body_add_number("temperature", o->temperature, out);
+    rc = rc != 0 ? rc : body_add_number("top_p", o->top_p, out);
+    rc = rc != 0 ? rc : body_add_count(openai_max_tokens(model), o->max_tokens, out);
+    rc = rc != 0 ? rc : body_add_count("seed", o->seed, out);
     if (rc == 0 && o->stop[0] != '\0') {
         rc = buf_addf(out, ",\"stop\":%s", o->stop);
     }

@@ -16,7 +16,7 @@ static int embeddings_write(const struct ask *ask, struct buf *body) {
         rc = rc != 0 ? rc : json_add_string(body, ask->inputs[i]);
     }
     rc = rc != 0 ? rc : buf_add_str(body, "],\"encoding_format\":\"base64\"");
-    rc = rc != 0 ? rc : openai_add_count("dimensions", ask->model->options.dimensions, body);
+    rc = rc != 0 ? rc : body_add_count("dimensions", ask->model->options.dimensions, body);
     return rc != 0 ? rc : openai_finish_body(ask->model, body);
 }
 

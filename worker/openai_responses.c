@@ -26,9 +26,9 @@ static int responses_write(const struct ask *ask, struct buf *body) {
     rc = rc != 0 ? rc : buf_add_str(body, ",\"input\":");
     rc = rc != 0 ? rc : json_add_string(body, ask->user);
     rc = rc != 0 ? rc : buf_add_str(body, ",\"store\":false");
-    rc = rc != 0 ? rc : openai_add_number("temperature", o->temperature, body);
-    rc = rc != 0 ? rc : openai_add_number("top_p", o->top_p, body);
-    rc = rc != 0 ? rc : openai_add_count("max_output_tokens", o->max_tokens, body);
+    rc = rc != 0 ? rc : body_add_number("temperature", o->temperature, body);
+    rc = rc != 0 ? rc : body_add_number("top_p", o->top_p, body);
+    rc = rc != 0 ? rc : body_add_count("max_output_tokens", o->max_tokens, body);
     rc = rc != 0 || ask->schema.n == 0 ? rc : add_schema(ask->schema, body);
     return rc != 0 ? rc : openai_finish_body(ask->model, body);
 }
