@@ -112,7 +112,7 @@ class Provider:
 
 
 @pytest.fixture
-def stub():
+def answerer():
     made = []
 
     def make(write, faults=()):
@@ -137,11 +137,11 @@ FAULTS = ["missing", "shuffled", "shifted", "doubled", "prose", "fence", "cut", 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_reviews_come_back_right_in_every_format(box, stub, reviews, name):
+def test_reviews_come_back_right_in_every_format(box, answerer, reviews, name):
     """5 % of every fault: each row is right or an error, none has another row's answer."""
     write, options = FORMATS[name]
     # Of lines and lists nobody can tell that the last one was cut, when the provider does not say so.
-    provider = stub(write, FAULTS + (["silent-cut"] if name in ("json", "xml") else []))
+    provider = answerer(write, FAULTS + (["silent-cut"] if name in ("json", "xml") else []))
     given = (read_jsonl(REVIEWS) if REVIEWS.exists() else reviews)[:1200]
     given += [{"id": f"hostile-{i}", "text": text} for i, text in enumerate(HOSTILE)]
     options += ", 'batch.size' = '10', 'batch.timeout.ms' = '200', 'max.retries' = '20'"
@@ -155,10 +155,10 @@ def test_reviews_come_back_right_in_every_format(box, stub, reviews, name):
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_every_type_of_output_comes_through(box, stub):
+def test_every_type_of_output_comes_through(box, answerer):
     answer = {"d": "12.505", "day": "2024-02-29", "at": "2024-01-31T23:30:00-01:00", "b": "aGk=", "list": [1, "2"],
               "m": {"k": 0.5}, "r": {"x": "y", "z": None}}
-    provider = stub(lambda items: json.dumps([{"index": i, **answer} for i, _ in items]))
+    provider = answerer(lambda items: json.dumps([{"index": i, **answer} for i, _ in items]))
     _, rows = run(box, provider, "d DECIMAL(6, 2), day DATE, at TIMESTAMP_LTZ, b BYTES, list ARRAY<INT>, "
                   "m MAP<STRING, DOUBLE>, r ROW<x STRING, z INT>", ", 'batch.size' = '2'",
                   [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}])
@@ -167,9 +167,9 @@ def test_every_type_of_output_comes_through(box, stub):
     assert [{name: row[name] for name in want} for row in rows] == [want, want]
 
 
-def test_a_misfit_is_asked_again_with_its_reason(box, stub):
+def test_a_misfit_is_asked_again_with_its_reason(box, answerer):
     """A model that says "many" until it is told what is wrong."""
-    provider = stub(lambda items: json.dumps([{"index": i, "n": "many"} for i, _ in items]))
+    provider = answerer(lambda items: json.dumps([{"index": i, "n": "many"} for i, _ in items]))
     plain = provider.answer
     provider.answer = lambda prompt: json.loads(
         re.sub(r"many", "7", json.dumps(plain(prompt))) if "column 'n': got a string, want INT" in prompt
@@ -181,8 +181,8 @@ def test_a_misfit_is_asked_again_with_its_reason(box, stub):
     assert "record 1: column 'n': got a string, want INT" in provider.prompts[1]
 
 
-def test_an_answer_outside_of_the_labels_is_an_error_that_names_them(box, stub):
-    provider = stub(lambda items: json.dumps([{"index": i, "tag": "GOOD" if i == 1 else "so so"} for i, _ in items]))
+def test_an_answer_outside_of_the_labels_is_an_error_that_names_them(box, answerer):
+    provider = answerer(lambda items: json.dumps([{"index": i, "tag": "GOOD" if i == 1 else "so so"} for i, _ in items]))
     _, rows = run(box, provider, "tag STRING", ", 'batch.size' = '1', 'prompt.template' = 'Of {{labels}}: {{text}}',"
                   " 'task' = 'classification', 'labels' = 'good,bad', 'max.retries' = '1'", [{"id": "1", "text": "x"}])
     assert "Of good, bad: " in provider.prompts[0]
