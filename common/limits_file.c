@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/model.h"
 #include "common/options.h"
+#include "common/sheet.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +20,6 @@
 #define PROVIDER_MAX 64
 #define ACCOUNT_MAX 256
 #define MODEL_MAX 256
-#define CELL_SHOWN 40 // bytes of a wrong cell that an error repeats
 #define CALLS_MAX 1000000000
 #define TOKENS_MAX 1000000000000
 #define AT_ONCE_MAX 100000
@@ -57,63 +57,21 @@ static const struct limits_column columns[] = {
     COLUMN(profile, CELL_PROFILE, 0, NULL),
 #undef COLUMN
 };
-#define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
-#define N_NEEDED 4 // pool, provider, account, model
 
-struct reading {
-    const char *file;
-    size_t line;
-    size_t order[N_COLUMNS]; // column of each cell
-    size_t n_order;          // 0: the line of names is still to come
-    struct limits_file *limits;
-    struct error *why;
+static const struct sheet_kind kind = {
+    .columns = {"pool", "provider", "account", "model", "rpm", "tpm", "itpm", "otpm", "rpd", "tpd",
+                "concurrency", "profile"},
+    .n_columns = sizeof(columns) / sizeof(columns[0]),
+    .n_needed = 4,
+    .needed = "pool, provider, account and model",
+    .rows = "pool",
+    .most_bytes = FILE_MAX,
 };
 
-static int refuse(struct reading *r, const char *name, struct slice got, const char *want) {
-    char shown[CELL_SHOWN];
-    const char *dots = slice_copy(got, shown, sizeof(shown)) ? "" : "...";
-    return error_set(r->why, -EINVAL, "%s:%zu: %s: got '%s%s', want %s", r->file, r->line, name, shown,
-                     dots, want);
-}
-
-// next_cell cuts a cell off the line; false: there was none left.
-static bool next_cell(struct slice *line, bool *more, struct slice *cell) {
-    if (!*more) {
-        return false;
-    }
-    const char *comma = line->n > 0 ? memchr(line->p, ',', line->n) : NULL;
-    size_t n = comma != NULL ? (size_t)(comma - line->p) : line->n;
-    *cell = slice_trim(slice_sub(*line, 0, n));
-    *more = comma != NULL;
-    *line = slice_sub(*line, n + 1, line->n);
-    return true;
-}
-
-static int read_names(struct reading *r, struct slice line) {
-    struct slice cell;
-    bool has[N_COLUMNS] = {0};
-    for (bool more = true; next_cell(&line, &more, &cell);) {
-        size_t i = 0;
-        while (i < N_COLUMNS && !slice_is_nocase(cell, columns[i].name)) {
-            i++;
-        }
-        if (i == N_COLUMNS || has[i]) {
-            return refuse(r, "the line of column names", cell,
-                          "each once, of pool, provider, account, model, rpm, tpm, itpm, otpm, rpd, tpd, "
-                          "concurrency, profile");
-        }
-        has[i] = true;
-        r->order[r->n_order++] = i;
-    }
-    for (size_t i = 0; i < N_NEEDED; i++) {
-        if (!has[i]) {
-            return error_set(r->why, -EINVAL,
-                             "%s:%zu: got no column '%s', want pool, provider, account and model", r->file,
-                             r->line, columns[i].name);
-        }
-    }
-    return 0;
-}
+struct reading {
+    struct limits_file *limits;
+    struct limits_row row; // being read
+};
 
 // is_word says whether all of s are letters, digits or one of more.
 static bool is_word(struct slice s, const char *more) {
@@ -151,9 +109,9 @@ static bool is_text(const struct limits_column *column, struct slice s) {
     }
 }
 
-static int read_number(struct reading *r, const struct limits_column *column, struct slice cell,
+static int read_number(const struct sheet *at, const struct limits_column *column, struct slice cell,
                        int64_t *number) {
-    char text[CELL_SHOWN], want[64];
+    char text[SHEET_CELL_SHOWN], want[64];
     if (cell.n == 0) {
         return 0;
     }
@@ -162,10 +120,10 @@ static int read_number(struct reading *r, const struct limits_column *column, st
         return 0;
     }
     snprintf(want, sizeof(want), "a whole number, 1 to %lld", (long long)column->most);
-    return refuse(r, column->name, cell, want);
+    return sheet_refuse(at, column->name, cell, want);
 }
 
-static int read_profile(struct reading *r, struct slice cell, const char **profile) {
+static int read_profile(const struct sheet *at, struct slice cell, const char **profile) {
     const struct limit_profile *found = cell.n > 0 ? limit_profile_find(cell) : NULL;
     if (cell.n == 0 || found != NULL) {
         *profile = found != NULL ? found->name : NULL;
@@ -174,29 +132,30 @@ static int read_profile(struct reading *r, struct slice cell, const char **profi
     struct buf names;
     buf_init(&names, 4096);
     int rc = limit_profile_names(&names);
-    rc = refuse(r, "profile", cell, rc == 0 ? names.p : "the name of a profile");
+    rc = sheet_refuse(at, "profile", cell, rc == 0 ? names.p : "the name of a profile");
     buf_free(&names);
     return rc;
 }
 
-static int read_cell(struct reading *r, const struct limits_column *column, struct slice cell,
-                     struct limits_row *row) {
+static int read_cell(void *arg, const struct sheet *at, size_t i, struct slice cell) {
+    struct limits_row *row = &((struct reading *)arg)->row;
+    const struct limits_column *column = &columns[i];
     void *field = (char *)row + column->offset;
     if (column->type == CELL_NUMBER) {
-        return read_number(r, column, cell, field);
+        return read_number(at, column, cell, field);
     }
     if (column->type == CELL_PROFILE) {
-        return read_profile(r, cell, &row->profile);
+        return read_profile(at, cell, &row->profile);
     }
     if (is_text(column, cell)) {
         *(const char **)field = slice_dup(cell);
         return 0;
     }
     if (column->type == CELL_ACCOUNT) { // who put the credential itself there must not find it in a log
-        return error_set(r->why, -EINVAL, "%s:%zu: account: got %zu bytes that are none, want %s", r->file,
-                         r->line, cell.n, column->want);
+        return error_set(at->why, -EINVAL, "%s:%zu: account: got %zu bytes that are none, want %s", at->file,
+                         at->line, cell.n, column->want);
     }
-    return refuse(r, column->name, cell, column->want);
+    return sheet_refuse(at, column->name, cell, column->want);
 }
 
 static bool has_same_limits(const struct limits_row *a, const struct limits_row *b) {
@@ -206,15 +165,15 @@ static bool has_same_limits(const struct limits_row *a, const struct limits_row 
 }
 
 // check_pool makes sure of the invariant.
-static int check_pool(struct reading *r, const struct limits_row *row) {
-    for (size_t i = 0; i < r->limits->n; i++) {
-        const struct limits_row *other = &r->limits->rows[i];
+static int check_pool(const struct limits_file *limits, const struct limits_row *row, const struct sheet *at) {
+    for (size_t i = 0; i < limits->n; i++) {
+        const struct limits_row *other = &limits->rows[i];
         if (strcmp(other->pool, row->pool) == 0) {
             return has_same_limits(other, row)
                        ? 0
-                       : error_set(r->why, -EINVAL,
-                                   "%s:%zu: pool: got '%s' with other limits, want those of line %zu", r->file,
-                                   r->line, row->pool, other->line);
+                       : error_set(at->why, -EINVAL,
+                                   "%s:%zu: pool: got '%s' with other limits, want those of line %zu", at->file,
+                                   at->line, row->pool, other->line);
         }
     }
     return 0;
@@ -227,57 +186,48 @@ static void row_free(struct limits_row *row) {
     free((char *)row->model);
 }
 
-static int read_row(struct reading *r, struct slice line) {
-    struct limits_row row = {.line = r->line};
+static void begin_row(void *arg, const struct sheet *at) {
+    ((struct reading *)arg)->row = (struct limits_row){.line = at->line};
+}
+
+static void drop_row(void *arg) {
+    row_free(&((struct reading *)arg)->row);
+}
+
+static int end_row(void *arg, const struct sheet *at) {
+    struct reading *r = arg;
     struct limits_file *limits = r->limits;
-    struct slice cell = SLICE_NONE;
-    size_t n = 0;
-    int rc = 0;
-    for (bool more = true; rc == 0 && next_cell(&line, &more, &cell); n++) {
-        rc = n < r->n_order ? read_cell(r, &columns[r->order[n]], cell, &row) : 0;
+    if (limits->n == ROWS_MAX) {
+        return error_set(at->why, -EINVAL, "%s:%zu: got one more row, want at most %d", at->file, at->line,
+                         ROWS_MAX);
     }
-    if (rc == 0 && n != r->n_order) {
-        rc = error_set(r->why, -EINVAL, "%s:%zu: got %zu cells, want %zu, as in the line of names",
-                       r->file, r->line, n, r->n_order);
-    } else if (rc == 0 && limits->n == ROWS_MAX) {
-        rc = error_set(r->why, -EINVAL, "%s:%zu: got one more row, want at most %d", r->file, r->line,
-                       ROWS_MAX);
+    int rc = check_pool(limits, &r->row, at);
+    if (rc == 0) {
+        limits->rows = mem_realloc(limits->rows, (limits->n + 1) * sizeof(*limits->rows));
+        limits->rows[limits->n++] = r->row;
     }
-    rc = rc != 0 ? rc : check_pool(r, &row);
+    return rc;
+}
+
+static struct sheet_handlers handlers_of(struct reading *r) {
+    r->limits = mem_zalloc(sizeof(*r->limits));
+    return (struct sheet_handlers){
+        .begin = begin_row, .cell = read_cell, .end = end_row, .drop = drop_row, .arg = r};
+}
+
+static int hand_out(struct reading *r, int rc, struct limits_file **out) {
     if (rc != 0) {
-        row_free(&row);
-        return rc;
+        limits_file_free(r->limits);
+        r->limits = NULL;
     }
-    limits->rows = mem_realloc(limits->rows, (limits->n + 1) * sizeof(*limits->rows));
-    limits->rows[limits->n++] = row;
-    return 0;
+    *out = r->limits;
+    return rc;
 }
 
 int limits_file_parse(struct slice text, const char *file, struct limits_file **out, struct error *why) {
-    struct reading r = {.file = file, .limits = mem_zalloc(sizeof(*r.limits)), .why = why};
-    int rc = 0;
-    if (slice_starts(text, "\xEF\xBB\xBF")) {
-        text = slice_sub(text, 3, text.n);
-    }
-    while (rc == 0 && text.n > 0) {
-        const char *end = memchr(text.p, '\n', text.n);
-        size_t n = end != NULL ? (size_t)(end - text.p) : text.n;
-        struct slice line = slice_trim(slice_sub(text, 0, n));
-        text = slice_sub(text, n + 1, text.n);
-        r.line++;
-        if (line.n > 0 && line.p[0] != '#') {
-            rc = r.n_order == 0 ? read_names(&r, line) : read_row(&r, line);
-        }
-    }
-    if (rc == 0 && r.n_order == 0) {
-        rc = error_set(why, -EINVAL, "%s: got no line, want one of column names and one for each pool", file);
-    }
-    if (rc != 0) {
-        limits_file_free(r.limits);
-        r.limits = NULL;
-    }
-    *out = r.limits;
-    return rc;
+    struct reading r;
+    struct sheet_handlers on = handlers_of(&r);
+    return hand_out(&r, sheet_parse(&kind, text, file, &on, why), out);
 }
 
 int limits_file_load(const char *file, struct limits_file **out, struct error *why) {
@@ -285,26 +235,9 @@ int limits_file_load(const char *file, struct limits_file **out, struct error *w
     if (file[0] == '\0') {
         return 0;
     }
-    FILE *f = fopen(file, "rb");
-    if (f == NULL) {
-        return error_set(why, -errno, "cannot read '%s': %s", file, strerror(errno));
-    }
-    struct buf text;
-    buf_init(&text, FILE_MAX);
-    char chunk[4096];
-    int rc = 0;
-    for (size_t n; rc == 0 && (n = fread(chunk, 1, sizeof(chunk), f)) > 0;) {
-        rc = buf_add(&text, chunk, n);
-    }
-    if (rc != 0) {
-        error_set(why, rc, "'%s' is longer than %d bytes", file, FILE_MAX);
-    } else if (ferror(f)) {
-        rc = error_set(why, -EIO, "cannot read '%s': it is no file", file);
-    }
-    fclose(f);
-    rc = rc != 0 ? rc : limits_file_parse(buf_slice(&text), file, out, why);
-    buf_free(&text);
-    return rc;
+    struct reading r;
+    struct sheet_handlers on = handlers_of(&r);
+    return hand_out(&r, sheet_load(&kind, file, &on, why), out);
 }
 
 void limits_file_free(struct limits_file *limits) {

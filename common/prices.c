@@ -4,6 +4,7 @@
 
 #include "common/mem.h"
 #include "common/model.h"
+#include "common/sheet.h"
 
 #include <errno.h>
 #include <math.h>
@@ -16,7 +17,6 @@
 #define USD_MAX 1000000.0
 #define TOKENS_MAX 1e12
 #define FACTOR_MAX 1000.0
-#define CELL_SHOWN 40 // bytes of a wrong cell that an error repeats
 
 static const struct price builtin[] = {
 #define PRICE(provider_, model_, input_, cached_, write_, output_, batch_, long_at_, long_in_,     \
@@ -70,62 +70,21 @@ static const struct price_column columns[] = {
     COLUMN("long_out", long_out, CELL_NUMBER, FACTOR_MAX, "a factor"),
 #undef COLUMN
 };
-#define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
-#define N_NEEDED 3 // provider, model, as_of
 
-struct reading {
-    const char *file;
-    size_t line;
-    int order[N_COLUMNS]; // column of each cell
-    size_t n_order;       // 0: the line of names is still to come
-    struct prices *prices;
-    struct error *why;
+static const struct sheet_kind kind = {
+    .columns = {"provider", "model", "as_of", "input", "cached_input", "cache_write", "output", "batch",
+                "call", "long_at", "long_in", "long_out"},
+    .n_columns = sizeof(columns) / sizeof(columns[0]),
+    .n_needed = 3,
+    .needed = "provider, model and as_of",
+    .rows = "price",
+    .most_bytes = FILE_MAX,
 };
 
-static int refuse(struct reading *r, const char *name, struct slice got, const char *want) {
-    char shown[CELL_SHOWN];
-    const char *dots = slice_copy(got, shown, sizeof(shown)) ? "" : "...";
-    return error_set(r->why, -EINVAL, "%s:%zu: %s: got '%s%s', want %s", r->file, r->line, name, shown,
-                     dots, want);
-}
-
-// next_cell cuts a cell off the line; false: there was none left.
-static bool next_cell(struct slice *line, bool *more, struct slice *cell) {
-    if (!*more) {
-        return false;
-    }
-    const char *comma = line->n > 0 ? memchr(line->p, ',', line->n) : NULL;
-    size_t n = comma != NULL ? (size_t)(comma - line->p) : line->n;
-    *cell = slice_trim(slice_sub(*line, 0, n));
-    *more = comma != NULL;
-    *line = slice_sub(*line, n + 1, line->n);
-    return true;
-}
-
-static int read_names(struct reading *r, struct slice line) {
-    struct slice cell;
-    bool has[N_COLUMNS] = {0};
-    for (bool more = true; next_cell(&line, &more, &cell);) {
-        size_t i = 0;
-        while (i < N_COLUMNS && !slice_is_nocase(cell, columns[i].name)) {
-            i++;
-        }
-        if (i == N_COLUMNS || has[i]) {
-            return refuse(r, "the line of column names", cell,
-                          "each once, of provider, model, as_of, input, cached_input, cache_write, "
-                          "output, batch, call, long_at, long_in, long_out");
-        }
-        has[i] = true;
-        r->order[r->n_order++] = (int)i;
-    }
-    for (size_t i = 0; i < N_NEEDED; i++) {
-        if (!has[i]) {
-            return error_set(r->why, -EINVAL, "%s:%zu: got no column '%s', want provider, model and as_of",
-                             r->file, r->line, columns[i].name);
-        }
-    }
-    return 0;
-}
+struct reading {
+    struct prices *prices;
+    struct price row; // being read
+};
 
 static bool is_date(struct slice s) {
     static const char form[] = "0000-00-00";
@@ -152,7 +111,7 @@ static bool is_text(const struct price_column *column, struct slice s) {
 }
 
 static bool read_number(struct slice s, double most, double *out) {
-    char text[CELL_SHOWN], *end;
+    char text[SHEET_CELL_SHOWN], *end;
     if (s.n == 0 || s.n >= sizeof(text) || !slice_copy(s, text, sizeof(text)) ||
         strspn(text, "0123456789.eE+-") != s.n) { // strtod also takes "nan", "inf", hexadecimal
         return false;
@@ -161,16 +120,16 @@ static bool read_number(struct slice s, double most, double *out) {
     return *end == '\0' && isfinite(*out) && *out >= 0 && *out <= most;
 }
 
-static int read_cell(struct reading *r, const struct price_column *column, struct slice cell,
-                     struct price *row) {
-    void *field = (char *)row + column->offset;
+static int read_cell(void *arg, const struct sheet *at, size_t i, struct slice cell) {
+    const struct price_column *column = &columns[i];
+    void *field = (char *)&((struct reading *)arg)->row + column->offset;
     double number = 0;
     switch (column->type) {
     case CELL_PROVIDER:
     case CELL_MODEL:
     case CELL_DATE:
         if (column->type == CELL_DATE ? !is_date(cell) : !is_text(column, cell)) {
-            return refuse(r, column->name, cell, column->want);
+            return sheet_refuse(at, column->name, cell, column->want);
         }
         *(const char **)field = slice_dup(cell);
         return 0;
@@ -184,7 +143,7 @@ static int read_cell(struct reading *r, const struct price_column *column, struc
     if (!read_number(cell, column->most, &number)) {
         char want[128];
         snprintf(want, sizeof(want), "%s, 0 to %.0f", column->want, column->most);
-        return refuse(r, column->name, cell, want);
+        return sheet_refuse(at, column->name, cell, want);
     }
     if (column->type == CELL_TOKENS) {
         *(int64_t *)field = (int64_t)number;
@@ -200,60 +159,51 @@ static void row_free(struct price *row) {
     free((char *)row->as_of);
 }
 
-static int read_row(struct reading *r, struct slice line) {
-    struct price row = {.input = NONE, .cached = NONE, .write = NONE, .output = NONE,
-                        .batch = 1, .long_in = 1, .long_out = 1, .call = NONE};
-    struct slice cell = SLICE_NONE;
-    size_t n = 0;
-    int rc = 0;
-    for (bool more = true; rc == 0 && next_cell(&line, &more, &cell); n++) {
-        rc = n < r->n_order ? read_cell(r, &columns[r->order[n]], cell, &row) : 0;
-    }
-    if (rc == 0 && n != r->n_order) {
-        rc = error_set(r->why, -EINVAL, "%s:%zu: got %zu cells, want %zu, as in the line of names",
-                       r->file, r->line, n, r->n_order);
-    } else if (rc == 0 && row.input < 0 && row.call < 0) {
-        rc = error_set(r->why, -EINVAL, "%s:%zu: got no price of '%s', want input or call", r->file,
-                       r->line, row.model);
-    }
-    if (rc != 0) {
-        row_free(&row);
-        return rc;
-    }
-    row.input = row.input < 0 ? 0 : row.input;
-    row.call = row.call < 0 ? 0 : row.call;
+static void begin_row(void *arg, const struct sheet *at) {
+    (void)at;
+    ((struct reading *)arg)->row =
+        (struct price){.input = NONE, .cached = NONE, .write = NONE, .output = NONE,
+                       .batch = 1, .long_in = 1, .long_out = 1, .call = NONE};
+}
+
+static void drop_row(void *arg) {
+    row_free(&((struct reading *)arg)->row);
+}
+
+static int end_row(void *arg, const struct sheet *at) {
+    struct reading *r = arg;
+    struct price *row = &r->row;
     struct prices *p = r->prices;
+    if (row->input < 0 && row->call < 0) {
+        return error_set(at->why, -EINVAL, "%s:%zu: got no price of '%s', want input or call", at->file,
+                         at->line, row->model);
+    }
+    row->input = row->input < 0 ? 0 : row->input;
+    row->call = row->call < 0 ? 0 : row->call;
     p->rows = mem_realloc(p->rows, (p->n + 1) * sizeof(*p->rows));
-    p->rows[p->n++] = row;
+    p->rows[p->n++] = *row;
     return 0;
 }
 
-int prices_parse(struct slice text, const char *file, struct prices **out, struct error *why) {
-    struct reading r = {.file = file, .prices = mem_zalloc(sizeof(*r.prices)), .why = why};
-    int rc = 0;
-    if (slice_starts(text, "\xEF\xBB\xBF")) {
-        text = slice_sub(text, 3, text.n);
-    }
-    while (rc == 0 && text.n > 0) {
-        const char *end = memchr(text.p, '\n', text.n);
-        size_t n = end != NULL ? (size_t)(end - text.p) : text.n;
-        struct slice line = slice_trim(slice_sub(text, 0, n));
-        text = slice_sub(text, n + 1, text.n);
-        r.line++;
-        if (line.n > 0 && line.p[0] != '#') {
-            rc = r.n_order == 0 ? read_names(&r, line) : read_row(&r, line);
-        }
-    }
-    if (rc == 0 && r.n_order == 0) {
-        rc = error_set(why, -EINVAL, "%s: got no line, want one of column names and one for each price",
-                       file);
-    }
+static struct sheet_handlers handlers_of(struct reading *r) {
+    r->prices = mem_zalloc(sizeof(*r->prices));
+    return (struct sheet_handlers){
+        .begin = begin_row, .cell = read_cell, .end = end_row, .drop = drop_row, .arg = r};
+}
+
+static int hand_out(struct reading *r, int rc, struct prices **out) {
     if (rc != 0) {
-        prices_free(r.prices);
-        r.prices = NULL;
+        prices_free(r->prices);
+        r->prices = NULL;
     }
-    *out = r.prices;
+    *out = r->prices;
     return rc;
+}
+
+int prices_parse(struct slice text, const char *file, struct prices **out, struct error *why) {
+    struct reading r;
+    struct sheet_handlers on = handlers_of(&r);
+    return hand_out(&r, sheet_parse(&kind, text, file, &on, why), out);
 }
 
 int prices_load(const char *file, struct prices **out, struct error *why) {
@@ -261,26 +211,9 @@ int prices_load(const char *file, struct prices **out, struct error *why) {
     if (file[0] == '\0') {
         return 0;
     }
-    FILE *f = fopen(file, "rb");
-    if (f == NULL) {
-        return error_set(why, -errno, "cannot read '%s': %s", file, strerror(errno));
-    }
-    struct buf text;
-    buf_init(&text, FILE_MAX);
-    char chunk[4096];
-    int rc = 0;
-    for (size_t n; rc == 0 && (n = fread(chunk, 1, sizeof(chunk), f)) > 0;) {
-        rc = buf_add(&text, chunk, n);
-    }
-    if (rc != 0) {
-        error_set(why, rc, "'%s' is longer than %d bytes", file, FILE_MAX);
-    } else if (ferror(f)) {
-        rc = error_set(why, -EIO, "cannot read '%s': it is no file", file);
-    }
-    fclose(f);
-    rc = rc != 0 ? rc : prices_parse(buf_slice(&text), file, out, why);
-    buf_free(&text);
-    return rc;
+    struct reading r;
+    struct sheet_handlers on = handlers_of(&r);
+    return hand_out(&r, sheet_load(&kind, file, &on, why), out);
 }
 
 void prices_free(struct prices *prices) {
