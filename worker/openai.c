@@ -45,23 +45,8 @@ const char *openai_max_tokens(const struct model *model) {
 // ---- The request --------------------------------------------------------------------------------
 
 int openai_finish_body(const struct model *model, struct buf *body) {
-    struct json_object *whole = NULL, *more = NULL;
     int rc = buf_add_byte(body, '}');
-    if (rc != 0 || model->options.params[0] == '\0') {
-        return rc;
-    }
-    rc = json_parse(buf_slice(body), &whole, NULL);
-    rc = rc != 0 ? rc : json_parse(slice_of(model->options.params), &more, NULL);
-    if (rc == 0 && json_object_is_type(more, json_type_object)) {
-        json_object_object_foreach(more, name, value) {
-            json_object_object_add(whole, name, json_object_get(value));
-        }
-        buf_clear(body);
-        rc = json_add(body, whole);
-    }
-    json_object_put(whole);
-    json_object_put(more);
-    return rc;
+    return rc != 0 ? rc : body_merge(model, body);
 }
 
 // ---- The answer ---------------------------------------------------------------------------------

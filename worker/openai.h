@@ -16,7 +16,7 @@ bool openai_is_azure(const struct model *model);
 // openai_max_tokens names the field of a chat request that carries option 'max.tokens'.
 const char *openai_max_tokens(const struct model *model);
 
-// openai_finish_body closes the object and puts option 'params' over it.
+// openai_finish_body closes the object and applies option 'params' to it.
 int openai_finish_body(const struct model *model, struct buf *body);
 
 // openai_read_usage reads either form of usage: prompt_tokens or input_tokens, and their details.

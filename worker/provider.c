@@ -85,14 +85,21 @@ int body_add_count(const char *name, int64_t value, struct buf *out) {
     return value == MODEL_UNSET ? 0 : buf_addf(out, ",\"%s\":%" PRId64, name, value);
 }
 
-// merge puts the members of *more* into *into*; it goes no deeper than a JSON text may.
-static void merge(struct json_object *into, struct json_object *more) {
+// patch puts the members of *more* into *into* as RFC 7396 says: objects go into one another, null takes a
+// member out, anything else stands in its place. It goes no deeper than a JSON text may.
+static void patch(struct json_object *into, struct json_object *more) {
     json_object_object_foreach(more, name, value) {
         struct json_object *old = json_get(into, name);
-        if (json_object_is_type(old, json_type_object) && json_object_is_type(value, json_type_object)) {
-            merge(old, value);
-        } else {
+        if (value == NULL) {
+            json_object_object_del(into, name);
+        } else if (!json_object_is_type(value, json_type_object)) {
             json_object_object_add(into, name, json_object_get(value));
+        } else if (json_object_is_type(old, json_type_object)) {
+            patch(old, value);
+        } else {
+            struct json_object *fresh = json_object_new_object(); // no null of the patch stays in it
+            patch(fresh, value);
+            json_object_object_add(into, name, fresh);
         }
     }
 }
@@ -104,10 +111,10 @@ int body_merge(const struct model *model, struct buf *body) {
     }
     int rc = json_parse(buf_slice(body), &whole, NULL);
     rc = rc != 0 ? rc : json_parse(slice_of(model->options.params), &more, NULL);
-    if (rc == 0 && !json_object_is_type(more, json_type_object)) {
+    if (rc == 0 && (!json_object_is_type(whole, json_type_object) || !json_object_is_type(more, json_type_object))) {
         rc = -EINVAL;
     } else if (rc == 0) {
-        merge(whole, more);
+        patch(whole, more);
         buf_clear(body);
         rc = json_add(body, whole);
     }

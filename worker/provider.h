@@ -108,7 +108,7 @@ bool provider_schema(const struct model *model);
 // not given. Return 0 or -EMSGSIZE.
 MUST_CHECK int body_add_number(const char *name, double value, struct buf *out);
 MUST_CHECK int body_add_count(const char *name, int64_t value, struct buf *out);
-// body_merge puts option 'params' over a whole body, objects member by member.
+// body_merge applies option 'params' to a whole body as a merge patch. Source: RFC 7396.
 // Returns 0; -EMSGSIZE; -EINVAL: it is no object.
 MUST_CHECK int body_merge(const struct model *model, struct buf *body);
 

@@ -144,25 +144,12 @@ static int on_escape(void *arg, struct slice text, struct buf *out) {
     return r->plain ? buf_add_slice(out, text) : json_add_string(out, text);
 }
 
-// check_body makes sure that the body is JSON and puts option 'params' over it.
+// check_body makes sure that the body is JSON and applies option 'params' to it.
 static int check_body(const struct model *model, struct buf *body) {
-    struct json_object *whole = NULL, *more = NULL;
-    const char *params = model->options.params;
+    struct json_object *whole = NULL;
     int rc = json_parse(buf_slice(body), &whole, NULL);
-    if (rc == 0 && params[0] != '\0') {
-        rc = json_object_is_type(whole, json_type_object) ? json_parse(slice_of(params), &more, NULL) : -EINVAL;
-        rc = rc == 0 && !json_object_is_type(more, json_type_object) ? -EINVAL : rc;
-        if (rc == 0) {
-            json_object_object_foreach(more, name, value) {
-                json_object_object_add(whole, name, json_object_get(value));
-            }
-            buf_clear(body);
-            rc = json_add(body, whole);
-        }
-    }
     json_object_put(whole);
-    json_object_put(more);
-    return rc;
+    return rc != 0 ? rc : body_merge(model, body);
 }
 
 static int http_write(const struct ask *ask, struct buf *body) {

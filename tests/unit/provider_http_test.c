@@ -20,6 +20,8 @@ static const struct request_case requests[] = {
     {"a schema", HERE "'{\"p\":{{prompt}}{{#schema}},\"f\":{{schema}}{{/schema}}}'", true,
      "{\"p\":\"a \\\"b\\\"\",\"f\":{\"type\":\"object\"}}", NULL, NULL},
     {"no schema", HERE "'{\"p\":{{prompt}}{{#schema}},\"f\":{{schema}}{{/schema}}}'", false, "{\"p\":\"a \\\"b\\\"\"}", NULL, NULL},
+    {"params go into objects that are there", HERE "'{\"a\":{\"p\":{{prompt}},\"k\":1}}', 'params' = '{\"a\":{\"k\":2}}'", false,
+     NULL, "\"k\":2}}", "\"k\":1"},
     {"params go over it", HERE "'{\"p\":{{prompt}},\"k\":1}', 'params' = '{\"k\":2,\"l\":3}'", false,
      "{\"p\":\"a \\\"b\\\"\",\"k\":2,\"l\":3}", NULL, NULL},
     {"any JSON value", HERE "'[{{prompt}}]'", false, "[\"a \\\"b\\\"\"]", NULL, NULL},

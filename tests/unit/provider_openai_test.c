@@ -65,6 +65,10 @@ static const struct request_case chat_requests[] = {
      "\"stop\":[\"a\",\"b\"]"},
     {"params win over what is there", ", 'endpoint' = 'http://127.0.0.1:1/', 'temperature' = '1', 'params' = '{\"temperature\":0.5,\"store\":false}'", false, NULL,
      "\"temperature\":0.5,\"store\":false}"},
+    {"null in params takes out what is there, and is not sent itself", ", 'endpoint' = 'http://127.0.0.1:1/', 'temperature' = '1', 'params' = '{\"temperature\":null,\"a\":{\"b\":null,\"c\":1},\"d\":null}'",
+     false, NULL, "}],\"a\":{\"c\":1}}", "null"},
+    {"an array of params stands for the whole one", ", 'endpoint' = 'http://127.0.0.1:1/', 'stop' = '[\"a\",\"b\"]', 'params' = '{\"stop\":[\"c\"]}'",
+     false, NULL, "\"stop\":[\"c\"]}", NULL},
     {"a schema is wrapped", ", 'endpoint' = 'http://127.0.0.1:1/'", true, NULL,
      "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\",\"strict\":true,"
      "\"schema\":{\"type\":\"object\"}}}"},
@@ -83,6 +87,8 @@ static const struct request_case responses_requests[] = {
      NULL, "\"temperature\":0,\"top_p\":0.5,\"max_output_tokens\":99}", "max_completion_tokens"},
     {"params win over what is there", RESPONSES ", 'params' = '{\"store\":true,\"reasoning\":{\"effort\":\"low\"}}'",
      false, NULL, "\"store\":true,\"reasoning\":{\"effort\":\"low\"}}", NULL},
+    {"params go into objects that are there", RESPONSES ", 'params' = '{\"text\":{\"verbosity\":\"low\"}}'", true, NULL,
+     "\"schema\":{\"type\":\"object\"}},\"verbosity\":\"low\"}}", NULL},
     {"a schema stands flat under text.format", RESPONSES, true, NULL,
      "\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"answer\",\"strict\":true,\"schema\":{\"type\":"
      "\"object\"}}}", "response_format"},
