@@ -4,8 +4,8 @@
 #include "coordinator/call.h"
 #include "common/mem.h"
 #include "coordinator/budget.h"
-#include "coordinator/collect.h"
 #include "coordinator/flow.h"
+#include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
@@ -157,7 +157,7 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
 void call_free(struct core *core, struct call *call) {
     marks_touch(call->batch);
     if (call->state == CALL_SENT && !call->reported) {
-        collect_expect_late(core, call);
+        late_expect(core, call);
     }
     call_leave(core, call);
     DL_DELETE(call->batch->calls, call);

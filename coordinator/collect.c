@@ -1,262 +1,30 @@
-// Matches answers to batches. Invariant: a record's first answer is kept and every later one dropped;
-// a record leaves through collect_emit exactly once, in the same write that takes it off its batch.
-// Called by core with reports, by roster with calls of lost workers, by intake with bad rows.
+// Matches answers to batches. Invariant: a record's first answer is kept and every later one dropped.
+// Called by core with reports, by roster with calls of lost workers, by dispatch with those of before a start.
 #include "coordinator/collect.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/plant.h"
 #include "coordinator/bill.h"
 #include "coordinator/dispatch.h"
-#include "coordinator/letter.h"
+#include "coordinator/emit.h"
+#include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
-#include "proto/pack.h"
 #include "proto/record.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 _Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
 
-#define LATE_MAX 65536                     // calls whose report may still come
 #define HELD_MAX_BYTES (48 * 1024 * 1024)  // of a batch's answers that wait for their turn
 #define RETRY_AFTER_MAX_MS 86400000        // nobody is waited for longer than a day
 #define ANSWER_MAX_BYTES (8 * 1024 * 1024) // of one record; as JSON at most six times that, in 64 MB
-
-// ---- Results out ------------------------------------------------------------------------------------
-
-static struct result_shared shared_of(const struct batch *batch, const struct answer *a) {
-    const struct group *group = batch->lane->group;
-    struct result_shared shared = {
-        .model = slice_of(group->model->name),
-        .revision = group->model->revision,
-        .batch = batch->id,
-        .columns = group->columns,
-        .n_columns = group->model->n_output,
-        .metadata = group->model->metadata,
-    };
-    if (a != NULL) {
-        shared.call = a->call;
-        shared.latency_us = a->latency_us;
-        shared.request_id = slice_of(a->request_id);
-        shared.prompt_hash = slice_of(a->prompt_hash);
-        shared.served_model = slice_of(a->served_model);
-        shared.warning = slice_of(a->warning);
-        shared.http_status = a->http_status;
-        shared.http_headers = a->http_headers;
-    }
-    return shared;
-}
-
-static struct result result_of(const struct batch *batch, const struct entry *e) {
-    return (struct result){
-        .id = entry_id(batch, e),
-        .key = entry_key(batch, e),
-        .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
-        .seq = e->seq,
-        .outcome = e->outcome,
-        .payload = {.p = e->payload, .n = e->n_payload},
-        .attempts = e->n_calls,
-        .input_tokens = e->input_tokens,
-        .cached_tokens = e->cached_tokens,
-        .output_tokens = e->output_tokens,
-        .cost = batch->cost_known ? e->cost : -1,
-    };
-}
-
-static void out_blob(struct core *core, struct partition *p, struct slice blob, size_t n) {
-    p->oseq += n;
-    core->n_results += (int64_t)n;
-    txn_out(partition_txn(p), p->oseq, blob);
-    partition_after(p, (struct after){.kind = AFTER_OUT,
-                                      .out = {.last_oseq = p->oseq,
-                                              .n = n,
-                                              .blob = {.p = slice_dup(blob), .n = blob.n}}});
-}
-
-static bool is_dead(const struct batch *batch, const struct entry *e) {
-    return e->outcome != OUTCOME_OK &&
-           batch->lane->group->model->options.on_error == ON_ERROR_DEAD_LETTER;
-}
-
-// add_letter keeps a record that was given up on, with all that it takes to ask again.
-static void add_letter(struct core *core, struct batch *batch, const struct entry *e) {
-    const struct group *group = batch->lane->group;
-    struct letter letter = {
-        .model = slice_of(group->model->name),
-        .revision = group->model->revision,
-        .options = group->options,
-        .id = entry_id(batch, e),
-        .key = entry_key(batch, e),
-        .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
-        .seq = e->seq,
-        .values = entry_values(batch, e),
-        .outcome = e->outcome,
-        .sentence = {.p = e->payload, .n = e->n_payload},
-        .attempts = e->n_calls,
-        .has_row = !is_dead(batch, e),
-    };
-    struct buf *blob = &core->scratch2;
-    buf_clear(blob);
-    int rc = letter_pack(&letter, blob);
-    assert(rc == 0); // a record is at most a few MB
-    txn_dead(partition_txn(batch->lane->partition), buf_slice(blob));
-    core->status->dead_letters++;
-}
-
-// emit_slots makes one blob of slots that share their answer and their way out.
-static void emit_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n) {
-    struct partition *p = batch->lane->partition;
-    struct buf *blob = &core->scratch;
-    buf_clear(blob);
-    const struct entry *first = &batch->entries[slots[0]];
-    struct result_shared shared = shared_of(batch, first->answer);
-    bool dead = is_dead(batch, first);
-    int rc = result_blob_begin(blob, &shared, n);
-    for (size_t i = 0; i < n; i++) {
-        struct result result = result_of(batch, &batch->entries[slots[i]]);
-        rc |= result_blob_add(blob, &result);
-        core->status->results_ok += result.outcome == OUTCOME_OK && !dead;
-        core->status->results_error += result.outcome != OUTCOME_OK && !dead;
-    }
-    assert(rc == 0);
-    for (size_t i = 0; i < n; i++) {
-        if (batch->entries[slots[i]].outcome != OUTCOME_OK) {
-            add_letter(core, batch, &batch->entries[slots[i]]);
-        }
-    }
-    if (!dead) {
-        out_blob(core, p, buf_slice(blob), n);
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct entry *e = &batch->entries[slots[i]];
-        e->emitted = true;
-        batch->held_bytes -= e->n_payload;
-        entry_forget_payload(e);
-    }
-    batch->n_unemitted -= n;
-}
-
-static void emit_batch(struct core *core, struct batch *batch) {
-    uint16_t slots[MODEL_BATCH_MAX];
-    size_t n = 0;
-    const struct answer *answer = NULL;
-    bool dead = false;
-    for (size_t i = 0; i < batch->n; i++) {
-        const struct entry *e = &batch->entries[i];
-        if (!e->answered || e->emitted) {
-            continue;
-        }
-        if (n > 0 && (e->answer != answer || is_dead(batch, e) != dead)) {
-            emit_slots(core, batch, slots, n);
-            n = 0;
-        }
-        answer = e->answer;
-        dead = is_dead(batch, e);
-        slots[n++] = (uint16_t)i;
-    }
-    if (n > 0) {
-        emit_slots(core, batch, slots, n);
-    }
-    if (batch->n_unemitted == 0) {
-        histogram_add(&core->status->batch_age, core->now_us - batch->opened_us);
-    }
-}
-
-void collect_emit(struct core *core, struct batch *batch) {
-    partition_touch(batch->lane->partition, batch);
-    if (!core->config->ordered) {
-        emit_batch(core, batch);
-        return;
-    }
-    // Ordered: a batch leaves whole, after all that were opened before it in its lane.
-    struct batch *b = batch->lane->batches;
-    for (; b != NULL && b->n_unanswered == 0; b = b->lane_next) {
-        if (b->n_unemitted > 0) {
-            partition_touch(b->lane->partition, b);
-            emit_batch(core, b);
-        }
-    }
-}
-
-// stop_on_error: on.error = fail ends the job with its first error.
-static void stop_on_error(const struct group *group, enum outcome outcome, struct slice sentence) {
-    if (group != NULL && group->model->options.on_error == ON_ERROR_FAIL &&
-        group->pool->stopped == NULL) {
-        log_error("pool.stopped", "outcome=%s why=\"on.error = fail: %.*s\"", outcome_of(outcome)->text,
-                  SLICE_FMT(sentence));
-        pool_stop(group->pool, outcome_of(outcome)->text, sentence);
-    }
-}
-
-// add_result puts one result into the outbox that no batch has.
-static void add_result(struct core *core, const struct group *group, const struct result *result,
-                       struct producer *producer) {
-    struct slice key = result->key.n > 0 ? result->key : result->id;
-    struct partition *p = &core->partitions[partition_of(key, core->config->n_partitions)];
-    struct result_shared shared = {0};
-    if (group != NULL) {
-        shared.model = slice_of(group->model->name);
-        shared.revision = group->model->revision;
-        shared.columns = group->columns;
-        shared.n_columns = group->model->n_output;
-        shared.metadata = group->model->metadata;
-    }
-    struct buf *blob = &core->scratch;
-    buf_clear(blob);
-    int rc = result_blob_begin(blob, &shared, 1);
-    rc |= result_blob_add(blob, result);
-    assert(rc == 0);
-    out_blob(core, p, buf_slice(blob), 1);
-    if (producer != NULL) {
-        partition_accept(p, producer, result->seq);
-    }
-}
-
-void collect_refused(struct core *core, const struct group *group, struct slice id, struct slice key,
-                     struct producer *producer, uint64_t seq, enum outcome outcome, struct slice why) {
-    struct result result = {
-        .id = id,
-        .key = key,
-        .producer = producer != NULL ? slice_of(producer->name) : SLICE_NONE,
-        .seq = seq,
-        .outcome = outcome,
-        .payload = why,
-    };
-    add_result(core, group, &result, producer);
-    core->status->records_bad++;
-    core->status->results_error++;
-    stop_on_error(group, outcome, why);
-}
-
-void collect_skipped(struct core *core, const struct group *group, struct slice id, struct slice key,
-                     struct producer *producer, uint64_t seq) {
-    struct buf values;
-    buf_init(&values, MODEL_COLUMNS_MAX + 8);
-    int rc = pack_array(&values, (uint32_t)group->model->n_output);
-    for (size_t i = 0; i < group->model->n_output; i++) {
-        rc |= pack_nil(&values);
-    }
-    assert(rc == 0);
-    struct result result = {
-        .id = id,
-        .key = key,
-        .producer = producer != NULL ? slice_of(producer->name) : SLICE_NONE,
-        .seq = seq,
-        .outcome = OUTCOME_OK,
-        .payload = buf_slice(&values),
-    };
-    add_result(core, group, &result, producer);
-    buf_free(&values);
-    core->status->records_in++;
-    core->status->results_ok++;
-}
 
 // ---- Reports in -------------------------------------------------------------------------------------
 
@@ -274,136 +42,6 @@ static struct answer *answer_of(const struct message_report *report) {
         a->http_headers = (struct slice){slice_dup(report->http_headers), report->http_headers.n};
     }
     return a;
-}
-
-// worker_id names a process of a worker.
-static uint64_t worker_id(const struct worker *worker) {
-    return XXH3_64bits_withSeed(worker->name, strlen(worker->name), worker->incarnation);
-}
-
-static uint64_t route_id(const struct worker *worker) {
-    struct slice route = route_slice(&worker->route);
-    return XXH3_64bits(route.p, route.n);
-}
-
-static struct late *find_late(struct core *core, uint64_t batch, uint64_t call) {
-    struct late key = {0}, *late;
-    key.key.batch = batch;
-    key.key.call = call;
-    HASH_FIND(hh, core->late, &key.key, sizeof(key.key), late);
-    return late;
-}
-
-static void late_free(struct late *late) {
-    if (late != NULL) {
-        bill_free(late->bill);
-        free(late);
-    }
-}
-
-static void forget_late(struct core *core, struct late *late) {
-    HASH_DEL(core->late, late);
-    late_free(late);
-}
-
-void collect_expect_late(struct core *core, const struct call *call) {
-    if (find_late(core, call->batch->id, call->number) != NULL) {
-        return;
-    }
-    struct late *late = mem_zalloc(sizeof(*late));
-    late->key.batch = call->batch->id;
-    late->key.call = call->number;
-    late->worker = call->worker != NULL ? worker_id(call->worker) : 0;
-    late->route = call->worker != NULL ? route_id(call->worker) : 0;
-    late->counted = call->counted;
-    late->bill = bill_copy(call->batch->lane->group->bill);
-    late->charge = call->charge;
-    late->is_paid = batch_is_counted(call->batch, call->number);
-    HASH_ADD(hh, core->late, key, sizeof(late->key), late);
-    if (HASH_COUNT(core->late) > LATE_MAX) {
-        forget_late(core, core->late);
-    }
-}
-
-void collect_forget_late(struct core *core) {
-    while (core->late != NULL) {
-        forget_late(core, core->late);
-    }
-}
-
-struct charge collect_claimed(struct core *core, uint64_t batch, uint64_t call) {
-    struct late *late = find_late(core, batch, call);
-    struct charge charge = {0};
-    if (late != NULL && late->counted != AMBIGUITY_NONE) {
-        marks_resolve(core, batch, call, late->counted);
-    }
-    if (late != NULL) {
-        charge = late->charge;
-        forget_late(core, late);
-    }
-    return charge;
-}
-
-bool collect_named(struct core *core, const struct worker *worker, uint64_t batch, uint64_t call) {
-    struct late *late = find_late(core, batch, call);
-    if (late != NULL) {
-        late->named = core->n_hellos;
-        late->worker = worker_id(worker);
-    }
-    return late != NULL;
-}
-
-void collect_worker_gone(struct core *core, const struct worker *worker) {
-    struct late *late;
-    uint64_t id = core->late != NULL ? worker_id(worker) : 0;
-    for (late = core->late; late != NULL; late = late->hh.next) {
-        if (late->worker == id && late->counted == AMBIGUITY_NONE) {
-            late->counted = AMBIGUITY_LOST;
-            marks_count(core, late->key.batch, late->key.call, AMBIGUITY_LOST);
-        }
-    }
-}
-
-void collect_worker_back(struct core *core, const struct worker *worker) {
-    struct late *late, *next;
-    uint64_t id = core->late != NULL ? worker_id(worker) : 0;
-    HASH_ITER(hh, core->late, late, next) {
-        bool is_here = late->route == route_id(worker); // the call may still be on its way
-        if (late->worker == id && late->named != core->n_hellos && !is_here) { // it never got the call
-            if (late->counted != AMBIGUITY_NONE) {
-                marks_resolve(core, late->key.batch, late->key.call, late->counted);
-            }
-            forget_late(core, late);
-        }
-    }
-}
-
-// ambiguity_of says whether a call may have been billed though its answer did not come: not at all, or not
-// to its end. A status other than 200 is an answer: it was refused.
-static enum ambiguity ambiguity_of(const struct message_report *report, enum outcome outcome) {
-    bool is_open = report->sent && (report->http_status == 0 || report->http_status == 200);
-    if (is_open && outcome == OUTCOME_TIMED_OUT) {
-        return AMBIGUITY_TIMEOUT;
-    }
-    return is_open && outcome == OUTCOME_BROKEN ? AMBIGUITY_BROKEN : AMBIGUITY_NONE;
-}
-
-// take_late finds what is known of a report without a call, if it is the first of its call and no repeat;
-// from then on it is not expected any more. What was counted as ambiguous has its end now, or has it already.
-// Returns NULL, or what late_free frees.
-static struct late *take_late(struct core *core, const struct message_report *report, enum outcome outcome) {
-    struct late *late = find_late(core, report->batch, report->call);
-    if (late == NULL) {
-        return NULL;
-    }
-    enum ambiguity now = ambiguity_of(report, outcome);
-    if (late->counted != AMBIGUITY_NONE && now == AMBIGUITY_NONE) {
-        marks_resolve(core, report->batch, report->call, late->counted);
-    } else if (late->counted == AMBIGUITY_NONE && now != AMBIGUITY_NONE) {
-        marks_count(core, report->batch, report->call, now);
-    }
-    HASH_DEL(core->late, late);
-    return late;
 }
 
 // count_usage adds what a call used to the sums, those that are durable too. Returns its cost, < 0: not
@@ -527,7 +165,7 @@ static void count_outcome(struct status *s, const struct message_report *report,
 static void give_up(struct core *core, struct batch *batch, const uint16_t *slots, size_t n,
                     enum outcome outcome, struct slice detail, struct answer *answer) {
     struct slice sentence = detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
-    stop_on_error(batch->lane->group, outcome, sentence);
+    emit_stop_on_error(batch->lane->group, outcome, sentence);
     for (size_t i = 0; i < n; i++) {
         batch_answer(batch, slots[i], outcome, sentence, answer);
     }
@@ -603,7 +241,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     count_outcome(core->status, report, outcome, n_new, n_left);
     core->status->retries += call->is_retry && outcome_of(outcome)->action != ACTION_AGAIN;
     histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
-    enum ambiguity ambiguity = ambiguity_of(report, outcome);
+    enum ambiguity ambiguity = marks_ambiguity(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
         marks_count(core, call->batch->id, call->number, ambiguity);
     }
@@ -655,7 +293,7 @@ static bool name_recovered(struct core *core, struct batch *batch, const struct 
         return false;
     }
     dispatch_named(batch, (uint32_t)report->call);
-    enum ambiguity ambiguity = ambiguity_of(report, outcome);
+    enum ambiguity ambiguity = marks_ambiguity(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
         marks_count(core, batch->id, report->call, ambiguity);
     }
@@ -666,7 +304,7 @@ static bool name_recovered(struct core *core, struct batch *batch, const struct 
 // nobody has given it up here: then the batch knows whether it was counted before.
 static void count_late(struct core *core, struct batch *batch, const struct message_report *report,
                        enum outcome outcome, bool is_first) {
-    struct late *late = take_late(core, report, outcome);
+    struct late *late = late_take(core, report, outcome);
     bool recovered = batch != NULL && name_recovered(core, batch, report, outcome);
     const struct charge none = {0};
     if (late != NULL && !late->is_paid) {
@@ -706,7 +344,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     enum outcome outcome = parsed >= 0 ? (enum outcome)parsed : OUTCOME_UNREADABLE;
     log_debug("call.report", "batch=%016" PRIx64 " call=%" PRIu64 " outcome=%s sent=%s answered=%s",
               report->batch, report->call, outcome_of(outcome)->text, report->sent ? "yes" : "no",
-              report->sent && ambiguity_of(report, outcome) == AMBIGUITY_NONE ? "yes" : "no");
+              report->sent && marks_ambiguity(report, outcome) == AMBIGUITY_NONE ? "yes" : "no");
     roster_reported(core, route);
     if (batch == NULL) { // all its records have their results
         core->status->answers_dropped++;
@@ -746,7 +384,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
         return;
     }
     struct partition *p = batch->lane->partition;
-    collect_emit(core, batch);
+    emit_ready(core, batch);
     struct after taken = {.kind = AFTER_TAKEN, .taken = {.batch = report->batch, .call = report->call}};
     if (route_set(&taken.taken.route, route)) {
         partition_after(p, taken);
@@ -785,7 +423,7 @@ void collect_lost(struct core *core, struct call *call) {
     }
     dispatch_done(core, call);
     if (ended) {
-        collect_emit(core, batch);
+        emit_ready(core, batch);
     }
 }
 
@@ -799,7 +437,7 @@ static void count_crashed(struct core *core, struct call *call) {
     if (!batch_is_counted(call->batch, call->number)) {
         bill_lost(core, call);
     }
-    collect_expect_late(core, call);
+    late_expect(core, call);
     call->counted = AMBIGUITY_NONE;
     call->charge = (struct charge){0}; // the next one has its own
     marks_touch(call->batch);
@@ -832,7 +470,7 @@ bool collect_crashed(struct core *core, struct call *call) {
     answer_drop(answer);
     dispatch_done(core, call);
     if (n_left > 0) {
-        collect_emit(core, batch);
+        emit_ready(core, batch);
     }
     return false;
 }

@@ -12,8 +12,10 @@
 #include "coordinator/core_state.h"
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/emit.h"
 #include "coordinator/flow.h"
 #include "coordinator/intake.h"
+#include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -104,7 +106,7 @@ void core_free(struct core *core) {
     while (core->consumers != NULL) {
         deliver_free(core, core->consumers);
     }
-    collect_forget_late(core);
+    late_forget_all(core);
     budget_free_all(core);
     spend_free(core);
     free(core->waiting);
@@ -211,7 +213,7 @@ static void start_lane(struct core *core, struct lane *lane, int64_t not_before_
     DL_FOREACH_SAFE2(lane->batches, batch, next, lane_next) {
         dispatch_recovered(core, batch, not_before_us);
         if (batch->n_unanswered == 0) {
-            collect_emit(core, batch);
+            emit_ready(core, batch);
         }
     }
 }

@@ -7,6 +7,7 @@
 #include "coordinator/call.h"
 #include "coordinator/collect.h"
 #include "coordinator/flow.h"
+#include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -367,7 +368,7 @@ static void claim_unknown(struct core *core, struct batch *batch, uint32_t numbe
     }
     call_enter(core, call, CALL_READY, false);
     call->number = number;
-    call->charge = collect_claimed(core, batch->id, number);
+    call->charge = late_claimed(core, batch->id, number);
     call_to_worker(core, call, worker, 0);
     take_slots(core, batch, open, n);
     marks_touch(batch);

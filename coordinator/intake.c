@@ -6,8 +6,8 @@
 #include "common/mem.h"
 #include "common/plant.h"
 #include "coordinator/budget.h"
-#include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/emit.h"
 #include "coordinator/flow.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -267,9 +267,9 @@ static bool take_null(struct frame *f, const struct row *row, struct slice id, u
     struct error why;
     error_set(&why, 0, "column '%s': got null, and 'null.input' is 'error'", column->name);
     if (what == NULL_SKIP) {
-        collect_skipped(f->core, group, id, row->key, f->producer, seq);
+        emit_skipped(f->core, group, id, row->key, f->producer, seq);
     } else {
-        collect_refused(f->core, group, id, row->key, f->producer, seq, OUTCOME_BAD_RECORD,
+        emit_refused(f->core, group, id, row->key, f->producer, seq, OUTCOME_BAD_RECORD,
                         slice_of(why.text));
     }
     return true;
@@ -302,7 +302,7 @@ static void take_row(struct frame *f, const struct row *row, struct slice id, ui
         if (f->producer == NULL && ++f->n_bad > BAD_ROWS_A_FRAME) {
             return; // told together by intake_frame: a megabyte of commas is no million results
         }
-        collect_refused(core, group, id, row->key, f->producer, seq, outcome, slice_of(why.text));
+        emit_refused(core, group, id, row->key, f->producer, seq, outcome, slice_of(why.text));
         return;
     }
     if (take_null(f, row, id, seq, group, buf_slice(values))) {
@@ -363,7 +363,7 @@ void intake_frame(struct core *core, struct slice bytes) {
         char id[64];
         int n = snprintf(id, sizeof(id), "record:%" PRIx64 ":%" PRIu64, core->partitions[0].epoch,
                          ++core->next_anonymous);
-        collect_refused(core, f.group, (struct slice){.p = id, .n = (size_t)n}, SLICE_NONE, NULL, 0,
+        emit_refused(core, f.group, (struct slice){.p = id, .n = (size_t)n}, SLICE_NONE, NULL, 0,
                         OUTCOME_BAD_RECORD, slice_of(why.text));
     }
 }

@@ -80,6 +80,14 @@ void marks_forget(struct batch *batch) {
 
 // ---- Counting ---------------------------------------------------------------------------------------
 
+enum ambiguity marks_ambiguity(const struct message_report *report, enum outcome outcome) {
+    bool is_open = report->sent && (report->http_status == 0 || report->http_status == 200);
+    if (is_open && outcome == OUTCOME_TIMED_OUT) {
+        return AMBIGUITY_TIMEOUT;
+    }
+    return is_open && outcome == OUTCOME_BROKEN ? AMBIGUITY_BROKEN : AMBIGUITY_NONE;
+}
+
 static void add_counts(struct status *s, enum ambiguity cause, uint64_t n, uint64_t n_resolved) {
     uint64_t *const counted[N_AMBIGUITIES] = {
         [AMBIGUITY_TIMEOUT] = &s->ambiguous_timeout, [AMBIGUITY_BROKEN] = &s->ambiguous_broken,

@@ -30,6 +30,9 @@ void marks_first(struct batch *batch, struct call *call);
 // marks_forget takes a batch that is being freed off its partition's list.
 void marks_forget(struct batch *batch);
 
+// marks_ambiguity says whether a call may have been billed though its answer did not come: not at all, or not
+// to its end. A status other than 200 is an answer: it was refused.
+enum ambiguity marks_ambiguity(const struct message_report *report, enum outcome outcome);
 // marks_count notes that an ambiguous call of a batch ended, marks_resolve that its answer, or word that
 // it was never sent, came after all.
 // Both are in the log at level debug, with the name that the call has at the provider.

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/late.h"
 #include "coordinator/permits.h"
 #include "proto/frame.h"
 
@@ -151,7 +152,7 @@ static void claim_call(struct core *core, struct worker *worker, const msgpack_o
         f[2].type != MSGPACK_OBJECT_ARRAY) {
         return;
     }
-    bool expected = collect_named(core, worker, f[0].via.u64, f[1].via.u64);
+    bool expected = late_named(core, worker, f[0].via.u64, f[1].via.u64);
     struct batch *batch;
     HASH_FIND(hh, core->batches, &f[0].via.u64, sizeof(f[0].via.u64), batch);
     if (batch == NULL && expected) {
@@ -201,7 +202,7 @@ static void settle_former(struct core *core, struct worker *former, bool same_pr
         }
     }
     if (!same_process) {
-        collect_worker_gone(core, former);
+        late_worker_gone(core, former);
     }
     if (!former->lost) {
         roster_lose(core, former, "reconnected");
@@ -266,7 +267,7 @@ void roster_hello(struct core *core, struct slice route, const struct message_he
     core->n_hellos++;
     resume_keyless(core);
     claim_held(core, w, hello->held);
-    collect_worker_back(core, w);
+    late_worker_back(core, w);
     for (struct worker *former; (former = find_former(core, w)) != NULL;) {
         settle_former(core, former, former->incarnation == w->incarnation);
         roster_free(core, former);
@@ -363,7 +364,7 @@ void roster_tick(struct core *core) {
         if (w->lost) {
             give_up_calls(core, w);
             if (w->calls == NULL) {
-                collect_worker_gone(core, w);
+                late_worker_gone(core, w);
                 roster_free(core, w);
             }
         }
