@@ -1,7 +1,7 @@
 // The shared limits of the simulated Redis, and the checker over them:
-//   P  in any minute no more calls go out than the limit, as the profile counts; no more at once than the
-//      limit of that; a request that may have been carried out is made again under its number; and what
-//      is given back is no more than what was granted and not used
+//   P  in any minute no more calls go out than the limit, as the profile counts (a call that came back
+//      unsent is none); no more at once than the limit of that; a request that may have been carried out is
+//      made again under its number; and what is given back is no more than what was granted and not used
 // Called by coord.c (requests), check_calls.c (calls that go out) and sim.c.
 #include "common/mem.h"
 #include "coordinator/core_state.h"
@@ -102,9 +102,10 @@ static void check_asked(struct sim *sim, struct permit_talk *talk, const struct 
         sim_fail(sim, "P: request %" PRIu64 " for permits may have been carried out, and %" PRIu64 " is made instead",
                  talk->unanswered, r->number);
     }
-    if (talk->unanswered == 0) {
-        talk->back += r->of[LIMIT_REQUESTS].back;
+    if (talk->unanswered != 0) {
+        return; // it says what it said
     }
+    talk->back += r->of[LIMIT_REQUESTS].back;
     double most = talk->granted - talk->n_sent + talk->n_unsent;
     if (sim->limit_rpm > 0 && talk->back > most + 0.001) {
         sim_fail(sim, "P: %.3f calls are given back, and %.3f were granted and not used", talk->back, most);
@@ -160,6 +161,13 @@ void check_permit_used(struct sim *sim, struct coord *c, bool is_other_pool) {
 }
 
 void check_permit_unsent(struct sim *sim, struct coord *c, uint64_t ask) {
-    const struct ask *a = &sim->asks[ask];
+    struct ask *a = &sim->asks[ask];
+    struct sim_pool *pool = &sim->pools[a->other_pool];
+    for (size_t i = pool->n_sent; i-- > 0 && !a->uncounted;) { // it goes again, and is counted then
+        if (pool->sent[i] == a->at_us) {
+            memmove(pool->sent + i, pool->sent + i + 1, (--pool->n_sent - i) * sizeof(*pool->sent));
+            a->uncounted = true;
+        }
+    }
     c->talks[a->other_pool].n_unsent += a->coord == c->index && a->coord_life == c->life.n;
 }

@@ -221,6 +221,7 @@ struct ask {
     uint64_t reports;        // that reached a coordinator's core in its present life
     uint64_t report_life;
     bool answered;           // its report came, with the provider's count of tokens
+    bool uncounted;          // the limits do not count it: it came back unsent
 };
 
 // ---- Producers and consumers (clients.c) -------------------------------------------------------------
