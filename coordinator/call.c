@@ -154,6 +154,14 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
     }
 }
 
+void call_to_worker(struct core *core, struct call *call, struct worker *worker, int64_t n_bytes) {
+    call_leave(core, call);
+    call->sent_us = core->now_us;
+    call->n_bytes = n_bytes;
+    roster_load(core, worker, call);
+    call_enter(core, call, CALL_SENT, false);
+}
+
 void call_free(struct core *core, struct call *call) {
     marks_touch(call->batch);
     if (call->state == CALL_SENT && !call->reported) {

@@ -14,6 +14,8 @@ void call_free(struct core *core, struct call *call);
 // call_enter puts a call into the place of a state: READY at the end or in front of its pool's, WAITING
 // until not_before_us, SENT once roster_load gave it to a worker.
 void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front);
+// call_to_worker puts a call into the place of SENT: at a worker, with a DISPATCH of so many bytes.
+void call_to_worker(struct core *core, struct call *call, struct worker *worker, int64_t n_bytes);
 // call_leave takes a call out of the place that its state stands for.
 void call_leave(struct core *core, struct call *call);
 

@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "common/plant.h"
 #include "coordinator/bill.h"
+#include "coordinator/claim.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/emit.h"
 #include "coordinator/late.h"
@@ -289,10 +290,10 @@ void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64
 // name_recovered: a report that comes before its worker's HELLO names a call of before a restart.
 static bool name_recovered(struct core *core, struct batch *batch, const struct message_report *report,
                            enum outcome outcome) {
-    if (dispatch_unclaimed(batch, (uint32_t)report->call) == NULL) {
+    if (claim_find(batch, (uint32_t)report->call) == NULL) {
         return false;
     }
-    dispatch_named(batch, (uint32_t)report->call);
+    claim_named(batch, (uint32_t)report->call);
     enum ambiguity ambiguity = marks_ambiguity(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
         marks_count(core, batch->id, report->call, ambiguity);

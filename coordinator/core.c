@@ -8,11 +8,13 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/budget.h"
+#include "coordinator/claim.h"
 #include "coordinator/collect.h"
 #include "coordinator/core_state.h"
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/emit.h"
+#include "coordinator/fill.h"
 #include "coordinator/flow.h"
 #include "coordinator/intake.h"
 #include "coordinator/late.h"
@@ -78,7 +80,7 @@ static void forget_batches(struct core *core, const struct partition *p) {
     struct batch *batch, *next;
     HASH_ITER(hh, core->batches, batch, next) {
         if (p == NULL || batch->lane->partition == p) {
-            dispatch_forget_batch(core, batch);
+            fill_forget(core, batch);
         }
     }
 }
@@ -164,7 +166,7 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     bool same_part = (id >> 32 & 0xFFFFF) == (p->epoch & 0xFFFFF);
     p->next_batch = same_part && (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
-    batch->last_call = dispatch_first_call(p->epoch, id);
+    batch->last_call = claim_first_number(p->epoch, id);
     g->pool->breaker.is_there = true; // this is not its first start
     if (batch_unpack(batch, blob, on_batch_producer, core) != 0) {
         log_error("batch.damaged", "batch=%016" PRIx64 " (it stays in Redis)", id);
@@ -211,7 +213,7 @@ static void start_lane(struct core *core, struct lane *lane, int64_t not_before_
     DL_SORT2(lane->batches, by_id, lane_prev, lane_next);
     struct batch *batch, *next;
     DL_FOREACH_SAFE2(lane->batches, batch, next, lane_next) {
-        dispatch_recovered(core, batch, not_before_us);
+        claim_recovered(core, batch, not_before_us);
         if (batch->n_unanswered == 0) {
             emit_ready(core, batch);
         }
@@ -446,7 +448,7 @@ static void age_batches(struct core *core) {
         for (uint32_t i = 0; i < core->config->n_partitions; i++) {
             struct batch *open = g->lanes[i].open;
             if (open != NULL && open->due_us <= core->now_us) {
-                dispatch_due(core, open);
+                fill_due(core, open);
             }
             if (open != NULL && open->due_us < next) {
                 next = open->due_us;

@@ -1,13 +1,12 @@
-// Fills batches, and gives their calls to workers that have credit, within what the pool permits.
-// Invariant: no call is made of records that are not durable, and none leaves that its pool does not
-// permit.
-// Called by intake (add), partition (batch), collect (again, done) and core (wake, pump).
+// Gives the calls of batches to workers that have credit, within what the pool permits. Invariant: none leaves
+// that its pool does not permit, or whose mark is not durable.
+// Called by collect (again, done) and core (wake, pump).
 #include "coordinator/dispatch.h"
 #include "coordinator/budget.h"
 #include "coordinator/call.h"
 #include "coordinator/collect.h"
+#include "coordinator/fill.h"
 #include "coordinator/flow.h"
-#include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -19,7 +18,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
 #define SLOTS_KEPT 10          // one slot in so many is kept for interactive calls
 #define REPEAT_WAIT_US 1000000 // a repeat beyond the retry budget asks again
 #define VALID_MS 5000          // a call that cannot start this soon comes back unsent
@@ -90,302 +88,7 @@ struct call *dispatch_find(struct batch *batch, uint64_t number) {
     return NULL;
 }
 
-// ---- Batches ----------------------------------------------------------------------------------------
-
-static struct batch *add_batch(struct core *core, struct lane *lane) {
-    struct batch *batch = batch_new(partition_next_batch(lane->partition), lane, core->now_us);
-    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
-    DL_APPEND2(lane->batches, batch, lane_prev, lane_next);
-    flow_hold(core, batch, (int64_t)batch_bytes(batch));
-    core->status->batches++;
-    return batch;
-}
-
-static struct batch *open_batch(struct core *core, struct lane *lane) {
-    struct batch *batch = add_batch(core, lane);
-    int64_t timeout_us = lane->group->model->options.batch_timeout_ms * 1000;
-    batch->due_us = core->now_us + timeout_us;
-    if (batch->due_us < core->next_age_us) {
-        core->next_age_us = batch->due_us;
-    }
-    lane->open = batch;
-    return batch;
-}
-
-static void not_sealing(struct batch *batch) {
-    flow_class_of(batch)->n_sealing -= batch->is_sealing;
-    batch->is_sealing = false;
-}
-
-static void seal_batch(struct core *core, struct batch *batch) {
-    batch->state = BATCH_SEALED;
-    batch->lane->open = NULL;
-    if (batch->is_due) {
-        flow_remove_due(batch);
-        batch->is_due = false;
-    }
-    batch->is_sealing = true;
-    flow_class_of(batch)->n_sealing++;
-    if (batch->n_in_write < batch->n) {
-        partition_touch(batch->lane->partition, batch);
-    }
-    dispatch_batch(core, batch);
-}
-
-void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
-                  struct slice values, struct producer *producer, uint64_t seq) {
-    const struct model_options *o = &lane->group->model->options;
-    int64_t tokens = record_tokens(values.n);
-    int64_t most = o->batch_max_tokens != MODEL_UNSET ? o->batch_max_tokens : INT64_MAX;
-    struct batch *batch = lane->open;
-    if (batch != NULL &&
-        (batch->est_tokens + tokens > most || batch->bytes.n + values.n > BATCH_FULL_BYTES)) {
-        seal_batch(core, batch);
-        batch = NULL;
-    }
-    if (batch == NULL) {
-        batch = open_batch(core, lane);
-    }
-    size_t before = batch_bytes(batch);
-    batch_add(batch, id, key, values, producer, seq);
-    batch->est_tokens += tokens;
-    flow_hold(core, batch, (int64_t)(batch_bytes(batch) - before));
-    core->n_records++;
-    if (batch->due_us == INT64_MAX) { // aged before: what came since is made durable in its time
-        batch->due_us = core->now_us + o->batch_timeout_ms * 1000;
-        core->next_age_us = batch->due_us < core->next_age_us ? batch->due_us : core->next_age_us;
-    }
-    if (batch->n >= (size_t)o->batch_size || batch->est_tokens >= most) {
-        seal_batch(core, batch);
-    }
-}
-
-// redriven_batch finds a batch of dead letters with room that this turn's write will hold, or makes one.
-static struct batch *redriven_batch(struct core *core, struct lane *lane, size_t n_more) {
-    size_t most = (size_t)lane->group->model->options.batch_size;
-    for (struct batch *b = lane->partition->dirty; b != NULL; b = b->dirty_next) {
-        if (b->is_redriven && b->lane == lane && b->n_in_write == 0 && b->n < most &&
-            b->bytes.n + n_more <= BATCH_FULL_BYTES) {
-            return b;
-        }
-    }
-    struct batch *batch = add_batch(core, lane);
-    batch->state = BATCH_SEALED;
-    batch->is_redriven = true;
-    return batch;
-}
-
-void dispatch_redriven(struct core *core, struct lane *lane, struct slice id, struct slice key,
-                       struct slice values, struct producer *producer, uint64_t seq) {
-    struct batch *batch = redriven_batch(core, lane, values.n);
-    size_t before = batch_bytes(batch);
-    batch_add(batch, id, key, values, producer, seq);
-    flow_hold(core, batch, (int64_t)(batch_bytes(batch) - before));
-    core->n_records++;
-    partition_touch(lane->partition, batch);
-}
-
-void dispatch_due(struct core *core, struct batch *batch) {
-    assert(batch->state == BATCH_OPEN);
-    if (batch->n_in_write < batch->n) {
-        partition_touch(batch->lane->partition, batch);
-    }
-    if (!batch->is_due) {
-        batch->is_due = true;
-        flow_add_due(batch);
-    }
-    batch->due_us = INT64_MAX;
-}
-
-void dispatch_batch(struct core *core, struct batch *batch) {
-    if (batch->state != BATCH_SEALED || batch->n_durable < batch->n || batch->last_call > 0 ||
-        batch->calls != NULL) {
-        return;
-    }
-    not_sealing(batch);
-    struct call *call = call_whole(batch);
-    if (call != NULL) {
-        marks_first(batch, call);
-        call_enter(core, call, CALL_READY, false);
-        call->next_number = call->mark_cseq != 0 ? ++batch->last_call : 0; // as its mark says
-    }
-}
-
-// The id of a batch holds the epoch in which it was opened: the numbers of its own coordinator start at
-// 1, those of the next at 2^20 + 1, and so on, until it has outlived 4096 of them.
-uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch) {
-    return (uint32_t)((epoch - (batch >> 32)) & 0xFFF) << 20;
-}
-
-struct restoring {
-    struct core *core;
-    struct batch *batch;
-    int64_t not_before_us;
-    bool asked[MODEL_BATCH_MAX]; // by a call that was restored
-};
-
-// restore_call makes a call of a mark again, for those of its records that have no answer; or, if it may be
-// out and all have one that waits for its turn, for those: it is yet to be counted.
-static void restore_call(void *arg, const struct mark *mark) {
-    struct restoring *r = arg;
-    struct batch *batch = r->batch;
-    uint16_t slots[MODEL_BATCH_MAX];
-    size_t n = 0;
-    for (int held = 0; held <= (mark->is_out ? 1 : 0) && n == 0; held++) {
-        for (size_t i = 0; i < (mark->n_slots > 0 ? mark->n_slots : batch->n); i++) {
-            size_t slot = mark->n_slots > 0 ? mark->slots[i] : i;
-            const struct entry *e = slot < batch->n ? &batch->entries[slot] : NULL;
-            if (e != NULL && !e->emitted && e->answered == (held == 1) && (mark->is_out || !r->asked[slot])) {
-                r->asked[slot] = true;
-                slots[n++] = (uint16_t)slot;
-            }
-        }
-    }
-    if (n == 0) {
-        return;
-    }
-    struct call *call = call_new(batch, slots, n);
-    call->number = mark->number;
-    call->unclaimed = mark->is_out;
-    call->n_lost = mark->n_lost;
-    call->n_ambiguous = mark->n_ambiguous;
-    call->tries = mark->tries;
-    call->reasked = mark->reasked;
-    call->is_retry = true;
-    call->not_before_us = r->not_before_us;
-    call_enter(r->core, call, CALL_WAITING, false);
-}
-
-void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us) {
-    struct restoring r = {.core = core, .batch = batch, .not_before_us = not_before_us};
-    marks_each(batch->found_mark, restore_call, &r);
-    free((char *)batch->found_mark.p);
-    batch->found_mark = SLICE_NONE;
-    uint16_t rest[MODEL_BATCH_MAX];
-    size_t n = 0;
-    for (size_t i = 0; i < batch->n; i++) {
-        if (!batch->entries[i].answered && !r.asked[i]) {
-            rest[n++] = (uint16_t)i;
-        }
-    }
-    if (n > 0) {
-        struct call *call = call_new(batch, rest, n);
-        call->not_before_us = not_before_us;
-        call_enter(core, call, not_before_us > core->now_us ? CALL_WAITING : CALL_READY, false);
-    }
-}
-
-struct call *dispatch_unclaimed(struct batch *batch, uint32_t number) {
-    for (struct call *call = batch->calls; call != NULL; call = call->next) {
-        if (call->unclaimed && call->number == number) {
-            return call;
-        }
-    }
-    return NULL;
-}
-
-void dispatch_forget_batch(struct core *core, struct batch *batch) {
-    struct call *call, *next;
-    DL_FOREACH_SAFE(batch->calls, call, next) {
-        call_free(core, call);
-    }
-    if (batch->is_due) {
-        flow_remove_due(batch);
-    }
-    marks_forget(batch);
-    not_sealing(batch);
-    if (batch->lane->open == batch) {
-        batch->lane->open = NULL;
-    }
-    DL_DELETE2(batch->lane->batches, batch, lane_prev, lane_next);
-    HASH_DEL(core->batches, batch);
-    flow_hold(core, batch, -(int64_t)batch_bytes(batch));
-    core->n_records -= (int64_t)batch->n_unanswered;
-    batch_free(batch);
-}
-
 // ---- Sending ----------------------------------------------------------------------------------------
-
-static void call_to_worker(struct core *core, struct call *call, struct worker *worker, int64_t n_bytes) {
-    call_leave(core, call);
-    call->sent_us = core->now_us;
-    call->n_bytes = n_bytes;
-    roster_load(core, worker, call);
-    call_enter(core, call, CALL_SENT, false);
-}
-
-static bool may_be_out(const struct call *call) {
-    return call->state == CALL_SENT || call->unclaimed;
-}
-
-// take_slots takes slots off the calls of a batch that are not out; a call with none left goes.
-static void take_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n_slots) {
-    struct call *call, *next;
-    DL_FOREACH_SAFE(batch->calls, call, next) {
-        size_t n = 0;
-        for (size_t i = 0; !may_be_out(call) && i < call->n_slots; i++) {
-            bool claimed = false;
-            for (size_t j = 0; j < n_slots; j++) {
-                claimed |= slots[j] == call->slots[i];
-            }
-            if (!claimed) {
-                call->slots[n++] = call->slots[i];
-            }
-        }
-        if (!may_be_out(call)) {
-            call->n_slots = n;
-            if (n == 0) {
-                call_free(core, call);
-            }
-        }
-    }
-}
-
-// claim_unknown takes over a call of before a restart, or one that was given up meanwhile. Another worker
-// may have been asked for the same records: what one of the two calls leaves is up to the other then.
-static void claim_unknown(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
-                          size_t n_slots, struct worker *worker) {
-    uint16_t open[MODEL_BATCH_MAX];
-    size_t n = 0;
-    for (size_t i = 0; i < n_slots; i++) {
-        if (!batch->entries[slots[i]].answered) {
-            open[n++] = slots[i];
-        }
-    }
-    batch->last_call = number > batch->last_call ? number : batch->last_call;
-    if (n == 0) {
-        return;
-    }
-    struct call *call = call_new(batch, open, n);
-    const struct call *was = dispatch_unclaimed(batch, number);
-    if (was != NULL) {
-        call->n_lost = was->n_lost;
-        call->n_ambiguous = was->n_ambiguous;
-        call->tries = was->tries;
-        call->reasked = was->reasked;
-        call->is_retry = true;
-        dispatch_named(batch, number);
-    }
-    call_enter(core, call, CALL_READY, false);
-    call->number = number;
-    call->charge = late_claimed(core, batch->id, number);
-    call_to_worker(core, call, worker, 0);
-    take_slots(core, batch, open, n);
-    marks_touch(batch);
-}
-
-void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
-                    size_t n_slots, struct worker *worker) {
-    if (n_slots == 0 || batch_has_report(batch, number)) {
-        return; // nothing, or a report that only its TAKEN has not reached
-    }
-    struct call *call = dispatch_find(batch, number);
-    if (call == NULL) {
-        claim_unknown(core, batch, number, slots, n_slots, worker);
-    } else if (call->worker != worker) {
-        call_to_worker(core, call, worker, call->n_bytes);
-    }
-}
 
 static int64_t valid_ms(const struct model_options *o) {
     return o->worker_lost_ms / 2 < VALID_MS ? o->worker_lost_ms / 2 : VALID_MS;
@@ -515,7 +218,7 @@ static void choose_calls(struct core *core, struct pool *pool) {
         while (class->n_chosen < most &&
                (flow = flow_next(class, may_seal && class->n_chosen + class->n_sealing < room)) != NULL) {
             if (flow->ready == NULL) {
-                seal_batch(core, flow->due);
+                fill_seal(core, flow->due);
             } else if (!call_drop_answered(flow->ready)) {
                 call_free(core, flow->ready);
             } else if (budget_may_send(core, flow->ready)) { // else it is parked until there is money
@@ -652,14 +355,6 @@ int64_t dispatch_next_us(const struct core *core) {
     int64_t next = first != NULL ? first->not_before_us : INT64_MAX;
     int64_t permitted = permits_next_us(core);
     return permitted < next ? permitted : next;
-}
-
-void dispatch_named(struct batch *batch, uint32_t number) {
-    struct call *call = dispatch_unclaimed(batch, number);
-    if (call != NULL) {
-        call->unclaimed = false;
-        marks_touch(batch);
-    }
 }
 
 // measure_credit notes how many calls that are not interactive the workers may have.

@@ -4,36 +4,6 @@
 
 #include "coordinator/core_state.h"
 
-// dispatch_add puts one record into its lane's open batch, and seals that when it is full.
-//   producer  NULL and seq 0 for a record that came without acks
-void dispatch_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
-                  struct slice values, struct producer *producer, uint64_t seq);
-// dispatch_redriven puts a record of a dead letter into a batch of such, which is sealed from the start:
-// it goes as soon as the turn's write is durable.
-void dispatch_redriven(struct core *core, struct lane *lane, struct slice id, struct slice key,
-                       struct slice values, struct producer *producer, uint64_t seq);
-// dispatch_due lets an open batch go as it is as soon as a worker and the pool have room; until then
-// it goes on filling. It becomes durable at once.
-void dispatch_due(struct core *core, struct batch *batch);
-// dispatch_batch makes the first call of a batch that is sealed and durable; else does nothing.
-void dispatch_batch(struct core *core, struct batch *batch);
-// dispatch_recovered makes the calls of a batch that was found after a restart, as its mark tells; they wait
-// until not_before_us, so that a worker that still holds one can say so.
-void dispatch_recovered(struct core *core, struct batch *batch, int64_t not_before_us);
-// dispatch_first_call says above which number a batch's calls are counted by the coordinator of an epoch:
-// what an earlier one asked for may still be answered, and must not be taken for a call of this one.
-uint32_t dispatch_first_call(uint64_t epoch, uint64_t batch);
-// dispatch_claim: a worker says that it holds call `number` of this batch, which asks for these slots.
-// They are taken off all calls that were not sent.
-void dispatch_claim(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
-                    size_t n_slots, struct worker *worker);
-// dispatch_unclaimed finds a call that was out when a coordinator crashed and that nobody has named since;
-// NULL: none. dispatch_named says that somebody has.
-struct call *dispatch_unclaimed(struct batch *batch, uint32_t number);
-void dispatch_named(struct batch *batch, uint32_t number);
-// dispatch_forget_batch frees a batch and its calls.
-void dispatch_forget_batch(struct core *core, struct batch *batch);
-
 // dispatch_again makes a new call for some slots (copied; none: does nothing), which takes over tries and
 // flags from `like`, and its mark, if it has one that was not taken over yet; it goes before all that wait
 // in its pool, after delay_ms.

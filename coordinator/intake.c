@@ -6,8 +6,8 @@
 #include "common/mem.h"
 #include "common/plant.h"
 #include "coordinator/budget.h"
-#include "coordinator/dispatch.h"
 #include "coordinator/emit.h"
+#include "coordinator/fill.h"
 #include "coordinator/flow.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -310,7 +310,7 @@ static void take_row(struct frame *f, const struct row *row, struct slice id, ui
     }
     struct slice key = row->key.n > 0 ? row->key : id;
     uint32_t index = partition_of(key, core->config->n_partitions);
-    dispatch_add(core, &group->lanes[index], id, row->key, buf_slice(values), f->producer, seq);
+    fill_add(core, &group->lanes[index], id, row->key, buf_slice(values), f->producer, seq);
     core->status->records_in++;
 }
 
@@ -511,7 +511,7 @@ void intake_flush(struct core *core, struct slice route) {
             struct batch *open = g->lanes[i].open;
             for (size_t j = 0; open != NULL && j < open->n; j++) {
                 if (open->entries[j].producer == p) {
-                    dispatch_due(core, open);
+                    fill_due(core, open);
                     break;
                 }
             }

@@ -5,7 +5,7 @@
 #include "common/mem.h"
 #include "coordinator/collect.h"
 #include "coordinator/deliver.h"
-#include "coordinator/dispatch.h"
+#include "coordinator/fill.h"
 #include "coordinator/marks.h"
 #include "coordinator/producer.h"
 #include "coordinator/roster.h"
@@ -185,7 +185,7 @@ void partition_flush(struct core *core, struct partition *p) {
             if (b->has_mark) {
                 txn_unmark(partition_txn(p), b->id);
             }
-            dispatch_forget_batch(core, b);
+            fill_forget(core, b);
         }
     }
     p->dirty = p->dirty_tail = NULL;
@@ -220,7 +220,7 @@ static void batch_is_durable(struct core *core, uint64_t id, size_t n) {
             producer_durable(e->producer, e->seq);
         }
     }
-    dispatch_batch(core, batch);
+    fill_done(core, batch);
 }
 
 void partition_written(struct core *core, struct partition *p, uint64_t cseq) {

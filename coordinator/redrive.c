@@ -4,7 +4,7 @@
 
 #include "common/plant.h"
 #include "coordinator/core_state.h"
-#include "coordinator/dispatch.h"
+#include "coordinator/fill.h"
 #include "coordinator/intake.h"
 #include "coordinator/letter.h"
 #include "coordinator/partition.h"
@@ -49,7 +49,7 @@ int redrive_letter(struct core *core, int64_t now_us, uint32_t partition, struct
         HASH_FIND(hh, core->producers, letter.producer.p, letter.producer.n, producer);
     }
     if (!PLANT(LOSE_LETTER)) {
-        dispatch_redriven(core, &group->lanes[partition], letter.id, letter.key, letter.values, producer,
+        fill_redriven(core, &group->lanes[partition], letter.id, letter.key, letter.values, producer,
                           producer != NULL ? letter.seq : 0);
     }
     redrive_drop(core, partition, id);

@@ -4,6 +4,7 @@
 #include "coordinator/roster.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "coordinator/claim.h"
 #include "coordinator/collect.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/late.h"
@@ -170,7 +171,7 @@ static void claim_call(struct core *core, struct worker *worker, const msgpack_o
             slots[n++] = (uint16_t)slot->via.u64;
         }
     }
-    dispatch_claim(core, batch, (uint32_t)f[1].via.u64, slots, n, worker);
+    claim_take(core, batch, (uint32_t)f[1].via.u64, slots, n, worker);
 }
 
 // claim_held takes over the calls that a worker says it holds; what nobody waits for is TAKEN.
