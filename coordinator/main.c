@@ -3,26 +3,15 @@
 //   link (frames in) → core: intake → partition → batch → dispatch ⇒ workers ⇒ collect → deliver
 //                       │ writes                                              ▲ acks, reads
 //                       └──────────▶ store (Redis) ───────────────────────────┘
+#include "coordinator/coordinator.h"
 #include "common/clock.h"
 #include "common/json.h"
-#include "common/limits_file.h"
 #include "common/log.h"
-#include "common/loop.h"
 #include "common/mem.h"
-#include "common/metrics.h"
-#include "common/options.h"
-#include "common/prices.h"
-#include "common/redis.h"
-#include "coordinator/catalog.h"
-#include "coordinator/core.h"
-#include "coordinator/letters.h"
-#include "coordinator/link.h"
-#include "coordinator/permit_store.h"
-#include "coordinator/status.h"
-#include "coordinator/store.h"
+#include "coordinator/actions.h"
+#include "coordinator/requests.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,13 +23,6 @@
 #define EXIT_CANNOT_START 3
 #define EXIT_FENCED 5
 #define RELEASE_MS 2000 // for Redis to confirm, after a signal to stop
-#define MODELS_MAX_BYTES (1024 * 1024)
-
-struct coordinator_options {
-#define OPTION OPTION_FIELD
-#include "coordinator/options.def"
-#undef OPTION
-};
 
 static const struct option_spec option_rows[] = {
 #define OPTION(...) OPTION_ROW(coordinator_options, __VA_ARGS__)
@@ -56,136 +38,10 @@ static const struct option_program program = {
     .n_rows = sizeof(option_rows) / sizeof(option_rows[0]),
 };
 
-// Everything that main wires together.
-struct coordinator {
-    struct coordinator_options options;
-    struct core_config config;
-    struct core_io io;
-    struct status status;
-    struct loop *loop;
-    struct loop_timer *timer;
-    struct store *store;
-    struct permit_store *permits;
-    struct catalog *catalog;
-    struct link *link;
-    struct core *core;
-    struct letters *letters;
-    struct metrics_server *metrics;
-    struct prices *prices;
-    struct limits_file *limits;
-    unsigned short random[3];
-    bool releasing; // a signal to stop came: partitions are being given up
-    bool recovering, stopping; // recovering: the first on_ready has come
-    bool models_due;           // --models were not carried out, because Redis was lost
-    int exit_code;
-};
-
 static void stop(struct coordinator *c, int exit_code) {
     c->exit_code = exit_code;
     c->stopping = true;
     loop_stop(c->loop);
-}
-
-// ---- What the core asks for ---------------------------------------------------------------------------
-
-static void io_write(void *arg, struct txn **txn) {
-    struct coordinator *c = arg;
-    store_write(c->store, txn);
-}
-
-static int io_send(void *arg, struct slice route, const struct message *message) {
-    struct coordinator *c = arg;
-    return link_send(c->link, route, message);
-}
-
-static int io_push(void *arg, struct slice result) {
-    struct coordinator *c = arg;
-    return link_push(c->link, result);
-}
-
-static void io_ack(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq,
-                   uint64_t trim_upto) {
-    struct coordinator *c = arg;
-    store_ack(c->store, partition, consumer, oseq, trim_upto);
-}
-
-static void on_read(void *arg, uint32_t partition, bool ok, const struct store_entry *entries, size_t n) {
-    struct coordinator *c = arg;
-    core_outbox_read(c->core, partition, ok, entries, n);
-}
-
-static void io_read(void *arg, uint32_t partition, uint64_t from, size_t n) {
-    struct coordinator *c = arg;
-    store_read(c->store, partition, from, n, on_read, c);
-}
-
-static void io_hint(void *arg, struct slice producer, uint64_t seq) {
-    struct coordinator *c = arg;
-    store_hint(c->store, producer, seq);
-}
-
-static const struct model *io_model(void *arg, struct slice name, uint32_t revision) {
-    struct coordinator *c = arg;
-    return revision == 0 ? catalog_find(c->catalog, name) : catalog_revision(c->catalog, name, revision);
-}
-
-static void on_permits(void *arg, struct slice pool, const struct permit_reply *reply) {
-    struct coordinator *c = arg;
-    core_permits(c->core, clock_us(), pool, reply);
-}
-
-static void io_permit(void *arg, struct slice pool, const struct permit_request *request) {
-    struct coordinator *c = arg;
-    permit_store_sync(c->permits, pool, request);
-}
-
-static double io_draw(void *arg) {
-    struct coordinator *c = arg;
-    return erand48(c->random);
-}
-
-// A claim of a part of a day's budget, while Redis thinks about it.
-struct claiming {
-    struct coordinator *c;
-    char key[64];
-    int64_t day;
-};
-
-static void on_claimed(void *arg, const redisReply *reply) {
-    struct claiming *claiming = arg;
-    struct coordinator *c = claiming->c;
-    bool ok = reply != NULL && reply->type == REDIS_REPLY_STRING;
-    if (reply != NULL && !ok) {
-        log_warn("budget.refused", "reply=\"%s\"", reply->type == REDIS_REPLY_ERROR ? reply->str : "");
-    }
-    if (c->core != NULL) {
-        core_claimed(c->core, slice_of(claiming->key), claiming->day,
-                     ok ? strtoll(reply->str, NULL, 10) : -1);
-    }
-    free(claiming);
-}
-
-static void io_claim(void *arg, struct slice key, int64_t day, int64_t want, int64_t need, int64_t limit) {
-    struct coordinator *c = arg;
-    struct claiming *claiming = mem_zalloc(sizeof(*claiming));
-    claiming->c = c;
-    claiming->day = day;
-    slice_copy(key, claiming->key, sizeof(claiming->key));
-    char name[128], numbers[3][24];
-    int64_t amounts[3] = {want, need, limit};
-    struct slice args[5];
-    int n = snprintf(name, sizeof(name), "hr:{%.*s}:%" PRId64, SLICE_FMT(key), day);
-    args[0] = (struct slice){.p = name, .n = (size_t)n};
-    args[1] = slice_of(c->options.ns);
-    for (size_t i = 0; i < 3; i++) {
-        snprintf(numbers[i], sizeof(numbers[i]), "%" PRId64, amounts[i]);
-        args[2 + i] = slice_of(numbers[i]);
-    }
-    redis_script(store_redis(c->store), "budget_claim", on_claimed, claiming, 1, 5, args);
-}
-
-static int64_t io_day(void *arg) {
-    return clock_unix_ms() / 86400000;
 }
 
 // ---- What Redis says ----------------------------------------------------------------------------------
@@ -350,94 +206,6 @@ static void on_store_lost(void *arg, const char *reason) {
 
 // ---- What peers say -----------------------------------------------------------------------------------
 
-// A CREATE whose models are on their way to Redis.
-struct creating {
-    struct coordinator *c;
-    char *route;
-    size_t n_route;
-};
-
-static void on_created(void *arg, int status, size_t n_changed, const struct error *why) {
-    struct creating *creating = arg;
-    struct coordinator *c = creating->c;
-    struct message answer = {.kind = MESSAGE_CREATED, .created = {.models = n_changed}};
-    if (status != 0) {
-        answer = (struct message){
-            .kind = MESSAGE_REFUSED,
-            .refused = {.code = status == -EEXIST ? SLICE_LIT("model-exists") : SLICE_LIT("bad-model"),
-                        .message = slice_of(why->text)},
-        };
-    } else {
-        core_models_changed(c->core, clock_us());
-    }
-    (void)!link_send(c->link, (struct slice){.p = creating->route, .n = creating->n_route}, &answer);
-    free(creating->route);
-    free(creating);
-}
-
-static void on_create(struct coordinator *c, struct slice route, const struct message_create *create) {
-    struct creating *creating = mem_zalloc(sizeof(*creating));
-    creating->c = c;
-    creating->route = slice_dup(route);
-    creating->n_route = route.n;
-    catalog_create(c->catalog, create->sql, false, on_created, creating);
-}
-
-static void add_model(void *arg, const struct model *model) {
-    struct buf *json = arg;
-    struct buf sql;
-    buf_init(&sql, MODELS_MAX_BYTES);
-    int rc = model_to_sql(model, &sql);
-    rc |= buf_add_str(json, json->p[json->n - 1] == '[' ? "{\"name\":" : ",{\"name\":");
-    rc |= json_add_string(json, slice_of(model->name));
-    rc |= buf_addf(json, ",\"revision\":%u,\"sql\":", model->revision);
-    rc |= json_add_string(json, buf_slice(&sql));
-    rc |= buf_add_byte(json, '}');
-    (void)rc; // ceilings far above what a catalog holds; a cut answer is not JSON and is seen as such
-    buf_free(&sql);
-}
-
-static void on_status_get(struct coordinator *c, struct slice route,
-                          const struct message_status_get *get) {
-    struct buf json;
-    buf_init(&json, 16 * 1024 * 1024);
-    int rc;
-    if (slice_is(get->about, "models")) {
-        rc = buf_add_str(&json, "{\"models\":[");
-        catalog_each(c->catalog, add_model, &json);
-        rc |= buf_add_str(&json, "]}");
-    } else if (slice_is(get->about, "limits")) {
-        rc = core_limits_json(c->core, clock_us(), &json);
-    } else if (slice_is(get->about, "spend")) {
-        rc = buf_add_str(&json, "{\"spend\":");
-        rc |= core_spend_json(c->core, &json);
-        rc |= buf_add_byte(&json, '}');
-    } else {
-        rc = status_json(c->core, &c->status, clock_us(), &json);
-    }
-    struct message answer = {.kind = MESSAGE_STATUS, .status = {.json = buf_slice(&json)}};
-    if (rc == 0) {
-        (void)!link_send(c->link, route, &answer);
-    }
-    buf_free(&json);
-}
-
-static void on_resume(struct coordinator *c, struct slice route, const struct message_resume *resume) {
-    struct buf json;
-    buf_init(&json, 16 * 1024 * 1024);
-    int rc = core_resume(c->core, clock_us(), resume->pool, &json);
-    struct message answer = {.kind = MESSAGE_STATUS, .status = {.json = buf_slice(&json)}};
-    if (rc == -ENOENT) {
-        answer = (struct message){
-            .kind = MESSAGE_REFUSED,
-            .refused = {.code = SLICE_LIT("unknown-pool"),
-                        .message = SLICE_LIT("there is no such pool here: headrace limits names them")},
-        };
-    }
-    (void)!link_send(c->link, route, &answer);
-    buf_free(&json);
-}
-
 static void on_message(void *arg, struct slice route, const struct message *message) {
     struct coordinator *c = arg;
     if (c->releasing) {
@@ -446,22 +214,7 @@ static void on_message(void *arg, struct slice route, const struct message *mess
     if (core_message(c->core, clock_us(), route, message)) {
         return;
     }
-    if (message->kind == MESSAGE_STATUS_GET) {
-        on_status_get(c, route, &message->status_get);
-    } else if (message->kind == MESSAGE_RESUME) {
-        on_resume(c, route, &message->resume);
-    } else if (core_is_open(c->core) && message->kind == MESSAGE_LETTERS) {
-        letters_ask(c->letters, route, &message->letters);
-    } else if (core_is_open(c->core)) {
-        on_create(c, route, &message->create);
-    } else {
-        struct message refused = {
-            .kind = MESSAGE_REFUSED,
-            .refused = {.code = SLICE_LIT("starting"),
-                        .message = SLICE_LIT("the coordinator is not ready yet: try again in a moment")},
-        };
-        (void)!link_send(c->link, route, &refused);
-    }
+    requests_message(c, route, message);
 }
 
 static void on_frame(void *arg, struct slice frame) {
@@ -628,7 +381,7 @@ static int start(struct coordinator *c, enum store_durability durability,
     char holder[128]; // of this start
     snprintf(holder, sizeof(holder), "%s:%s:%08lx", c->options.ns, c->options.name, (unsigned long)nrand48(c->random));
     const char *limits_redis = c->options.limits_redis[0] != '\0' ? c->options.limits_redis : c->options.redis;
-    c->permits = permit_store_new(c->loop, limits_redis, holder, on_permits, c, why);
+    c->permits = permit_store_new(c->loop, limits_redis, holder, actions_permits, c, why);
     if (c->permits == NULL) {
         error_prefix(why, "--limits-redis: ");
         return -EINVAL;
@@ -669,9 +422,7 @@ int main(int argc, char **argv) {
     if (getrandom(c.random, sizeof(c.random), 0) != (ssize_t)sizeof(c.random)) {
         c.random[0] = (unsigned short)clock_us();
     }
-    c.io = (struct core_io){.write = io_write, .send = io_send, .push = io_push, .ack = io_ack,
-                            .read = io_read, .hint = io_hint, .model = io_model, .draw = io_draw,
-                            .permit = io_permit, .day = io_day, .claim = io_claim, .arg = &c};
+    c.io = actions_io(&c);
     const struct store_handlers store_handlers = {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
