@@ -1,5 +1,5 @@
 // run: what one `headrace run` holds. run.c prepares it and tells how it ended; run_flow.c moves the
-// rows.
+// rows, and run_control.c watches the coordinator.
 #ifndef HEADRACE_CLIENT_RUN_H
 #define HEADRACE_CLIENT_RUN_H
 
@@ -104,6 +104,10 @@ struct run {
 MUST_CHECK int run_flow_start(struct run *run, struct error *why);
 // run_flow_free frees them. Children that still run are killed.
 void run_flow_free(struct run *run);
+// run_flow_created: the coordinator has the model: rows may go; run_flow_finish: all lines are written, and the last
+// counters are here, or are not waited for any longer.
+void run_flow_created(struct run *run);
+void run_flow_finish(struct run *run);
 // run_stop ends the run early (once): what is finished is written, all parts end.
 void run_stop(struct run *run, int exit_code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -8,6 +8,7 @@
 // holds back the acks of those that came after it, which are at most a window ahead of its row: two
 // windows are the taker's credit, so that they can never keep the result of the first row out.
 #include "client/run.h"
+#include "client/run_control.h"
 
 #include "common/clock.h"
 #include "common/json.h"
@@ -25,9 +26,6 @@
 #define WINDOW_ROWS 50000              // held
 #define WINDOW_BYTES (64 * 1024 * 1024)
 #define FEED_ROWS 2000                 // read in one turn
-#define POLL_MS 250                    // STATUS_GET
-#define CREATE_AGAIN_POLLS 4           // polls until CREATE is said again
-#define STARTING_MS 10                 // the same when the coordinator says that it is starting
 #define LAST_MS 1000                   // wait for the last STATUS
 #define GRACE_MS 10000                 // workers may finish their calls when a run is interrupted
 #define LINE_MAX_BYTES (64 * 1024 * 1024)
@@ -387,51 +385,7 @@ static void on_sender_refused(void *arg, struct slice code, struct slice message
              "the coordinator takes no rows: %.*s: %.*s", SLICE_FMT(code), SLICE_FMT(message));
 }
 
-// ---- Watching -----------------------------------------------------------------------------------
-
-static void show(struct run *run, bool force) {
-    uint64_t read_bytes, total_bytes;
-    rows_progress(run->rows, &read_bytes, &total_bytes);
-    uint64_t total = run->at_end ? run->n_read : 0;
-    if (!run->at_end && total_bytes > 0 && read_bytes > 0) {
-        total = (uint64_t)((double)run->n_read * (double)total_bytes / (double)read_bytes);
-    }
-    uint64_t unpriced = run->before.calls_unpriced + run->counters.calls_unpriced;
-    double cost = run->before.cost + run->counters.cost;
-    struct progress_view view = {
-        .done = run->n_written,
-        .total = total,
-        .total_is_exact = run->at_end,
-        .seconds = (double)(clock_us() - run->start_us) / 1e6,
-        .calls = run->before.calls + run->counters.calls,
-        .errors = run->n_written - run->n_ok,
-        .cost_known = cost > 0 || unpriced == 0,
-        .cost = cost,
-        .waiting = run->counters.waiting,
-    };
-    progress_show(run->progress, &view, force);
-}
-
-static void ask_status(struct run *run) {
-    struct message get = {.kind = MESSAGE_STATUS_GET};
-    if (dialogue_send(run->control, &get) < 0) {
-        log_warn("status.unsent", "STATUS_GET does not fit into a frame");
-    }
-}
-
-static void say_create(struct run *run) {
-    struct message create = {.kind = MESSAGE_CREATE, .create.sql = buf_slice(&run->create)};
-    if (dialogue_send(run->control, &create) < 0) {
-        run_stop(run, EXIT_BAD_USE, "the model is too long to be sent");
-    }
-}
-
-static void on_control_up(void *arg) {
-    struct run *run = arg;
-    if (!run->is_created) {
-        say_create(run);
-    }
-}
+// ---- Beginning and end ---------------------------------------------------------------------------
 
 static void start_dialogues(struct run *run) {
     const char *address = run->address;
@@ -462,7 +416,7 @@ static void start_dialogues(struct run *run) {
     }
 }
 
-static void on_created(struct run *run) {
+void run_flow_created(struct run *run) {
     if (!run->is_created && !run->is_ending) {
         run->is_created = true;
         embedded_start_workers(run->embedded);
@@ -470,7 +424,7 @@ static void on_created(struct run *run) {
     }
 }
 
-static void finish(struct run *run) {
+void run_flow_finish(struct run *run) {
     struct error why = {0};
     if (run->is_ending) {
         return;
@@ -485,78 +439,7 @@ static void finish(struct run *run) {
 }
 
 static void on_last(void *arg) {
-    finish(arg); // without the last numbers
-}
-
-// check_stopped ends the run when the provider or a budget stopped it, and all that was under way has come in.
-static void check_stopped(struct run *run) {
-    const struct counters *now = &run->counters;
-    bool is_still = now->inflight_calls == 0 && run->n_results == run->n_results_at_poll;
-    run->n_results_at_poll = run->n_results;
-    if (now->stopped[0] != '\0' && is_still) {
-        run_stop(run, EXIT_PROVIDER, "stopped by the provider: %s", now->stopped);
-    } else if (now->budget[0] != '\0' && is_still) {
-        run_stop(run, EXIT_BUDGET, "%s", now->budget);
-    }
-}
-
-static void on_status(struct run *run, struct slice json) {
-    struct error why = {0};
-    struct counters counters;
-    if (run->is_ending) {
-        return;
-    }
-    if (counters_read(json, &counters, &why) < 0) {
-        log_warn("status.unreadable", "why=\"%s\"", why.text);
-        return;
-    }
-    run->counters = counters;
-    if (run->is_last_asked) {
-        finish(run);
-        return;
-    }
-    check_stopped(run);
-}
-
-static void on_control(void *arg, const struct message *message) {
-    struct run *run = arg;
-    switch (message->kind) {
-    case MESSAGE_CREATED:
-        on_created(run);
-        break;
-    case MESSAGE_STATUS:
-        on_status(run, message->status.json);
-        break;
-    case MESSAGE_REFUSED:
-        if (!run->is_created && slice_is(message->refused.code, "starting")) {
-            loop_timer_start(run->poll, STARTING_MS, POLL_MS); // it will be ready in a moment
-            run->is_create_due = true;
-        } else if (!run->is_created && !slice_is(message->refused.code, "stopping")) {
-            run_stop(run, EXIT_BAD_USE, "the coordinator refused the model: %.*s",
-                     SLICE_FMT(message->refused.message));
-        }
-        break;
-    default:
-        break;
-    }
-}
-
-static void on_poll(void *arg) {
-    struct run *run = arg;
-    static unsigned n_polls;
-    if (run->control != NULL) {
-        if (!run->is_created) {
-            if (run->is_create_due || ++n_polls % CREATE_AGAIN_POLLS == 0) {
-                run->is_create_due = false;
-                say_create(run);
-            }
-        } else {
-            ask_status(run);
-        }
-    }
-    if (!run->is_ending) {
-        show(run, false);
-    }
+    run_flow_finish(arg); // without the last numbers
 }
 
 static void on_turn_end(void *arg) {
@@ -582,7 +465,7 @@ static void on_turn_end(void *arg) {
     if (run->at_end && run_order_held(run->order) == 0 && run->output.lines.n == 0 &&
         !run->is_last_asked) {
         run->is_last_asked = true;
-        ask_status(run);
+        run_control_ask(run);
         loop_timer_start(run->last, LAST_MS, 0);
     }
 }
@@ -591,14 +474,8 @@ static void on_turn_end(void *arg) {
 
 static void on_ready(void *arg, const char *address) {
     struct run *run = arg;
-    struct error why = {0};
-    struct dialogue_handlers handlers = {
-        .on_up = on_control_up, .on_message = on_control, .arg = run};
     run->address = address;
-    run->control = dialogue_new(run->loop, run->zmq, address, &handlers, &why);
-    if (run->control == NULL) {
-        run_stop(run, EXIT_NO_START, "%s", why.text);
-    }
+    run_control_start(run);
 }
 
 static void on_lost(void *arg, const struct error *why) {
@@ -662,14 +539,14 @@ int run_flow_start(struct run *run, struct error *why) {
     run->zmq = zmq_ctx_new();
     run->order = run_order_new(!o->unordered, &on_order);
     run->progress = progress_new(stderr, o->quiet != 0);
-    run->poll = loop_add_timer(run->loop, on_poll, run);
+    run->poll = loop_add_timer(run->loop, run_control_poll, run);
     run->last = loop_add_timer(run->loop, on_last, run);
     run->step = loop_add_timer(run->loop, on_step, run);
     loop_on_signal(run->loop, SIGINT, on_interrupt, run);
     loop_on_signal(run->loop, SIGTERM, on_interrupt, run);
     loop_on_signal(run->loop, SIGHUP, on_interrupt, run);
     loop_at_turn_end(run->loop, on_turn_end, run);
-    loop_timer_start(run->poll, POLL_MS, POLL_MS);
+    loop_timer_start(run->poll, RUN_POLL_MS, RUN_POLL_MS);
     run->embedded = embedded_new(run->loop, &config, &on_embedded, why);
     run->embedded_began = run->embedded != NULL;
     return run->embedded_began ? 0 : -ENOENT;
