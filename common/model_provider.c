@@ -258,10 +258,26 @@ static int check_azure(const struct model *model, int *line, struct error *why) 
     return 0;
 }
 
+// check_flat: a flat tensor is one array, not one for each record.
+static int check_flat(const struct model *model, int *line, struct error *why) {
+    for (size_t i = 0; i < model->n_input; i++) {
+        if (model->input[i].type == TYPE_ARRAY && model->options.tensor_flat && model->options.batch_size > 1) {
+            return error_set(why, model_blame(model, "tensor.flat", line),
+                             "option 'tensor.flat': on with 'batch.size' = %lld and the INPUT column '%.60s' of "
+                             "ARRAY, want 'batch.size' = '1': a flat tensor has no dimension for records",
+                             (long long)model->options.batch_size, model->input[i].name);
+        }
+    }
+    return 0;
+}
+
 // check_tensors: a tensor holds no null, so a record with one is an error unless the model says "skip".
 static int check_tensors(struct model *model, int *line, struct error *why) {
     if (model->api->kind != API_TENSORS) {
         return 0;
+    }
+    if (check_flat(model, line, why) != 0) {
+        return -EINVAL;
     }
     if (model_setting_of(model, "null.input") == NULL) {
         model->options.null_input = NULL_ERROR;

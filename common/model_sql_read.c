@@ -280,6 +280,11 @@ static bool add_metadata(struct sql_parser *p, const struct sql_column *column, 
     return is_one;
 }
 
+// may_be_input: STRING, BOOLEAN, a number, or an ARRAY of what may be.
+static bool may_be_input(const struct type *type) {
+    return type->kind == TYPE_ARRAY ? may_be_input(type->inner) : type->kind <= TYPE_DOUBLE;
+}
+
 void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output) {
     struct type *type = column->type;
     column->type = NULL;
@@ -297,9 +302,10 @@ void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output
     char *name = unquote(column->name.text);
     struct error why = {0};
     int rc = model_check_column(*list, *n, slice_of(name), output, &why);
-    if (rc == 0 && !output && type->kind > TYPE_DOUBLE) {
+    if (rc == 0 && !output && !may_be_input(type)) {
         rc = error_set(&why, -EINVAL,
-                       "INPUT: column '%.60s' is %s, which only OUTPUT may be, want STRING or a number",
+                       "INPUT: column '%.60s' is %s, which only OUTPUT may be, want STRING, BOOLEAN, a number "
+                       "or an ARRAY of these",
                        name, column_type_name(type->kind));
     }
     if (rc == 0 && type_depth(type) > TYPE_DEPTH_MAX) {

@@ -3,14 +3,12 @@
 // the worker's receive and report.
 #include "proto/record.h"
 
-#include "common/json.h"
 #include "common/model.h"
+#include "proto/column_value.h"
 #include "proto/frame.h"
 #include "proto/pack.h"
 
 #include <errno.h>
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,182 +26,8 @@ static int undo(struct buf *out, size_t n, int rc) {
 
 // ---- Values -------------------------------------------------------------------------------------
 
-// text_of writes what stands for a number or boolean as text.
-static int text_of(const struct pack_value *v, struct buf *text) {
-    switch (v->type) {
-    case PACK_BOOL:
-        return buf_add_str(text, v->truth ? "true" : "false");
-    case PACK_UINT:
-        return buf_addf(text, "%llu", (unsigned long long)v->u);
-    case PACK_INT:
-        return buf_addf(text, "%lld", (long long)v->i);
-    case PACK_REAL:
-        return isfinite(v->real) ? json_add_double(text, v->real) : -EINVAL;
-    default:
-        return -EINVAL;
-    }
-}
-
-// is_number says whether text is a number as JSON writes one; a plus sign, spaces, hexadecimal and
-// names such as NaN are not. *whole: no fraction and no exponent.
-static bool is_number(const char *p, bool *whole) {
-    p += *p == '-';
-    size_t n = strspn(p, "0123456789");
-    if (n == 0) {
-        return false;
-    }
-    p += n;
-    *whole = true;
-    if (*p == '.') {
-        *whole = false;
-        n = strspn(p + 1, "0123456789");
-        p += 1 + n;
-        if (n == 0) {
-            return false;
-        }
-    }
-    if (*p == 'e' || *p == 'E') {
-        *whole = false;
-        p += 1 + (p[1] == '+' || p[1] == '-');
-        n = strspn(p, "0123456789");
-        p += n;
-        if (n == 0) {
-            return false;
-        }
-    }
-    return *p == '\0';
-}
-
-// number_of turns a number in a string into the number. false: it holds none.
-static bool number_of(struct slice text, struct pack_value *v) {
-    char copy[NUMBER_TEXT_MAX];
-    bool whole = false;
-    text = slice_trim(text);
-    if (text.n >= sizeof(copy)) {
-        return false;
-    }
-    slice_copy(text, copy, sizeof(copy));
-    if (strlen(copy) != text.n || !is_number(copy, &whole)) {
-        return false;
-    }
-    errno = 0;
-    long long i = whole ? strtoll(copy, NULL, 10) : 0;
-    if (whole && errno == 0) {
-        *v = (struct pack_value){.type = i < 0 ? PACK_INT : PACK_UINT};
-        v->i = i;
-    } else {
-        *v = (struct pack_value){.type = PACK_REAL, .real = strtod(copy, NULL)};
-    }
-    return true;
-}
-
-static int misfit(const struct column *c, const char *got, struct error *why) {
-    return error_set(why, -EINVAL, "column '%s': got %s, want %s%s", c->name, got,
-                     column_type_name(c->type), c->not_null ? " NOT NULL" : "");
-}
-
-static int add_string_value(const struct column *c, const struct pack_value *v, struct buf *out,
-                            struct error *why) {
-    if (v->type == PACK_STR) {
-        return pack_str(out, v->bytes);
-    }
-    struct buf text = {.max = NUMBER_TEXT_MAX};
-    int rc = text_of(v, &text);
-    if (rc == 0) {
-        rc = pack_str(out, buf_slice(&text));
-    } else {
-        rc = misfit(c, v->type == PACK_REAL ? "a number that is not finite" : pack_describe(v), why);
-    }
-    buf_free(&text);
-    return rc;
-}
-
-static int add_boolean_value(const struct column *c, const struct pack_value *v, struct buf *out,
-                             struct error *why) {
-    if (v->type == PACK_BOOL) {
-        return pack_bool(out, v->truth);
-    }
-    if (v->type == PACK_UINT && v->u <= 1) {
-        return pack_bool(out, v->u == 1);
-    }
-    if (v->type == PACK_STR &&
-        (slice_is_nocase(v->bytes, "true") || slice_is_nocase(v->bytes, "false"))) {
-        return pack_bool(out, slice_is_nocase(v->bytes, "true"));
-    }
-    return misfit(c, v->type == PACK_STR ? "a string that is neither true nor false" : pack_describe(v),
-                  why);
-}
-
-static int add_integer_value(const struct column *c, const struct pack_value *v, struct buf *out,
-                             struct error *why) {
-    int64_t least = c->type == TYPE_INT ? INT32_MIN : INT64_MIN;
-    int64_t most = c->type == TYPE_INT ? INT32_MAX : INT64_MAX;
-    int64_t i = 0;
-    bool fits;
-    if (v->type == PACK_UINT) {
-        fits = v->u <= (uint64_t)most;
-        i = (int64_t)v->u;
-    } else if (v->type == PACK_INT) {
-        fits = v->i >= least;
-        i = v->i;
-    } else if (v->type == PACK_REAL) {
-        if (!isfinite(v->real) || v->real != trunc(v->real)) {
-            return misfit(c, "a number with a fraction", why);
-        }
-        // 2^63 is the least double past int64; comparing with INT64_MAX would round up to it.
-        fits = v->real >= (double)least && v->real < (double)most + (c->type == TYPE_INT ? 1 : 0);
-        i = fits ? (int64_t)v->real : 0;
-    } else {
-        return misfit(c, pack_describe(v), why);
-    }
-    return fits ? pack_int(out, i) : misfit(c, "an integer out of range", why);
-}
-
-static int add_real_value(const struct column *c, const struct pack_value *v, struct buf *out,
-                          struct error *why) {
-    double real;
-    if (v->type == PACK_UINT) {
-        real = (double)v->u;
-    } else if (v->type == PACK_INT) {
-        real = (double)v->i;
-    } else if (v->type == PACK_REAL) {
-        real = v->real;
-    } else {
-        return misfit(c, pack_describe(v), why);
-    }
-    if (!isfinite(real)) {
-        return misfit(c, "a number that is not finite", why);
-    }
-    if (c->type == TYPE_FLOAT && fabs(real) > (double)FLT_MAX) {
-        return misfit(c, "a number out of range", why);
-    }
-    return pack_real(out, real);
-}
-
-static int add_column(const struct column *c, const struct pack_value *v, struct buf *out,
-                      struct error *why) {
-    if (v->type == PACK_NIL) {
-        return c->not_null ? misfit(c, "null", why) : pack_nil(out);
-    }
-    switch (c->type) {
-    case TYPE_STRING:
-        return add_string_value(c, v, out, why);
-    case TYPE_BOOLEAN:
-        return add_boolean_value(c, v, out, why);
-    default:
-        break;
-    }
-    struct pack_value number = *v;
-    if (v->type == PACK_STR && !number_of(v->bytes, &number)) {
-        return misfit(c, "a string that is no number", why);
-    }
-    return c->type == TYPE_INT || c->type == TYPE_BIGINT ? add_integer_value(c, &number, out, why)
-                                                         : add_real_value(c, &number, out, why);
-}
-
 int record_values(const struct model *model, struct slice fields, struct buf *out, struct error *why) {
-    struct pack_value found[MODEL_COLUMNS_MAX];
-    bool is_there[MODEL_COLUMNS_MAX] = {0};
+    struct slice found[MODEL_COLUMNS_MAX] = {0};
     uint32_t n;
     if (pack_map_next(&fields, &n) != 0) {
         return error_set(why, -EINVAL, "got fields that are no map, want a map of columns");
@@ -214,15 +38,14 @@ int record_values(const struct model *model, struct slice fields, struct buf *ou
             return error_set(why, -EINVAL, "got a field without a name or a value, want both");
         }
         int i = model_input_index(model, name);
-        if (i >= 0 && pack_next(&value, &found[i]) == 1) {
-            is_there[i] = true;
+        if (i >= 0) {
+            found[i] = value;
         }
     }
     size_t start = out->n;
     int rc = pack_array(out, (uint32_t)model->n_input);
     for (size_t i = 0; rc == 0 && i < model->n_input; i++) {
-        const struct column *c = &model->input[i];
-        rc = is_there[i] ? add_column(c, &found[i], out, why) : misfit(c, "no such column", why);
+        rc = column_value_add(model, &model->input[i], found[i], out, why);
     }
     return undo(out, start, rc);
 }
@@ -349,7 +172,7 @@ static int add_pair(const struct pair *pair, struct buf *out, struct error *why)
         return rc == 0 ? pack_str(out, pair->value.bytes) : rc;
     }
     struct buf text = {.max = NUMBER_TEXT_MAX};
-    rc = text_of(&pair->value, &text);
+    rc = column_value_text(&pair->value, &text);
     rc = rc == 0 ? pack_str(out, buf_slice(&text))
                  : option_error(pair->name, "a number that is not finite", why);
     buf_free(&text);

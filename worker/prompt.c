@@ -129,7 +129,15 @@ static int add_xml_name(struct buf *out, const char *name) {
 }
 
 static int add_value_xml(const struct value *value, struct buf *out) {
-    return value->kind == VALUE_STRING ? add_xml(out, value->text) : value_add_text(value, out);
+    if (value->kind != VALUE_ARRAY) {
+        return value->kind == VALUE_STRING ? add_xml(out, value->text) : value_add_text(value, out);
+    }
+    struct buf json;
+    buf_init(&json, out->max);
+    int rc = value_add_json(value, &json);
+    rc = rc != 0 ? rc : add_xml(out, buf_slice(&json));
+    buf_free(&json);
+    return rc;
 }
 
 static int add_json_column(const struct model *model, size_t column, const struct value *value,
@@ -253,7 +261,9 @@ static bool get_column(struct rendering *r, const struct entry *e, struct slice 
     }
     out->kind = TEMPLATE_TEXT;
     out->text = r->last.kind == VALUE_STRING ? r->last.text : buf_slice(&r->scratch);
-    r->plain = r->last.kind != VALUE_STRING;
+    // An array holds a record's text, which JSON's own escapes keep in its place, but not in XML.
+    bool is_safe = r->last.kind != VALUE_ARRAY || r->model->options.input_format != FORMAT_XML;
+    r->plain = r->last.kind != VALUE_STRING && is_safe;
     return true;
 }
 

@@ -74,7 +74,7 @@ void answer_clear(struct answer *answer);
 // One form of requests and answers.
 struct dialect {
     // Appends the request's body. 0; -EMSGSIZE; -EINVAL: options 'params' and 'request.template' make
-    // no JSON.
+    // no JSON; -ERANGE: the records' arrays cannot be one tensor; -EPROTO: they cannot be read.
     int (*write)(const struct ask *ask, struct buf *body);
     // Reads what came back; answer is cleared before.
     void (*read)(const struct reply *reply, struct answer *answer);

@@ -113,11 +113,14 @@ static void make_body(struct prompt_step *step, struct call *call) {
         if (rc != 0) {
             error_set(&why, rc, "%s",
                       rc == -EMSGSIZE ? "the request is longer than a call may be"
+                      : rc == -ERANGE ? "arrays of different lengths cannot be one tensor"
                                       : "the request is no JSON as 'request.template' and 'params' make it");
         }
     }
-    if (rc == -EMSGSIZE) {
-        call_decide(call, OUTCOME_TOO_LARGE, "%s", why.text);
+    if (rc == -EMSGSIZE || (rc == -ERANGE && call->count > 1)) {
+        call_decide(call, OUTCOME_TOO_LARGE, "%s", why.text); // halves may be of one length each
+    } else if (rc == -ERANGE) {
+        call_decide(call, OUTCOME_BAD_RECORD, "%s", why.text);
     } else if (rc != 0) {
         call_decide(call, OUTCOME_BAD_CONFIG, "%s", why.text);
     } else {

@@ -1,8 +1,10 @@
-// Scalars between msgpack, JSON and the types of columns. Reads without allocating; every byte that
+// Values between msgpack, JSON and the types of columns. Reads without allocating; every byte that
 // is read was checked to be there. Called by prompt and parse.
 #include "worker/value.h"
 
 #include "common/json.h"
+#include "proto/pack.h"
+#include "proto/record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -93,7 +95,16 @@ static int take_int(struct slice *rest, size_t n, bool is_signed, struct value *
     return 0;
 }
 
+// is_array_head: the first byte of an array.
+static bool is_array_head(unsigned char head) {
+    return (head & 0xf0) == 0x90 || head == 0xdc || head == 0xdd;
+}
+
 int value_next(struct slice *rest, struct value *value) {
+    if (rest->n > 0 && is_array_head((unsigned char)rest->p[0])) {
+        *value = (struct value){.kind = VALUE_ARRAY};
+        return pack_whole(rest, &value->text) == 1 ? 0 : -EPROTO;
+    }
     const char *p = take(rest, 1);
     if (p == NULL) {
         return -EPROTO;
@@ -165,6 +176,8 @@ int value_add_json(const struct value *value, struct buf *out) {
         return json_add_double(out, value->real);
     case VALUE_STRING:
         return json_add_string(out, value->text);
+    case VALUE_ARRAY:
+        return msgpack_to_json(value->text, out);
     }
     return -EINVAL;
 }

@@ -4,6 +4,7 @@
 
 #include "common/json.h"
 #include "common/model.h"
+#include "common/providers.h"
 
 #include <assert.h>
 #include <string.h>
@@ -13,7 +14,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int on_row(void *arg, const struct row *row) {
+    static struct type integer = {.kind = TYPE_INT, .not_null = true};
+    static struct type list = {.kind = TYPE_ARRAY, .inner = &integer}, lists = {.kind = TYPE_ARRAY, .inner = &list};
+    static const struct provider_api tensors = {.tasks = API_TASKS_TENSORS};
     static struct column columns[] = {
+        {.name = "a", .type = TYPE_ARRAY, .full = &list}, {.name = "m", .type = TYPE_ARRAY, .full = &lists},
         {.name = "t", .type = TYPE_STRING},  {.name = "b", .type = TYPE_BOOLEAN},
         {.name = "i", .type = TYPE_INT},     {.name = "l", .type = TYPE_BIGINT},
         {.name = "f", .type = TYPE_FLOAT},   {.name = "d", .type = TYPE_DOUBLE, .not_null = true},
@@ -26,7 +31,7 @@ static int on_row(void *arg, const struct row *row) {
     }
     assert(slice_utf8_error(row->id) < 0 && slice_utf8_error(row->model) < 0);
     for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
-        struct model model = {.input = &columns[i], .n_input = 1};
+        struct model model = {.input = &columns[i], .n_input = 1, .api = i < 2 ? &tensors : NULL};
         struct buf out = {.max = OUT_MAX}, json = {.max = OUT_MAX};
         struct error why;
         if (record_values(&model, row->fields, &out, &why) == 0) {

@@ -150,6 +150,91 @@ def test_several_inputs_one_record_a_call(box):
     assert rows[1]["error"] is not None and len(simulator.calls()) == 1
 
 
+def number_text(number):
+    return repr(number) if number % 1 else str(int(number))
+
+
+# Statements of Flink's documentation of its triton provider, with the simulator's endpoint and outputs.
+FLINK = {
+    "arrays of floats": ("""CREATE MODEL m
+INPUT (image_pixels ARRAY<FLOAT>)
+OUTPUT (tag STRING, score FLOAT)
+WITH (
+  'provider' = 'triton',
+  'endpoint' = 'http://127.0.0.1:{port}/v2/models',
+  'model-name' = 'resnet50',
+  'model-version' = '1',
+  'timeout' = '10000',
+  'compression' = 'gzip'
+);""", ["image_pixels"]),
+    "arrays of each kind": ("""CREATE MODEL m
+INPUT (
+  user_features ARRAY<FLOAT>,
+  browsing_history ARRAY<STRING>,
+  context_features ARRAY<FLOAT>
+)
+OUTPUT (tag STRING, vector ARRAY<FLOAT>)
+WITH (
+  'provider' = 'triton',
+  'endpoint' = 'http://127.0.0.1:{port}/v2/models',
+  'model-name' = 'product_recommender',
+  'model-version' = '2'
+);""", ["user_features", "browsing_history", "context_features"]),
+    "no dimension for records": ("""CREATE MODEL m
+INPUT (flat_vector ARRAY<FLOAT>)
+OUTPUT (vector ARRAY<FLOAT>, tag STRING)
+WITH (
+    'provider' = 'triton',
+    'endpoint' = 'http://127.0.0.1:{port}/v2/models',
+    'model-name' = 'vector-transform',
+    'model-version' = '1',
+    'flatten-batch-dim' = 'true'
+);""", ["flat_vector"]),
+}
+
+
+@pytest.mark.parametrize("name,batch", [(name, batch) for name in FLINK for batch in (1, 16)
+                                        if not (name.startswith("no ") and batch > 1)])
+def test_arrays_become_tensors(box, name, batch):
+    """Every record's arrays reach its own answer, in batches and through every fault of an answer."""
+    simulator = Simulator(box, *FAULTS)
+    sql, columns = FLINK[name]
+    given = []
+    for i in range(120):
+        n = 5 if i % 40 == 7 else 3  # some are longer: they share no tensor with the others
+        row = {"id": i}
+        for column in columns:
+            row[column] = [f"{i} «{k}» \"" if "history" in column else i + k / 8 for k in range(n)]
+        given.append(row)
+    done, rows = run(box, sql.format(port=simulator.port), given, "--set", f"batch.size={batch}",
+                     "--set", "batch.timeout.ms=200")
+    assert done.returncode == 0, done.stderr.decode()
+    texts = [" ".join(number_text(v) if isinstance(v, float) else str(v) for c in columns for v in row[c])
+             for row in given]
+    want = ["h:" + text for text in ask_simulator(box, "--hash", texts)]
+    assert [(row["id"], row["tag"], row["error"]) for row in rows] == [(i, tag, None) for i, tag in enumerate(want)]
+    calls = simulator.calls()
+    assert any(call["fault"] for call in calls)
+    assert {call["status"] for call in calls} <= {0, 200, 429, 500, 502}
+    assert batch == 1 or len(calls) < 100
+
+
+def test_arrays_that_no_tensor_can_hold_are_errors_that_say_so(box):
+    simulator = Simulator(box)
+    sql = tensor_model(simulator, "INPUT (m ARRAY<ARRAY<ARRAY<INT>>>) OUTPUT (tag STRING)", ", 'batch.size' = '4'")
+    given = [{"id": 0, "m": [[[1], [2]]]}, {"id": 1, "m": [[[1, 2], [3]]]}, {"id": 2, "m": [[[1, 2]], [[3]]]},
+             {"id": 3, "m": [[[1, None]]]}, {"id": 4, "m": "x"}, {"id": 5, "m": [[["7"], [8]]]}]
+    done, rows = run(box, sql, given)
+    assert done.returncode == 1, done.stderr.decode()
+    errors = [row["error"] and (row["error"]["code"], row["error"]["message"]) for row in rows]
+    assert errors[0] is None and errors[5] is None
+    assert [error[0] for error in errors[1:5]] == ["bad-record"] * 4
+    for error, words in zip(errors[1:5], ["an array of 1 behind one of 2", "cannot be one tensor",
+                                          "null, which a tensor cannot hold", "a string that is no JSON array"]):
+        assert words in error[1]
+    assert [row["tag"] for row in (rows[0], rows[5])] == ["h:" + h for h in ask_simulator(box, "--hash", ["1 2", "7 8"])]
+
+
 def test_a_batch_that_the_model_does_not_take_is_split(box, reviews):
     simulator = Simulator(box)
     given = distinct(reviews, 300)
@@ -301,7 +386,8 @@ E = "/v1beta/models/m:batchEmbedContents"
     ("/v2/models/d/infer", {"inputs": []}, BEARER, 400, "inputs"),
     ("/v2/models/d/infer", {"inputs": [TENSOR], "outputs": [{"name": "x"}]}, BEARER, 400, "unexpected inference"),
     ("/v2/models/d/infer", {"inputs": [{**TENSOR, "shape": [3, 1]}]}, BEARER, 400, "size of data"),
-    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "shape": [1, 2]}]}, BEARER, 400, "unexpected shape"),
+    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "shape": [1, 2]}]}, BEARER, 200, "model_version"),
+    ("/v2/models/d/infer", {"inputs": [{**TENSOR, "shape": [2, 0]}]}, BEARER, 400, "unexpected shape"),
     ("/v2/models/d/infer", {"inputs": [{**TENSOR, "datatype": "STRING"}]}, BEARER, 400, "data-type"),
     ("/v2/models/d/infer", {"inputs": [{**TENSOR, "datatype": "INT32"}]}, BEARER, 400, "another type"),
     ("/v2/models/d/infer", {"inputs": [TENSOR, {**TENSOR, "shape": [1], "data": ["a"]}]}, BEARER, 400, "does not match"),

@@ -1,5 +1,6 @@
-// Open Inference Protocol v2, as Triton speaks it: a model that takes any input tensors of one element a
-// record and has the outputs of the table below. Faults of answers become faults of tensors: wrong
+// Open Inference Protocol v2, as Triton speaks it: a model that takes any input tensors, of elements or of
+// arrays, and has the outputs of the table below. One whose inputs' names begin with "flat" has no
+// dimension for records: a request is one. Faults of answers become faults of tensors: wrong
 // first dimensions, data that do not fill the shape. Called through the table of APIs.
 #include "tests/provider/api.h"
 #include "common/json.h"
@@ -13,6 +14,8 @@
 #define BATCH_MOST 64
 #define TEXT_MAX (8u << 20)
 #define VECTOR_NUMBERS 8
+#define RANK_MOST 8
+#define ELEMENTS_MOST 1000000
 
 static const char *const fields[] = {"id", "parameters", "inputs", "outputs"};
 static const char *const tensor_fields[] = {"name", "shape", "datatype", "parameters", "data"};
@@ -34,19 +37,27 @@ static int64_t dimension_of(struct json_object *shape, size_t i) {
     return json_object_is_type(n, json_type_int) ? json_object_get_int64(n) : -1;
 }
 
-// read_shape returns the records of a tensor's shape, or -EINVAL.
-static int64_t read_shape(struct json_object *input, struct slice name, struct error *why) {
+// An input tensor: so many records of so many elements.
+struct tensor {
+    int64_t n, width;
+};
+
+static int read_shape(struct json_object *input, struct slice name, bool flat, struct tensor *t,
+                      struct error *why) {
     struct json_object *shape = json_get(input, "shape");
     size_t rank = json_object_is_type(shape, json_type_array) ? json_object_array_length(shape) : 0;
-    int64_t n = rank > 0 ? dimension_of(shape, 0) : -1;
-    if (n < 1 || rank > 2 || (rank == 2 && dimension_of(shape, 1) != 1)) {
-        return error_set(why, -EINVAL, "unexpected shape for input '%.*s' for model 'd'. Expected [-1,1]",
+    *t = (struct tensor){.n = flat ? 1 : dimension_of(shape, 0), .width = 1};
+    for (size_t i = flat ? 0 : 1; i < rank && t->width > 0 && t->width < ELEMENTS_MOST; i++) {
+        t->width *= dimension_of(shape, i);
+    }
+    if (rank == 0 || rank > RANK_MOST || t->n < 1 || t->width < 1 || t->width > ELEMENTS_MOST) {
+        return error_set(why, -EINVAL, "unexpected shape for input '%.*s' for model 'd'. Expected [-1,-1]",
                          SLICE_FMT(name));
     }
-    if (n > BATCH_MOST) {
+    if (t->n > BATCH_MOST) {
         return error_set(why, -EINVAL, "inference request batch-size must be <= %d for 'd'", BATCH_MOST);
     }
-    return n;
+    return 0;
 }
 
 static int check_data(struct json_object *input, struct slice name, int64_t n, struct error *why) {
@@ -73,31 +84,39 @@ static int check_data(struct json_object *input, struct slice name, int64_t n, s
     return 0;
 }
 
+static bool is_flat(struct json_object *input) {
+    return slice_starts(json_text(json_get(input, "name")), "flat");
+}
+
 static int check_input(struct json_object *input, int64_t *n, struct error *why) {
     struct slice name = json_text(json_get(input, "name"));
     if (!json_object_is_type(input, json_type_object) || name.n == 0) {
         return error_set(why, -EINVAL, "failed to parse the request: an input without a name");
     }
     int rc = api_check_fields(input, tensor_fields, sizeof(tensor_fields) / sizeof(tensor_fields[0]), why);
-    int64_t records = rc == 0 ? read_shape(input, name, why) : rc;
-    if (records < 0) {
+    struct tensor t;
+    rc = rc == 0 ? read_shape(input, name, is_flat(input), &t, why) : rc;
+    if (rc != 0) {
         return -EINVAL;
     }
-    if (*n != 0 && *n != records) {
+    if (*n != 0 && *n != t.n) {
         return error_set(why, -EINVAL, "input '%.*s' batch size does not match other inputs", SLICE_FMT(name));
     }
-    *n = records;
-    return check_data(input, name, records, why);
+    *n = t.n;
+    return check_data(input, name, t.n * t.width, why);
 }
 
-// add_text joins the elements of a record with spaces.
-static int add_text(struct chat *chat, struct json_object *inputs, size_t i, struct buf *text) {
+// add_text joins the elements of record i of n with spaces.
+static int add_text(struct chat *chat, struct json_object *inputs, size_t i, size_t n, struct buf *text) {
     int rc = 0;
     buf_clear(text);
     for (size_t k = 0; rc == 0 && k < json_object_array_length(inputs); k++) {
         struct json_object *data = json_get(json_object_array_get_idx(inputs, k), "data");
-        rc = k > 0 ? buf_add_byte(text, ' ') : 0;
-        rc = rc != 0 ? rc : buf_add_str(text, json_object_get_string(json_object_array_get_idx(data, i)));
+        size_t width = json_object_array_length(data) / n;
+        for (size_t at = i * width; rc == 0 && at < (i + 1) * width; at++) {
+            rc = text->n > 0 ? buf_add_byte(text, ' ') : 0;
+            rc = rc != 0 ? rc : buf_add_str(text, json_object_get_string(json_object_array_get_idx(data, at)));
+        }
     }
     struct json_object *whole = json_object_new_string_len(text->n > 0 ? text->p : "", (int)text->n);
     rc = rc != 0 ? rc : chat_add_input(chat, (int64_t)i + 1, whole);
@@ -120,7 +139,7 @@ static int read_inputs(struct chat *chat, struct error *why) {
     int rc = 0;
     buf_init(&text, TEXT_MAX);
     for (size_t i = 0; rc == 0 && i < (size_t)n; i++) {
-        rc = add_text(chat, inputs, i, &text);
+        rc = add_text(chat, inputs, i, (size_t)n, &text);
     }
     buf_free(&text);
     return rc == 0 ? 0 : error_set(why, -EINVAL, "an element is too long");
@@ -211,8 +230,12 @@ static int add_output(const struct output *o, struct job *job, struct chat *chat
                       struct buf *out) {
     size_t n = chat->n_slots, n_shape, n_data;
     sizes_of(job, n, &n_shape, &n_data);
-    int rc = buf_addf(out, "{\"name\":\"%s\",\"datatype\":\"%s\",\"shape\":[%zu,%d],\"data\":[", o->name,
-                      o->datatype, n_shape, o->width);
+    bool flat = is_flat(json_object_array_get_idx(json_get(chat->root, "inputs"), 0));
+    int rc = buf_addf(out, "{\"name\":\"%s\",\"datatype\":\"%s\",\"shape\":[", o->name, o->datatype);
+    if (rc == 0 && (!flat || n_shape != n)) {
+        rc = buf_addf(out, "%zu,", n_shape);
+    }
+    rc = rc != 0 ? rc : buf_addf(out, "%d],\"data\":[", o->width);
     for (size_t i = 0; rc == 0 && i < n_data; i++) {
         size_t skipped = n_data < n && i >= struck ? 1 : 0; // one is left out, or one comes twice
         struct chat_slot *slot = &chat->slots[(i + skipped) % n];

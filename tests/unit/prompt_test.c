@@ -15,32 +15,6 @@
 
 #include <cmocka.h>
 
-static int write_buf(void *arg, const char *p, size_t n) {
-    return buf_add(arg, p, n);
-}
-
-static void pack_scalar(msgpack_packer *packer, struct json_object *json) {
-    switch (json_object_get_type(json)) {
-    case json_type_string: {
-        struct slice s = json_text(json);
-        msgpack_pack_str(packer, s.n);
-        msgpack_pack_str_body(packer, s.p, s.n);
-        return;
-    }
-    case json_type_int:
-        msgpack_pack_int64(packer, json_object_get_int64(json));
-        return;
-    case json_type_double:
-        msgpack_pack_double(packer, json_object_get_double(json));
-        return;
-    case json_type_boolean:
-        json_object_get_boolean(json) ? msgpack_pack_true(packer) : msgpack_pack_false(packer);
-        return;
-    default:
-        msgpack_pack_nil(packer);
-    }
-}
-
 // records_of packs JSON arrays, one a line, as a DISPATCH carries them. Slots count down from 100.
 static size_t records_of(struct slice lines, struct buf *out) {
     size_t count = 0;
@@ -49,13 +23,7 @@ static size_t records_of(struct slice lines, struct buf *out) {
         assert_int_equal(json_parse(case_line(&lines), &row, NULL), 0);
         struct buf values;
         buf_init(&values, 65536);
-        msgpack_packer packer;
-        msgpack_packer_init(&packer, &values, write_buf);
-        size_t n = json_object_array_length(row);
-        msgpack_pack_array(&packer, n);
-        for (size_t i = 0; i < n; i++) {
-            pack_scalar(&packer, json_object_array_get_idx(row, i));
-        }
+        assert_int_equal(json_to_msgpack(row, &values), 0);
         assert_int_equal(record_pack(out, 100 - count, buf_slice(&values)), 0);
         buf_free(&values);
         json_object_put(row);

@@ -14,8 +14,8 @@ static struct statements model_of(const char *columns, const char *with) {
     buf_init(&sql, 65536);
     assert_int_equal(buf_addf(&sql,
                               "CREATE MODEL m %s WITH ('provider' = 'kserve', 'endpoint' = 'http://h', "
-                              "'model' = 'x', 'batch.size' = '8'%s);",
-                              columns, with),
+                              "'model' = 'x'%s%s);",
+                              columns, strstr(with, "'batch.size'") == NULL ? ", 'batch.size' = '8'" : "", with),
                      0);
     if (model_sql_parse(buf_slice(&sql), "case", &list, &why) != 0) {
         fail_msg("%s", why.text);
@@ -60,6 +60,19 @@ static const struct {
      ", 'tensor.flat' = 'on', 'response.value.field' = 'OUT__0', 'params' = '{\"parameters\":{\"priority\":1}}'",
      {"{\"t\":\"a\"}", "{\"t\":\"\"}"},
      "{\"inputs\":[{\"name\":\"t\",\"shape\":[2],\"datatype\":\"BYTES\",\"data\":[\"a\",\"\"]}],\"outputs\":[{\"name\":\"OUT__0\"}],\"parameters\":{\"priority\":1}}"},
+    {"arrays", "INPUT (v ARRAY<FLOAT>, h ARRAY<STRING>, n INT) OUTPUT (s STRING)", "",
+     {"{\"v\":[1,2.5],\"h\":[\"a\",\"\\\"\",\"c\"],\"n\":1}", "{\"v\":[3,4],\"h\":[\"d\",\"e\",\"f\"],\"n\":2}"},
+     "{\"inputs\":[{\"name\":\"v\",\"shape\":[2,2],\"datatype\":\"FP32\",\"data\":[1,2.5,3,4]},"
+     "{\"name\":\"h\",\"shape\":[2,3],\"datatype\":\"BYTES\",\"data\":[\"a\",\"\\\"\",\"c\",\"d\",\"e\",\"f\"]},"
+     "{\"name\":\"n\",\"shape\":[2,1],\"datatype\":\"INT32\",\"data\":[1,2]}],\"outputs\":[{\"name\":\"s\"}]}"},
+    {"matrices", "INPUT (v ARRAY<ARRAY<BIGINT>>) OUTPUT (s STRING)", "", {"{\"v\":[[1,2,3],[4,5,6]]}", "{\"v\":[[7,8,9],[10,11,12]]}"},
+     "{\"inputs\":[{\"name\":\"v\",\"shape\":[2,2,3],\"datatype\":\"INT64\",\"data\":[1,2,3,4,5,6,7,8,9,10,11,12]}],\"outputs\":[{\"name\":\"s\"}]}"},
+    {"a flat array has no dimension for records", "INPUT (v ARRAY<DOUBLE>, b BOOLEAN) OUTPUT (s STRING)", ", 'tensor.flat' = 'on', 'batch.size' = '1'",
+     {"{\"v\":[1,2,3],\"b\":true}"},
+     "{\"inputs\":[{\"name\":\"v\",\"shape\":[3],\"datatype\":\"FP64\",\"data\":[1,2,3]},"
+     "{\"name\":\"b\",\"shape\":[1],\"datatype\":\"BOOL\",\"data\":[true]}],\"outputs\":[{\"name\":\"s\"}]}"},
+    {"arrays of different lengths", "INPUT (v ARRAY<FLOAT>) OUTPUT (s STRING)", "", {"{\"v\":[1,2]}", "{\"v\":[3]}"}, NULL},
+    {"rows of different lengths", "INPUT (v ARRAY<ARRAY<ARRAY<INT>>>) OUTPUT (s STRING)", "", {"{\"v\":[[[1,2]],[[3]]]}"}, NULL},
     // clang-format on
 };
 
@@ -69,10 +82,14 @@ static void columns_become_tensors(void **state) {
         struct buf records, body;
         buf_init(&records, 65536);
         buf_init(&body, 65536);
-        add_records(list.items[0].model, requests[i].rows, 2, &records);
-        struct ask ask = {.model = list.items[0].model, .records = buf_slice(&records), .count = 2};
-        assert_int_equal(provider_dialect(ask.model)->write(&ask, &body), 0);
-        assert_string_equal(body.p, requests[i].want);
+        size_t n = requests[i].rows[1] != NULL ? 2 : 1;
+        add_records(list.items[0].model, requests[i].rows, n, &records);
+        struct ask ask = {.model = list.items[0].model, .records = buf_slice(&records), .count = n};
+        int rc = provider_dialect(ask.model)->write(&ask, &body);
+        assert_int_equal(rc, requests[i].want != NULL ? 0 : -ERANGE);
+        if (rc == 0) {
+            assert_string_equal(body.p, requests[i].want);
+        }
         buf_free(&records);
         buf_free(&body);
         statements_free(&list);
@@ -138,6 +155,46 @@ static const struct {
     // clang-format on
 };
 
+// The same to a request without a dimension for records.
+static const struct {
+    const char *name, *output, *body;
+    enum outcome want;
+    const char *text;
+} flat_answers[] = {
+    // clang-format off
+    {"a vector", "v ARRAY<FLOAT>", OUTPUTS(TENSOR("v", "[3]", "[1,2,3]")), OUTCOME_OK, "[{\"index\":1,\"v\":[1,2,3]}]"},
+    {"a vector of one number", "v ARRAY<FLOAT>", OUTPUTS(TENSOR("v", "[1]", "[1]")), OUTCOME_OK, "[{\"index\":1,\"v\":[1]}]"},
+    {"a vector behind a dimension of one", "v ARRAY<FLOAT>", OUTPUTS(TENSOR("v", "[1,2]", "[1,2]")), OUTCOME_OK, "[{\"index\":1,\"v\":[1,2]}]"},
+    {"a matrix", "v ARRAY<ARRAY<INT>>", OUTPUTS(TENSOR("v", "[2,2]", "[1,2,3,4]")), OUTCOME_OK, "[{\"index\":1,\"v\":[[1,2],[3,4]]}]"},
+    {"nested data", "v ARRAY<ARRAY<INT>>", OUTPUTS(TENSOR("v", "[2,1]", "[[1],[2]]")), OUTCOME_OK, "[{\"index\":1,\"v\":[[1],[2]]}]"},
+    {"an element", "s STRING", OUTPUTS(TENSOR("s", "[1]", "[\"a\"]")), OUTCOME_OK, "[{\"index\":1,\"s\":\"a\"}]"},
+    {"data that do not fill the shape", "v ARRAY<INT>", OUTPUTS(TENSOR("v", "[3]", "[1,2]")), OUTCOME_UNREADABLE, NULL},
+    {"nested data that do not fill the shape", "v ARRAY<INT>", OUTPUTS(TENSOR("v", "[2,2]", "[[1,2],[3]]")), OUTCOME_UNREADABLE, NULL},
+    // clang-format on
+};
+
+static void flat_tensors_are_one_record(void **state) {
+    size_t n_failed = 0;
+    for (size_t i = 0; i < sizeof(flat_answers) / sizeof(flat_answers[0]); i++) {
+        char columns[128];
+        snprintf(columns, sizeof(columns), "INPUT (x ARRAY<FLOAT>) OUTPUT (%s)", flat_answers[i].output);
+        struct statements list = model_of(columns, ", 'tensor.flat' = 'on', 'batch.size' = '1'");
+        struct reply reply = {.status = 200, .body = slice_of(flat_answers[i].body), .should_retry = NOT_GIVEN,
+                              .model = list.items[0].model, .count = 1};
+        struct answer answer = {0};
+        provider_dialect(reply.model)->read(&reply, &answer);
+        if (answer.outcome != flat_answers[i].want ||
+            (flat_answers[i].text != NULL && !slice_is(answer.text, flat_answers[i].text))) {
+            print_error("%s: got %s %.*s (%s)\n", flat_answers[i].name, outcome_of(answer.outcome)->text,
+                        SLICE_FMT(answer.text), answer.detail);
+            n_failed++;
+        }
+        answer_clear(&answer);
+        statements_free(&list);
+    }
+    assert_int_equal(n_failed, 0);
+}
+
 static void tensors_become_columns(void **state) {
     size_t n_failed = 0;
     for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
@@ -171,6 +228,7 @@ int main(void) {
         cmocka_unit_test(columns_become_tensors),
         cmocka_unit_test(a_null_never_becomes_a_value),
         cmocka_unit_test(tensors_become_columns),
+        cmocka_unit_test(flat_tensors_are_one_record),
         cmocka_unit_test(credentials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

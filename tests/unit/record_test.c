@@ -111,6 +111,62 @@ static void values_are_cast_to_the_column(void **state) {
     }
 }
 
+// Arrays, as SQL declares them; the tensors are those of kserve.
+static const struct {
+    const char *name, *type;
+    bool is_tensor;
+    const char *field, *want;
+} arrays[] = {
+    {"numbers, in text too", "ARRAY<FLOAT>", true, "[1,\"2.5\",-3]", "[[1,2.5,-3]]"},
+    {"texts, of numbers too", "ARRAY<STRING>", true, "[\"a\",7,true]", "[[\"a\",\"7\",\"true\"]]"},
+    {"nothing in it", "ARRAY<INT>", true, "[]", "[[]]"},
+    {"JSON in a string", "ARRAY<INT>", true, "\"[1, 2]\"", "[[1,2]]"},
+    {"JSON of another type in a string", "ARRAY<INT>", true, "\"{}\"",
+     "column 'c': got a string that is no JSON array, want ARRAY<INT>"},
+    {"a string in an array", "ARRAY<ARRAY<INT>>", true, "[\"[1]\"]",
+     "column 'c', element 1: got a string, want ARRAY<INT>"},
+    {"no array", "ARRAY<INT>", true, "7", "column 'c': got an integer, want ARRAY<INT>"},
+    {"an element of another type", "ARRAY<INT>", true, "[1,\"x\"]",
+     "column 'c', element 2: got a string that is no number, want INT"},
+    {"an array where a number is wanted", "ARRAY<INT>", true, "[[1]]", "column 'c', element 1: got an array, want INT"},
+    {"null in a prompt", "ARRAY<INT>", false, "[1,null]", "[[1,null]]"},
+    {"null where none may be", "ARRAY<INT NOT NULL>", false, "[1,null]", "column 'c', element 2: got null, want INT NOT NULL"},
+    {"null in a tensor", "ARRAY<INT>", true, "[1,null]",
+     "column 'c', element 2: got null, which a tensor cannot hold, want INT"},
+    {"a matrix", "ARRAY<ARRAY<INT>>", true, "[[1,2],[3,4]]", "[[[1,2],[3,4]]]"},
+    {"ragged rows in a prompt", "ARRAY<ARRAY<INT>>", false, "[[1,2],[3]]", "[[[1,2],[3]]]"},
+    {"ragged rows in a tensor", "ARRAY<ARRAY<INT>>", true, "[[1,2],[3]]",
+     "column 'c', element 2: got an array of 1 behind one of 2, which no tensor can hold, want ARRAY<INT>"},
+    {"a fault deep inside", "ARRAY<ARRAY<INT>>", false, "[[1],[2,3.5]]",
+     "column 'c', element 2, element 2: got a number with a fraction, want INT"},
+    {"none given", "ARRAY<INT> NOT NULL", false, "null", "column 'c': got null, want ARRAY<INT> NOT NULL"},
+};
+
+static void arrays_are_cast_element_by_element(void **state) {
+    for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {
+        char sql[512], row[256];
+        struct statements list = {0};
+        struct error why = {0};
+        snprintf(sql, sizeof(sql),
+                 "CREATE MODEL m INPUT (c %s) OUTPUT (s STRING) WITH ('provider' = '%s', 'endpoint' = "
+                 "'http://h', 'model' = 'x');",
+                 arrays[i].type, arrays[i].is_tensor ? "kserve" : "openai");
+        snprintf(row, sizeof(row), "{\"c\":%s}", arrays[i].field);
+        assert_int_equal(model_sql_parse(slice_of(sql), "case", &list, &why), 0);
+        struct buf fields = to_msgpack(row), out = {.max = 1 << 16}, json = {.max = 1 << 16};
+        int rc = record_values(list.items[0].model, buf_slice(&fields), &out, &why);
+        assert_int_equal(rc == 0 ? msgpack_to_json(buf_slice(&out), &json) : 0, 0);
+        const char *got = rc == 0 ? json.p : why.text;
+        if (strcmp(got, arrays[i].want) != 0) {
+            fail_msg("%s: got %s, want %s", arrays[i].name, got, arrays[i].want);
+        }
+        buf_free(&fields);
+        buf_free(&out);
+        buf_free(&json);
+        statements_free(&list);
+    }
+}
+
 static void values_stand_in_the_models_order(void **state) {
     struct column columns[] = {{.name = "a", .type = TYPE_INT}, {.name = "b", .type = TYPE_STRING}};
     struct model model = {.input = columns, .n_input = 2};
@@ -219,6 +275,7 @@ static void overrides_become_equal_bytes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_cast_to_the_column),
+        cmocka_unit_test(arrays_are_cast_element_by_element),
         cmocka_unit_test(values_stand_in_the_models_order),
         cmocka_unit_test(records_and_items_come_back),
         cmocka_unit_test(damaged_records_and_items_are_refused),
