@@ -1,81 +1,10 @@
-"""What the limits bench is made of: processes, the simulator's ledger, two usual clients, a plot."""
+"""What the limits bench is made of: the simulator's ledger, two usual clients, a plot."""
 import asyncio
 import http.client
 import json
-import os
 import random
-import subprocess
 import sys
 import time
-
-
-def wait_for(what, check, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = check()
-        if value:
-            return value
-        time.sleep(0.02)
-    sys.exit(f"{what}: not within {seconds} s")
-
-
-class Box:
-    """A folder, and the processes that were started for it; ended by their ids, the last first."""
-
-    def __init__(self, folder, bin_folder):
-        self.folder, self.bin, self.children = folder, bin_folder, []
-        self.env = {"PATH": os.environ["PATH"], "HOME": folder, "BENCH_KEY": "a-key"}
-
-    def start(self, name, *argv, program=None):
-        argv = [program or f"{self.bin}/{argv[0]}", *map(str, argv[1:])]
-        with open(f"{self.folder}/{name}.log", "ab") as log:
-            child = subprocess.Popen(argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                     start_new_session=True)
-        self.children.append(child)
-        return child
-
-    def stop(self):
-        for child in reversed(self.children):
-            if child.poll() is None:
-                child.kill()
-        for child in self.children:
-            child.wait()
-
-    def redis(self, name, durable):
-        """Returns the process and its address; started again under the same name it has the same data."""
-        socket, folder = f"{self.folder}/{name}.sock", f"{self.folder}/{name}"
-        os.makedirs(folder, exist_ok=True)
-        if os.path.exists(socket):
-            os.unlink(socket)
-        child = self.start(name, "redis-server", "--port", "0", "--unixsocket", socket, "--dir", folder, "--save",
-                           "", "--appendonly", "yes" if durable else "no", "--appendfsync", "always",
-                           program="redis-server")
-        wait_for(name, lambda: os.path.exists(socket))
-        return child, f"unix:{socket}"
-
-    def simulator(self, name, *options):
-        port_file = f"{self.folder}/{name}.port"
-        self.start(name, "headrace-provider", "--bind", "127.0.0.1:0", "--port-file", port_file, "--control",
-                   "--ledger", f"{self.folder}/{name}.ledger", *options)
-        return int(wait_for(name, lambda: os.path.exists(port_file) and open(port_file).read().strip()))
-
-    def coordinator(self, name, redis, durability, *options):
-        """Returns the process and the coordinator's address; it is open."""
-        address = f"ipc://{self.folder}/{name}"
-        child = self.start(name, "headrace-coordinator", "--bind", address, "--redis", redis, "--namespace", name,
-                           "--partitions", "4", "--durability", durability, "--max-bytes", "4GB", "--log-level",
-                           "warn", *options)
-        wait_for(name, lambda: (self.ask(address, "status") or {}).get("open"))
-        return child, address
-
-    def ask(self, address, *command):
-        done = subprocess.run([f"{self.bin}/headrace", *command, "--coordinator", address, "--timeout", "10s"],
-                              capture_output=True, text=True, env=self.env)
-        return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def ledger(self, name):
-        with open(f"{self.folder}/{name}.ledger") as f:
-            return [json.loads(line) for line in f if line.endswith("}\n")]
 
 
 def control(port, change):
