@@ -12,6 +12,10 @@
 #include <string.h>
 
 #define BATCH_VERSION 1
+#define RECORD_PLAIN 12   // values of a record's array
+#define RECORD_MORE 14    // with tokens that few calls have
+#define HELD_PLAIN 8      // values of an answer that waits for its turn
+#define HELD_METADATA 10  // with what metadata columns want
 #define BYTES_PER_TOKEN 4 // before anything was learned
 #define TOKENS_PER_SLOT 8 // index, names, punctuation
 #define BATCH_MAX_BYTES (64 * 1024 * 1024) // records of one batch; a frame carries no more
@@ -28,6 +32,7 @@ void answer_drop(struct answer *answer) {
         free(answer->request_id);
         free(answer->prompt_hash);
         free(answer->served_model);
+        free(answer->service_tier);
         free(answer->warning);
         free((char *)answer->http_headers.p);
         free(answer);
@@ -174,7 +179,9 @@ void batch_answer(struct batch *batch, size_t slot, enum outcome outcome, struct
 // ---- Blobs ----------------------------------------------------------------------------------------
 // [version, model, revision, options, cost_known, n_slots, [record, ...]]
 // record: [slot, id, key, producer | nil, seq, values, n_calls, in, cached, out, cost, held | nil]
+//         with cache_write, reasoning behind them when there are any
 // held (answered, waiting for its turn): [outcome, payload, call, latency, request, hash, served, warning]
+//         with http_status, http_headers for a model with metadata columns; service_tier last if it is known
 
 #include "coordinator/core_state.h"
 
@@ -205,7 +212,8 @@ static void pack_held(msgpack_packer *pk, const struct batch *batch, const struc
     }
     const struct answer *a = e->answer;
     bool has_metadata = batch->lane->group->model->metadata != 0;
-    msgpack_pack_array(pk, has_metadata ? 10 : 8);
+    bool has_tier = a != NULL && a->service_tier[0] != '\0';
+    msgpack_pack_array(pk, (has_metadata ? HELD_METADATA : HELD_PLAIN) + has_tier);
     pack_bytes(pk, slice_of(outcome_of(e->outcome)->text));
     pack_bytes(pk, (struct slice){.p = e->payload, .n = e->n_payload});
     msgpack_pack_uint64(pk, a != NULL ? a->call : 0);
@@ -218,11 +226,15 @@ static void pack_held(msgpack_packer *pk, const struct batch *batch, const struc
         msgpack_pack_uint64(pk, a != NULL ? a->http_status : 0);
         pack_bytes(pk, a != NULL ? a->http_headers : SLICE_NONE);
     }
+    if (has_tier) {
+        pack_bytes(pk, slice_of(a->service_tier));
+    }
 }
 
 static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slot) {
     const struct entry *e = &batch->entries[slot];
-    msgpack_pack_array(pk, 12);
+    bool has_more = e->cache_write_tokens > 0 || e->reasoning_tokens > 0;
+    msgpack_pack_array(pk, has_more ? RECORD_MORE : RECORD_PLAIN);
     msgpack_pack_uint64(pk, slot);
     pack_bytes(pk, entry_id(batch, e));
     pack_bytes(pk, entry_key(batch, e));
@@ -239,6 +251,10 @@ static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slo
     msgpack_pack_double(pk, e->output_tokens);
     msgpack_pack_double(pk, e->cost);
     pack_held(pk, batch, e);
+    if (has_more) {
+        msgpack_pack_double(pk, e->cache_write_tokens);
+        msgpack_pack_double(pk, e->reasoning_tokens);
+    }
 }
 
 int batch_pack(const struct batch *batch, struct buf *out) {
@@ -321,10 +337,12 @@ int batch_peek(struct slice blob, struct slice *model, uint32_t *revision, struc
 }
 
 static void unpack_held(struct batch *batch, size_t slot, const msgpack_object *o) {
-    if (!is_array(o, 8) && !is_array(o, 10)) {
+    if (!is_array(o, HELD_PLAIN) && !is_array(o, HELD_PLAIN + 1) && !is_array(o, HELD_METADATA) &&
+        !is_array(o, HELD_METADATA + 1)) {
         return;
     }
     const msgpack_object *f = o->via.array.ptr;
+    size_t n = o->via.array.size;
     int outcome = outcome_parse(as_bytes(&f[0]));
     if (outcome < 0) {
         return; // of a later version: asked again
@@ -337,7 +355,8 @@ static void unpack_held(struct batch *batch, size_t slot, const msgpack_object *
     a->prompt_hash = slice_dup(as_bytes(&f[5]));
     a->served_model = slice_dup(as_bytes(&f[6]));
     a->warning = slice_dup(as_bytes(&f[7]));
-    if (is_array(o, 10)) {
+    a->service_tier = slice_dup(n % 2 == 1 ? as_bytes(&f[n - 1]) : SLICE_NONE);
+    if (n >= HELD_METADATA) {
         struct slice headers = as_bytes(&f[9]);
         a->http_status = (unsigned)as_number(&f[8]);
         a->http_headers = headers.n > 0 ? (struct slice){slice_dup(headers), headers.n} : SLICE_NONE;
@@ -348,7 +367,7 @@ static void unpack_held(struct batch *batch, size_t slot, const msgpack_object *
 
 static int unpack_entry(struct batch *batch, const msgpack_object *o, batch_producer_fn *producer,
                         void *arg) {
-    if (!is_array(o, 12)) {
+    if (!is_array(o, RECORD_PLAIN) && !is_array(o, RECORD_MORE)) {
         return -EPROTO;
     }
     const msgpack_object *f = o->via.array.ptr;
@@ -369,6 +388,10 @@ static int unpack_entry(struct batch *batch, const msgpack_object *o, batch_prod
     e->cached_tokens = as_real(&f[8]);
     e->output_tokens = as_real(&f[9]);
     e->cost = as_real(&f[10]);
+    if (o->via.array.size == RECORD_MORE) {
+        e->cache_write_tokens = as_real(&f[12]);
+        e->reasoning_tokens = as_real(&f[13]);
+    }
     unpack_held(batch, slot, &f[11]);
     return 0;
 }

@@ -29,7 +29,7 @@ struct answer {
     unsigned n_refs;
     uint64_t call;
     uint64_t latency_us;
-    char *request_id, *prompt_hash, *served_model, *warning; // "" when there is none
+    char *request_id, *prompt_hash, *served_model, *service_tier, *warning; // "" when there is none
     unsigned http_status;      // 0: there was no HTTP answer
     struct slice http_headers; // owned; empty unless the model has a column for them
 };
@@ -51,6 +51,7 @@ struct entry {
     uint32_t n_payload;
     struct answer *answer;       // NULL: no call was made
     double input_tokens, cached_tokens, output_tokens; // its share of all its calls
+    double cache_write_tokens, reasoning_tokens;       // likewise
     double cost;                 // USD, likewise
 };
 

@@ -133,6 +133,7 @@ double bill_cost(const struct bill *bill, const struct message_report *report) {
     }
     const struct price_usage usage = {.input = (double)report->input_tokens,
                                       .cached = (double)report->cached_tokens,
+                                      .write = (double)report->cache_write_tokens,
                                       .output = (double)report->output_tokens};
     return price_cost(price, &usage);
 }
@@ -156,6 +157,7 @@ bool bill_report(struct core *core, struct partition *p, const struct bill *bill
     struct spend_amounts a = {.n = {[SPEND_CALLS] = 1,
                                     [SPEND_INPUT] = (int64_t)report->input_tokens,
                                     [SPEND_CACHED] = (int64_t)report->cached_tokens,
+                                    [SPEND_WRITE] = (int64_t)report->cache_write_tokens,
                                     [SPEND_OUTPUT] = (int64_t)report->output_tokens}};
     if (cost >= 0) {
         a.n[SPEND_USD] = (int64_t)llround(cost * SPEND_NANO);

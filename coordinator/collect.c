@@ -37,6 +37,7 @@ static struct answer *answer_of(const struct message_report *report) {
     a->request_id = slice_dup(report->request_id);
     a->prompt_hash = slice_dup(report->prompt_hash);
     a->served_model = slice_dup(report->served_model);
+    a->service_tier = slice_dup(report->service_tier);
     a->warning = slice_dup(report->warning);
     a->http_status = (unsigned)report->http_status;
     if (report->http_headers.n > 0) {
@@ -55,6 +56,8 @@ static double count_usage(struct core *core, struct batch *batch, const struct b
     double cost = bill_cost(bill, report);
     core->status->input_tokens += report->input_tokens;
     core->status->cached_tokens += report->cached_tokens;
+    core->status->cache_write_tokens += report->cache_write_tokens;
+    core->status->reasoning_tokens += report->reasoning_tokens;
     core->status->output_tokens += report->output_tokens;
     if (cost >= 0) {
         core->status->cost += cost;
@@ -87,7 +90,9 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
         struct entry *e = &batch->entries[call->slots[i]];
         e->input_tokens += (double)report->input_tokens * share;
         e->cached_tokens += (double)report->cached_tokens * share;
+        e->cache_write_tokens += (double)report->cache_write_tokens * share;
         e->output_tokens += (double)report->output_tokens * share;
+        e->reasoning_tokens += (double)report->reasoning_tokens * share;
         e->cost += cost >= 0 ? cost * share : 0;
     }
     log_debug("call.cost", "batch=%016" PRIx64 " call=%" PRIu64 " records=%zu input=%" PRIu64

@@ -27,6 +27,7 @@ static struct result_shared shared_of(const struct batch *batch, const struct an
         shared.request_id = slice_of(a->request_id);
         shared.prompt_hash = slice_of(a->prompt_hash);
         shared.served_model = slice_of(a->served_model);
+        shared.service_tier = slice_of(a->service_tier);
         shared.warning = slice_of(a->warning);
         shared.http_status = a->http_status;
         shared.http_headers = a->http_headers;
@@ -46,6 +47,8 @@ static struct result result_of(const struct batch *batch, const struct entry *e)
         .input_tokens = e->input_tokens,
         .cached_tokens = e->cached_tokens,
         .output_tokens = e->output_tokens,
+        .cache_write_tokens = e->cache_write_tokens,
+        .reasoning_tokens = e->reasoning_tokens,
         .cost = batch->cost_known ? e->cost : -1,
     };
 }

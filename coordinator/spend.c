@@ -182,9 +182,11 @@ int spend_json(const struct core *core, struct buf *out) {
         rc = rc != 0 ? rc
                      : buf_addf(out,
                                 ",\"calls\":%" PRId64 ",\"input_tokens\":%" PRId64
-                                ",\"cached_tokens\":%" PRId64 ",\"output_tokens\":%" PRId64
+                                ",\"cached_tokens\":%" PRId64 ",\"cache_write_tokens\":%" PRId64
+                                ",\"output_tokens\":%" PRId64
                                 ",\"cost\":%.9f,\"calls_unpriced\":%" PRId64 ",\"cost_maybe\":%.9f}",
-                                v[SPEND_CALLS], v[SPEND_INPUT], v[SPEND_CACHED], v[SPEND_OUTPUT],
+                                v[SPEND_CALLS], v[SPEND_INPUT], v[SPEND_CACHED], v[SPEND_WRITE],
+                                v[SPEND_OUTPUT],
                                 (double)v[SPEND_USD] / SPEND_NANO, v[SPEND_UNKNOWN],
                                 (double)v[SPEND_MAYBE] / SPEND_NANO);
     }

@@ -1,8 +1,10 @@
 // Results as the outbox keeps them and as consumers see them. A blob is msgpack in a row:
 //   [1, n, model, revision, batch, call, request_id, prompt_hash, served_model, warning, latency_us,
 //    [column, ...]]                                                                    once
-// with metadata, http_status, http_headers behind the columns when the model has such columns;
+// with metadata, http_status, http_headers behind the columns when the model has such columns, and
+// service_tier last when there is one;
 //   [id, key, producer, seq, outcome, payload, attempts, input, cached, output, cost]  n times
+// with cache_write, reasoning behind them when there are any.
 // Its names and the shared part stand once, however many results there are. Invariant: on failure the
 // buf is as it was. Called by deliver.
 #include "proto/result.h"
@@ -19,9 +21,10 @@
 
 #define BLOB_VERSION 1   // of what is kept in Redis
 #define SHARED_COUNT 12  // values of the first array
-#define SHARED_MORE  15  // with metadata columns
+#define METADATA_COUNT 3 // more with metadata columns
 #define RESULT_COUNT 11  // values of each result
-#define META_COUNT 14
+#define RESULT_MORE  13  // with tokens that few calls have
+#define META_COUNT 17
 #define EXACT_MOST 9007199254740992.0 // 2^53: integers up to here are exact in a double
 
 static int undo(struct buf *out, size_t n, int rc) {
@@ -44,7 +47,8 @@ static int add_number(struct buf *out, double number) {
 
 int result_blob_begin(struct buf *out, const struct result_shared *s, size_t n) {
     size_t start = out->n;
-    int rc = pack_array(out, s->metadata != 0 ? SHARED_MORE : SHARED_COUNT);
+    uint32_t n_metadata = s->metadata != 0 ? METADATA_COUNT : 0;
+    int rc = pack_array(out, SHARED_COUNT + n_metadata + (s->service_tier.n > 0));
     rc = rc == 0 ? pack_uint(out, BLOB_VERSION) : rc;
     rc = rc == 0 ? pack_uint(out, n) : rc;
     rc = rc == 0 ? pack_str(out, s->model) : rc;
@@ -65,12 +69,16 @@ int result_blob_begin(struct buf *out, const struct result_shared *s, size_t n) 
         rc = rc == 0 ? pack_uint(out, s->http_status) : rc;
         rc = rc == 0 ? pack_bin(out, s->http_headers) : rc;
     }
+    if (rc == 0 && s->service_tier.n > 0) {
+        rc = pack_text(out, s->service_tier, ERROR_MAX);
+    }
     return undo(out, start, rc);
 }
 
 int result_blob_add(struct buf *out, const struct result *r) {
     size_t start = out->n;
-    int rc = pack_array(out, RESULT_COUNT);
+    bool has_more = r->cache_write_tokens > 0 || r->reasoning_tokens > 0;
+    int rc = pack_array(out, has_more ? RESULT_MORE : RESULT_COUNT);
     rc = rc == 0 ? pack_str(out, r->id) : rc;
     rc = rc == 0 ? pack_str(out, r->key) : rc;
     rc = rc == 0 ? pack_str(out, r->producer) : rc;
@@ -87,6 +95,10 @@ int result_blob_add(struct buf *out, const struct result *r) {
     if (rc == 0) {
         rc = r->cost >= 0 ? add_number(out, r->cost) : pack_nil(out);
     }
+    if (rc == 0 && has_more) {
+        rc = add_number(out, r->cache_write_tokens);
+        rc = rc == 0 ? add_number(out, r->reasoning_tokens) : rc;
+    }
     return undo(out, start, rc);
 }
 
@@ -94,7 +106,7 @@ int result_blob_add(struct buf *out, const struct result *r) {
 
 struct blob {
     uint64_t n, revision, batch, call, latency_us, metadata, http_status;
-    struct slice model, request_id, prompt_hash, served_model, warning, http_headers;
+    struct slice model, request_id, prompt_hash, served_model, service_tier, warning, http_headers;
     struct slice columns[MODEL_COLUMNS_MAX];
     uint32_t n_columns;
 };
@@ -103,7 +115,7 @@ struct blob {
 struct kept {
     struct slice id, key, producer, outcome, payload;
     uint64_t seq, attempts;
-    struct slice input, cached, output, cost; // msgpack numbers; cost may be nil
+    struct slice input, cached, write, output, reasoning, cost; // msgpack numbers; cost may be nil
 };
 
 // take_bytes reads a str, or a bin in its place.
@@ -132,8 +144,9 @@ static int read_blob(struct slice *rest, struct blob *b) {
     uint32_t count;
     uint64_t version;
     b->metadata = b->http_status = 0;
-    b->http_headers = SLICE_NONE;
-    if (pack_array_next(rest, &count) != 0 || (count != SHARED_COUNT && count != SHARED_MORE) ||
+    b->http_headers = b->service_tier = SLICE_NONE;
+    if (pack_array_next(rest, &count) != 0 || count < SHARED_COUNT ||
+        (count -= SHARED_COUNT) > METADATA_COUNT + 1 || count == METADATA_COUNT - 1 ||
         pack_uint_next(rest, &version) != 0 || version != BLOB_VERSION ||
         pack_uint_next(rest, &b->n) != 0 || pack_str_next(rest, &b->model) != 0 ||
         pack_uint_next(rest, &b->revision) != 0 || pack_uint_next(rest, &b->batch) != 0 ||
@@ -148,9 +161,12 @@ static int read_blob(struct slice *rest, struct blob *b) {
             return -EPROTO;
         }
     }
-    if (count == SHARED_MORE &&
+    if (count >= METADATA_COUNT &&
         (pack_uint_next(rest, &b->metadata) != 0 || pack_uint_next(rest, &b->http_status) != 0 ||
          take_bytes(rest, &b->http_headers) != 0)) {
+        return -EPROTO;
+    }
+    if (count % METADATA_COUNT == 1 && pack_str_next(rest, &b->service_tier) != 0) {
         return -EPROTO;
     }
     return b->n <= rest->n ? 0 : -EPROTO;
@@ -158,7 +174,8 @@ static int read_blob(struct slice *rest, struct blob *b) {
 
 static int read_kept(struct slice *rest, struct kept *k) {
     uint32_t count;
-    if (pack_array_next(rest, &count) != 0 || count != RESULT_COUNT ||
+    k->write = k->reasoning = SLICE_LIT("\0"); // 0
+    if (pack_array_next(rest, &count) != 0 || (count != RESULT_COUNT && count != RESULT_MORE) ||
         pack_str_next(rest, &k->id) != 0 || pack_str_next(rest, &k->key) != 0 ||
         pack_str_next(rest, &k->producer) != 0 || pack_uint_next(rest, &k->seq) != 0 ||
         pack_str_next(rest, &k->outcome) != 0 || take_bytes(rest, &k->payload) != 0 ||
@@ -167,7 +184,10 @@ static int read_kept(struct slice *rest, struct kept *k) {
         take_number(rest, &k->cost) != 0) {
         return -EPROTO;
     }
-    return 0;
+    return count == RESULT_MORE &&
+                   (take_number(rest, &k->write) != 0 || take_number(rest, &k->reasoning) != 0)
+               ? -EPROTO
+               : 0;
 }
 
 long result_blob_count(struct slice blob) {
@@ -361,12 +381,15 @@ static void add_meta(struct writer *w, const struct blob *b, const struct kept *
     add_text_or_null(w, "served_model", b->served_model);
     add_number_as(w, "input_tokens", k->input);
     add_number_as(w, "cached_tokens", k->cached);
+    add_number_as(w, "cache_write_tokens", k->write);
     add_number_as(w, "output_tokens", k->output);
+    add_number_as(w, "reasoning_tokens", k->reasoning);
     add_number_as(w, "cost", k->cost);
     add_name(w, SLICE_LIT("attempts"));
     add_uint(w, k->attempts);
     add_number_as(w, "latency_ms", buf_slice(&latency));
     add_text_or_null(w, "prompt_hash", b->prompt_hash);
+    add_text_or_null(w, "service_tier", b->service_tier);
     add_text_or_null(w, "warning", b->warning);
     map_end(w);
     buf_free(&latency);

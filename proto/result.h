@@ -12,7 +12,7 @@ struct result_shared {
     uint64_t batch, call;    // 0: no call was made
     struct slice request_id; // of the provider
     struct slice prompt_hash;
-    struct slice served_model;
+    struct slice served_model, service_tier; // as the provider named them; empty: it did not
     struct slice warning;    // what had to be repaired; empty: nothing
     uint64_t latency_us;
     const char *const *columns; // OUTPUT columns' names
@@ -30,6 +30,7 @@ struct result {
     struct slice payload;     // values: msgpack array, one per OUTPUT column; or the error's sentence
     uint32_t attempts;        // calls that this record was part of
     double input_tokens, cached_tokens, output_tokens; // its share of those calls
+    double cache_write_tokens, reasoning_tokens;       // likewise: parts of input and of output
     double cost;              // USD, its share; < 0: price not known
 };
 
@@ -48,7 +49,8 @@ MUST_CHECK long result_blob_count(struct slice blob);
 // msgpack maps one after another:
 //   {"id":…,"key":…,"producer":…,"seq":…, COLUMN:…, "error":null|{"code","message","attempts"},
 //    "meta":{"model","revision","batch","call","request_id","served_model","input_tokens",
-//            "cached_tokens","output_tokens","cost","attempts","latency_ms","prompt_hash","warning"}}
+//            "cached_tokens","cache_write_tokens","output_tokens","reasoning_tokens","cost","attempts",
+//            "latency_ms","prompt_hash","service_tier","warning"}}
 // Metadata columns that the model declares stand behind its others: null beside values.
 // key, producer and seq are left out when there is none; columns are null beside an error; meta only
 // when asked for; batch is 16 hex digits; cost is null when not known.

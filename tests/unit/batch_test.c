@@ -34,10 +34,12 @@ static void test_blob_round_trip_keeps_slots(void **state) {
     b->n_unemitted--;
     b->entries[2].n_calls = 3;
     b->entries[2].cost = 0.25;
+    b->entries[2].cache_write_tokens = 1.5;
+    b->entries[2].reasoning_tokens = 4;
     struct answer *answer = mem_zalloc(sizeof(*answer));
     *answer = (struct answer){.n_refs = 1, .call = 5, .request_id = mem_dup_str("req"),
                               .prompt_hash = mem_dup_str("h"), .served_model = mem_dup_str("s"),
-                              .warning = mem_dup_str("")};
+                              .service_tier = mem_dup_str("flex"), .warning = mem_dup_str("")};
     batch_answer(b, 1, OUTCOME_OK, SLICE_LIT("\x91\xA1x"), answer);
     answer_drop(answer);
     struct buf blob;
@@ -59,10 +61,12 @@ static void test_blob_round_trip_keeps_slots(void **state) {
     assert_true(copy->entries[1].answered);
     assert_true(slice_is((struct slice){copy->entries[1].payload, copy->entries[1].n_payload}, "\x91\xA1x"));
     assert_string_equal(copy->entries[1].answer->request_id, "req");
+    assert_string_equal(copy->entries[1].answer->service_tier, "flex");
     assert_true(slice_is(entry_id(copy, &copy->entries[2]), "c"));
     assert_int_equal(copy->entries[2].seq, 9);
     assert_int_equal(copy->entries[2].n_calls, 3);
     assert_true(copy->entries[2].cost == 0.25);
+    assert_true(copy->entries[2].cache_write_tokens == 1.5 && copy->entries[2].reasoning_tokens == 4);
     assert_string_equal(copy->entries[2].producer->name, "p1");
     batch_free(copy);
     batch_free(b);

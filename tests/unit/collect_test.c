@@ -410,6 +410,43 @@ static void test_a_suspect_goes_alone_and_ends_after_three_workers(void **state)
     world_free(w);
 }
 
+// What is read from a cache and written to it has its own price; all of it is shared over the records.
+static void test_a_call_with_caches_and_reasoning_is_charged_and_shared(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='2', 'price.input'='10', 'price.output'='20', "
+                                          "'price.cached'='1', 'price.write'='12.5'", 4);
+    world_append(w, "p1", 1, 2);
+    world_settle(w);
+    size_t at = 0;
+    const struct message_dispatch *d = world_dispatch(w, &at);
+    struct buf items, out;
+    buf_init(&items, 1 << 20);
+    buf_init(&out, 1 << 20);
+    struct slice rest = d->records, values;
+    uint64_t slot;
+    while (record_next(&rest, &slot, &values) > 0) {
+        assert_int_equal(item_pack(&items, slot, OUTCOME_OK, values), 0);
+    }
+    world_message(w, "w1", (struct message){
+        .kind = MESSAGE_REPORT,
+        .report = {.batch = d->batch, .call = d->call, .outcome = slice_of(outcome_of(OUTCOME_OK)->text),
+                   .items = buf_slice(&items), .http_status = 200, .sent = true, .usage_known = true,
+                   .input_tokens = 1000, .cached_tokens = 500, .cache_write_tokens = 200, .output_tokens = 100,
+                   .reasoning_tokens = 60, .service_tier = SLICE_LIT("flex"), .latency_us = 1000}});
+    world_settle(w);
+    // 300 at 10, 500 at 1, 200 at 12.5, 100 at 20: 8000 of a million
+    assert_true(w->status.cost > 0.007999 && w->status.cost < 0.008001);
+    assert_int_equal(w->status.cache_write_tokens, 200);
+    assert_int_equal(w->status.reasoning_tokens, 60);
+    struct slice blob = {.p = w->partitions[0].outs[0].blob, .n = w->partitions[0].outs[0].n};
+    assert_int_equal(result_blob_expand(blob, 0, 2, RESULT_JSON, true, &out), 0);
+    assert_int_equal(count_text(&out, "\"input_tokens\":500,\"cached_tokens\":250,\"cache_write_tokens\":100,"
+                                      "\"output_tokens\":50,\"reasoning_tokens\":30,\"cost\":0.004,"), 2);
+    assert_int_equal(count_text(&out, "\"service_tier\":\"flex\""), 2);
+    buf_free(&items);
+    buf_free(&out);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_answer_is_committed_then_taken),
@@ -426,6 +463,7 @@ int main(void) {
         cmocka_unit_test(test_transient_failures_back_off),
         cmocka_unit_test(test_an_outage_costs_no_try_and_one_call_looks_whether_it_is_over),
         cmocka_unit_test(test_what_may_have_been_billed_is_counted),
+        cmocka_unit_test(test_a_call_with_caches_and_reasoning_is_charged_and_shared),
         cmocka_unit_test(test_a_suspect_goes_alone_and_ends_after_three_workers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

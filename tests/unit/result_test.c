@@ -3,6 +3,7 @@
 #include "proto/record.h"
 
 #include "common/mem.h"
+#include "common/model.h"
 #include "proto/pack.h"
 
 #include <errno.h>
@@ -60,11 +61,13 @@ static const struct result failed = {
 #define META_JSON(numbers) \
     ",\"meta\":{\"model\":\"m\",\"revision\":3,\"batch\":\"000000000000001f\",\"call\":2," \
     "\"request_id\":\"req-1\",\"served_model\":\"m-2026\"," numbers \
-    ",\"latency_ms\":1.5,\"prompt_hash\":\"00ff\",\"warning\":null}"
+    ",\"latency_ms\":1.5,\"prompt_hash\":\"00ff\",\"service_tier\":null,\"warning\":null}"
 #define GOOD_META \
-    META_JSON("\"input_tokens\":12.5,\"cached_tokens\":0,\"output_tokens\":4,\"cost\":0.00025,\"attempts\":1")
+    META_JSON("\"input_tokens\":12.5,\"cached_tokens\":0,\"cache_write_tokens\":0,\"output_tokens\":4," \
+              "\"reasoning_tokens\":0,\"cost\":0.00025,\"attempts\":1")
 #define FAILED_META \
-    META_JSON("\"input_tokens\":0,\"cached_tokens\":0,\"output_tokens\":0,\"cost\":null,\"attempts\":4")
+    META_JSON("\"input_tokens\":0,\"cached_tokens\":0,\"cache_write_tokens\":0,\"output_tokens\":0," \
+              "\"reasoning_tokens\":0,\"cost\":null,\"attempts\":4")
 
 static struct buf make_blob(void) {
     struct buf blob = {.max = 1 << 16};
@@ -180,10 +183,41 @@ static void what_is_not_known_is_null(void **state) {
     assert_string_equal(out.p,
         "{\"id\":\"\",\"error\":{\"code\":\"bad-record\",\"message\":\"row 3: bad\",\"attempts\":0},"
         "\"meta\":{\"model\":null,\"revision\":0,\"batch\":null,\"call\":null,\"request_id\":null,"
-        "\"served_model\":null,\"input_tokens\":0,\"cached_tokens\":0,\"output_tokens\":0,\"cost\":0,"
-        "\"attempts\":0,\"latency_ms\":0,\"prompt_hash\":null,\"warning\":null}}\n");
+        "\"served_model\":null,\"input_tokens\":0,\"cached_tokens\":0,\"cache_write_tokens\":0,"
+        "\"output_tokens\":0,\"reasoning_tokens\":0,\"cost\":0,\"attempts\":0,\"latency_ms\":0,"
+        "\"prompt_hash\":null,\"service_tier\":null,\"warning\":null}}\n");
     buf_free(&blob);
     buf_free(&out);
+}
+
+// What few calls have is kept beside anything else, and a blob with it is cut as safely as any.
+static void tier_and_rare_tokens_are_kept(void **state) {
+    for (int i = 0; i < 8; i++) {
+        struct buf blob = {.max = 1 << 16}, out = {.max = 1 << 16};
+        struct result_shared s = shared;
+        struct result r = good;
+        s.metadata = (i & 1) != 0 ? 1u << METADATA_HTTP_STATUS : 0;
+        s.http_status = 200;
+        s.service_tier = (i & 2) != 0 ? SLICE_LIT("flex") : SLICE_NONE;
+        r.cache_write_tokens = (i & 4) != 0 ? 2.5 : 0;
+        r.reasoning_tokens = (i & 4) != 0 ? 3 : 0;
+        assert_int_equal(result_blob_begin(&blob, &s, 2), 0);
+        assert_int_equal(result_blob_add(&blob, &r), 0);
+        assert_int_equal(result_blob_add(&blob, &failed), 0);
+        assert_int_equal(result_blob_expand(buf_slice(&blob), 0, 2, RESULT_JSON, true, &out), 0);
+        assert_true((strstr(out.p, "\"service_tier\":\"flex\"") != NULL) == ((i & 2) != 0));
+        assert_true((strstr(out.p, "\"cache_write_tokens\":2.5,\"output_tokens\":4,\"reasoning_tokens\":3,"
+                                   "\"cost\":0.00025") != NULL) == ((i & 4) != 0));
+        assert_true((strstr(out.p, "\"http-status-code\":null") != NULL) == ((i & 1) != 0));
+        assert_non_null(strstr(out.p, "\"id\":\"b\""));
+        for (size_t n = 0; n < blob.n; n++) {
+            buf_clear(&out);
+            assert_int_equal(result_blob_expand(slice_sub(buf_slice(&blob), 0, n), 0, 2, RESULT_MSGPACK,
+                                                true, &out), -EPROTO);
+        }
+        buf_free(&blob);
+        buf_free(&out);
+    }
 }
 
 static void a_blob_cut_anywhere_is_refused(void **state) {
@@ -308,6 +342,7 @@ int main(void) {
         cmocka_unit_test(msgpack_says_the_same),
         cmocka_unit_test(errors_fill_the_columns_for_them),
         cmocka_unit_test(what_is_not_known_is_null),
+        cmocka_unit_test(tier_and_rare_tokens_are_kept),
         cmocka_unit_test(a_blob_cut_anywhere_is_refused),
         cmocka_unit_test(values_that_do_not_fit_hide_no_other_result),
         cmocka_unit_test(every_msgpack_value_has_its_json),
