@@ -1,6 +1,7 @@
 // An HTTP/1.1 server on the loop: libmicrohttpd with an external epoll descriptor, which libuv polls,
-// and its time-outs on a libuv timer. Invariant: a request that was handed to the handler gets exactly
-// one on_done, and its struct lives until then. Called by metrics and by the provider simulator.
+// and its time-outs on a libuv timer. Invariant: a request that was handed to the handler, or whose body
+// was streamed, gets exactly one on_done, and its struct lives until then. Called by metrics and by the
+// provider simulator.
 //
 //   (none) ──on_access──▶ READING ──all read──▶ handler ──httpd_send──▶ READY ──▶ on_completed
 //                                                 │ later, or after_ms    ▲
@@ -33,6 +34,7 @@
 #define LOOK_MS 1000             // without descriptors the library stops to listen, and nothing would wake it
 #define KEEP_BODY_BYTES 65536    // a body buffer larger than this is not kept for the next request
 #define READER_BLOCK_BYTES 16384 // of replies that are sent piece by piece
+#define FILE_BLOCK_BYTES 65536   // of replies that are read from a file
 
 struct httpd_request {
     struct httpd *httpd;
@@ -40,6 +42,7 @@ struct httpd_request {
     const char *method, *path; // owned by libmicrohttpd, until on_done
     struct buf body;           // what the client sent
     struct httpd_reply reply;  // what it gets; its body lives until on_done
+    httpd_sink *sink;          // gets the body instead of `body`; NULL: none
     void *state;               // the handler's
     uv_timer_t timer;          // after_ms, then chunk_ms
     size_t sent;               // bytes of the reply's body that went out
@@ -178,11 +181,15 @@ static struct httpd_request *request_new(struct httpd *httpd) {
 static void request_recycle(struct httpd_request *r) {
     uv_timer_stop(&r->timer);
     buf_free(&r->reply.body);
+    if (r->reply.from_file) {
+        close(r->reply.fd);
+    }
     if (r->body.cap > KEEP_BODY_BYTES) {
         buf_free(&r->body);
     }
     buf_clear(&r->body);
     r->reply = (struct httpd_reply){0};
+    r->sink = NULL;
     r->state = NULL;
     r->sent = 0;
     r->handed = r->answered = r->ready = r->left = r->may_send = false;
@@ -271,16 +278,30 @@ void httpd_reply_header(struct httpd_reply *reply, const char *name, const char 
     va_end(args);
 }
 
+static uint64_t reply_bytes(const struct httpd_reply *reply) {
+    return reply->from_file ? reply->file_n : reply->body.n;
+}
+
+// copy_reply copies a piece of the body. Returns bytes, or a negative number when the file has fewer.
+static ssize_t copy_reply(const struct httpd_reply *reply, uint64_t pos, char *into, size_t n) {
+    if (!reply->from_file) {
+        memcpy(into, reply->body.p + pos, n);
+        return (ssize_t)n;
+    }
+    ssize_t got = pread(reply->fd, into, n, (off_t)(reply->file_at + pos));
+    return got > 0 ? got : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 // read_reply hands out the body piece by piece: libmicrohttpd asks when the former piece is out.
 static ssize_t read_reply(void *cls, uint64_t pos, char *into, size_t max) {
     struct httpd_request *r = cls;
     const struct httpd_reply *reply = &r->reply;
-    size_t end = reply->ending == HTTPD_CUT ? reply->cut_at : reply->body.n;
+    uint64_t end = reply->ending == HTTPD_CUT ? reply->cut_at : reply_bytes(reply);
     r->sent = (size_t)pos;
     if (r->left || r->httpd->closing || pos >= end) {
         return MHD_CONTENT_READER_END_WITH_ERROR;
     }
-    size_t n = end - (size_t)pos;
+    uint64_t n = end - pos;
     if (reply->chunk > 0) {
         if (!r->may_send) {
             start_timer(r, reply->chunk_ms);
@@ -290,9 +311,7 @@ static ssize_t read_reply(void *cls, uint64_t pos, char *into, size_t max) {
         r->may_send = false;
         n = n < reply->chunk ? n : reply->chunk;
     }
-    n = n < max ? n : max;
-    memcpy(into, reply->body.p + pos, n);
-    return (ssize_t)n;
+    return copy_reply(reply, pos, into, n < max ? (size_t)n : max);
 }
 
 static void reset_connection(struct httpd_request *r) {
@@ -314,10 +333,11 @@ static enum MHD_Result queue_reply(struct httpd_request *r) {
         reset_connection(r);
         return MHD_NO;
     }
-    bool pieces = reply->chunk > 0 || reply->ending == HTTPD_CUT;
+    bool pieces = reply->chunk > 0 || reply->ending == HTTPD_CUT || reply->from_file;
     struct MHD_Response *response =
-        pieces ? MHD_create_response_from_callback(reply->body.n, READER_BLOCK_BYTES, read_reply, r,
-                                                   NULL)
+        pieces ? MHD_create_response_from_callback(
+                     reply_bytes(reply), reply->from_file ? FILE_BLOCK_BYTES : READER_BLOCK_BYTES,
+                     read_reply, r, NULL)
                : MHD_create_response_from_buffer(reply->body.n, reply->body.p,
                                                  MHD_RESPMEM_PERSISTENT);
     if (response == NULL) {
@@ -351,6 +371,11 @@ void httpd_send(struct httpd_request *request, struct httpd_reply *reply) {
     }
 }
 
+void httpd_stream(struct httpd_request *request, httpd_sink *sink) {
+    assert(!request->handed);
+    request->sink = sink;
+}
+
 void httpd_send_text(struct httpd_request *request, int status, const char *type,
                      struct slice text) {
     struct httpd_reply reply = {.status = status, .type = type};
@@ -382,6 +407,12 @@ static enum MHD_Result begin_request(struct httpd *httpd, struct MHD_Connection 
     r->path = url;
     r->method = method;
     *con_cls = r;
+    if (httpd->config.on_open != NULL) {
+        httpd->config.on_open(httpd->config.arg, r);
+    }
+    if (r->sink != NULL) {
+        return MHD_YES;
+    }
     const char *length =
         MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
     if (length != NULL && strtoull(length, NULL, 10) > httpd->config.max_body) {
@@ -399,7 +430,8 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         return begin_request(httpd, connection, url, method, con_cls);
     }
     if (*upload_n > 0) {
-        int rc = buf_add(&r->body, upload, *upload_n);
+        struct slice piece = {.p = upload, .n = *upload_n};
+        int rc = r->sink != NULL ? r->sink(httpd->config.arg, r, piece) : buf_add_slice(&r->body, piece);
         *upload_n = 0;
         return rc == 0 ? MHD_YES : MHD_NO; // only a chunked body gets this far past the ceiling
     }
@@ -427,9 +459,9 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     bool whole = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && r->ready && !r->left &&
                  r->reply.ending == HTTPD_WHOLE;
     if (whole) {
-        r->sent = r->reply.body.n;
+        r->sent = (size_t)reply_bytes(&r->reply);
     }
-    if (r->handed && httpd->config.on_done != NULL) {
+    if ((r->handed || r->sink != NULL) && httpd->config.on_done != NULL) {
         httpd->config.on_done(httpd->config.arg, r, r->sent, whole);
     }
     *con_cls = NULL;
@@ -546,6 +578,10 @@ struct slice httpd_path(const struct httpd_request *request) {
 
 struct slice httpd_body(const struct httpd_request *request) {
     return buf_slice(&request->body);
+}
+
+struct slice httpd_query(const struct httpd_request *request, const char *name) {
+    return slice_of(MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name));
 }
 
 struct slice httpd_header(const struct httpd_request *request, const char *name) {

@@ -9,7 +9,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct quota quota;
     struct quota_config config = {.most = {[LIMIT_RPM] = 60}, .day_us = 1000000, .by_key = true};
-    struct control control = {.quota = &quota};
+    struct batch_faults faults;
+    struct control control = {.quota = &quota, .batch_faults = &faults};
+    batch_faults_init(&faults);
     quota_init(&quota, &config);
     quota_pool(&quota, 1, SLICE_LIT("m"), 1);
     char *bytes = malloc(size > 0 ? size : 1); // its own block, so that ASan sees its end
@@ -21,6 +23,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     for (int i = 0; i < LIMIT_COUNT; i++) {
         assert(quota.config.most[i] >= 0 && quota.config.most[i] <= METER_MOST);
+    }
+    for (int i = 0; i < BATCH_FAULT_COUNT; i++) {
+        assert(faults.rate[i] >= 0 && faults.rate[i] <= 1 && faults.times[i] >= -1);
     }
     assert(quota.config.stranger >= 0 && quota.config.stranger <= 1);
     free(bytes);

@@ -34,6 +34,8 @@ static const struct api rows[] = {
      .write = api_batch_embed_write},
 };
 
+static const struct api *const batch_rows[] = {&api_files_openai, &api_batches_openai};
+
 static bool is_path_of(const struct api *api, struct slice path) {
     size_t n = strlen(api->end);
     return slice_starts(path, api->head) && path.n >= n &&
@@ -41,6 +43,11 @@ static bool is_path_of(const struct api *api, struct slice path) {
 }
 
 const struct api *api_find(struct slice path) {
+    for (size_t i = 0; i < sizeof(batch_rows) / sizeof(batch_rows[0]); i++) {
+        if (batch_rows[i]->owns(path)) {
+            return batch_rows[i];
+        }
+    }
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (is_path_of(&rows[i], path)) {
             return &rows[i];

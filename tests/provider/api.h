@@ -11,6 +11,9 @@
 // How a credential comes. In another header it counts as none.
 enum api_key { API_KEY_BEARER, API_KEY_AZURE, API_KEY_ANTHROPIC, API_KEY_GEMINI };
 
+struct batch_call;
+struct batches;
+
 struct api {
     const char *name;
     const char *head, *end; // the path begins with, and ends in
@@ -20,6 +23,11 @@ struct api {
     const char *must;       // a header that must be there; NULL: none
     bool plain_errors;      // {"error":"text"}
     const char *model;      // that answers, when the request's body does not say; NULL: it must
+    // For files and batches: owns says whether a path is one of the API's, instead of head and end; open
+    // begins a body that goes to disk, or returns NULL for one that is short; serve makes the reply.
+    bool (*owns)(struct slice path);
+    struct upload *(*open)(struct batches *batches, const struct httpd_request *request);
+    void (*serve)(struct batch_call *call);
     // read takes the parts of chat->root into chat: messages or inputs, model, schema, most tokens.
     // Returns 0, or -EINVAL with why, in the vendor's words.
     int (*read)(struct chat *chat, bool strict, struct error *why);
@@ -28,6 +36,7 @@ struct api {
 };
 
 extern const struct api api_chat; // what chat_read takes a request for
+extern const struct api api_files_openai, api_batches_openai;
 
 // api_find finds the API of a path, or returns NULL.
 const struct api *api_find(struct slice path);

@@ -476,12 +476,23 @@ int chat_read(struct slice body, struct chat *chat, struct error *why) {
 
 int chat_read_as(const struct api *api, bool strict, struct slice body, struct chat *chat,
                  struct error *why) {
-    *chat = (struct chat){.root = NULL};
+    struct json_object *root = NULL;
+    int rc = json_parse(body, &root, why);
+    if (rc != 0) {
+        *chat = (struct chat){.root = NULL};
+        return rc;
+    }
+    return chat_read_value(api, strict, root, chat, why);
+}
+
+int chat_read_value(const struct api *api, bool strict, struct json_object *root, struct chat *chat,
+                    struct error *why) {
+    *chat = (struct chat){.root = root};
     buf_init(&chat->prompt, TEXT_MAX);
     buf_init(&chat->system, TEXT_MAX);
     buf_init(&chat->texts, 2 * (size_t)TEXT_MAX);
-    int rc = json_parse(body, &chat->root, why);
-    if (rc == 0 && !json_object_is_type(chat->root, json_type_object)) {
+    int rc = 0;
+    if (!json_object_is_type(chat->root, json_type_object)) {
         rc = error_set(why, -EINVAL, "want a JSON object");
     }
     rc = rc != 0 ? rc : api->read(chat, strict, why);

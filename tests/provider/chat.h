@@ -67,6 +67,9 @@ MUST_CHECK int chat_read(struct slice body, struct chat *chat, struct error *why
 //   strict  refuse what the vendor would refuse
 MUST_CHECK int chat_read_as(const struct api *api, bool strict, struct slice body, struct chat *chat,
                             struct error *why);
+// chat_read_value reads a request that is parsed already; takes root.
+MUST_CHECK int chat_read_value(const struct api *api, bool strict, struct json_object *root,
+                               struct chat *chat, struct error *why);
 void chat_free(struct chat *chat);
 // chat_text is the text of a slot, valid until chat_free.
 struct slice chat_text(const struct chat *chat, const struct chat_slot *slot);

@@ -16,6 +16,7 @@ struct wish {
     double stranger;           // -1: as it is
     struct fault_rates rates;
     bool has_rates;
+    struct batch_faults batch_faults;
     int64_t fault_ms;
 };
 
@@ -53,11 +54,33 @@ static int read_rates(struct json_object *value, struct wish *wish, struct error
     return 0;
 }
 
+static int read_batch_faults(struct json_object *value, struct wish *wish, struct error *why) {
+    if (!json_object_is_type(value, json_type_object)) {
+        return error_set(why, -EINVAL, "batch-fault: want an object of rates");
+    }
+    json_object_object_foreach(value, kind, rate) {
+        char text[128];
+        if (json_object_is_type(rate, json_type_string)) {
+            snprintf(text, sizeof(text), "%.64s=%.50s", kind, json_object_get_string(rate));
+        } else {
+            snprintf(text, sizeof(text), "%.64s=%.12g", kind, json_object_get_double(rate));
+        }
+        int rc = batch_faults_add(&wish->batch_faults, text, why);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
 static int read_member(const char *name, struct json_object *value, struct wish *wish,
                        struct error *why) {
     struct slice member = slice_of(name);
     if (slice_is(member, "fault")) {
         return read_rates(value, wish, why);
+    }
+    if (slice_is(member, "batch-fault")) {
+        return read_batch_faults(value, wish, why);
     }
     if (slice_is(member, "fault-ms")) {
         return read_whole(name, value, FAULT_MS_MAX, &wish->fault_ms, why);
@@ -92,7 +115,9 @@ static int read_wish(struct slice body, struct wish *wish, struct error *why) {
 }
 
 int control_change(struct control *control, struct slice body, int64_t now_us, struct error *why) {
-    struct wish wish = {.stranger = -1, .rates = *control_rates(control, now_us)};
+    struct wish wish = {.stranger = -1,
+                        .rates = *control_rates(control, now_us),
+                        .batch_faults = *control->batch_faults};
     for (int i = 0; i < LIMIT_COUNT; i++) {
         wish.most[i] = -1;
     }
@@ -108,6 +133,7 @@ int control_change(struct control *control, struct slice body, int64_t now_us, s
     if (wish.stranger >= 0) {
         quota_set_stranger(control->quota, wish.stranger, now_us);
     }
+    *control->batch_faults = wish.batch_faults;
     if (wish.has_rates) {
         control->after = control->until_us != 0 ? control->after : control->rates;
         control->rates = wish.rates;
@@ -143,6 +169,19 @@ static int write_rates(const struct control *control, int64_t now_us, struct buf
         if (control->rates.rate[i] > 0) {
             rc = buf_addf(out, "%s\"%s\":%g", first ? "" : ",", fault_name((enum fault)i),
                           control->rates.rate[i]);
+            first = false;
+        }
+    }
+    rc = rc != 0 ? rc : buf_add_str(out, "},\"batch-fault\":{");
+    first = true;
+    for (int i = 0; rc == 0 && i < BATCH_FAULT_COUNT; i++) {
+        const struct batch_faults *faults = control->batch_faults;
+        if (faults->rate[i] > 0) {
+            rc = buf_addf(out, "%s\"%s\":\"%g", first ? "" : ",", batch_fault_name((enum batch_fault)i),
+                          faults->rate[i]);
+            rc = rc != 0                ? rc
+                 : faults->times[i] >= 0 ? buf_addf(out, "*%lld\"", (long long)faults->times[i])
+                                         : buf_add_byte(out, '"');
             first = false;
         }
     }

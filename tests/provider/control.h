@@ -6,11 +6,13 @@
 //     "limit-rpm" and the other limits by their options' names: a whole number, 0 for none
 //     "stranger": 0..1
 //     "fault": {"overloaded": 1, "500": 0.1}: the rates of these; others stay
+//     "batch-fault": {"expire": 1, "create-lost": "100%*1"}: the same for the faults of batches, which stay
 //     "fault-ms": how long these rates hold; then those before are back. 0 or not there: for good
 #ifndef HEADRACE_TESTS_PROVIDER_CONTROL_H
 #define HEADRACE_TESTS_PROVIDER_CONTROL_H
 
 #include "common/httpd.h"
+#include "tests/provider/batch_fault.h"
 #include "tests/provider/fault.h"
 #include "tests/provider/quota.h"
 
@@ -18,6 +20,7 @@ struct control {
     struct quota *quota;
     struct fault_rates rates, after; // in force; and from until_us on
     int64_t until_us;                // 0: the rates stay
+    struct batch_faults *batch_faults;
 };
 
 // control_rates is what is in force now.

@@ -131,6 +131,10 @@ void ledger_add(struct ledger *ledger, const struct job *job, size_t sent, bool 
                             fault != NULL ? fault : "null", quote, sent, job->of,
                             whole ? "true" : "false");
     rc = rc != 0 ? rc : add_limits(out, job);
+    rc = rc != 0 ? rc : buf_addf(out, ",\"price\":%g", job->price);
+    if (rc == 0 && job->batch.n > 0) {
+        rc = buf_addf(out, ",\"batch\":{%s}", job->batch.p);
+    }
     rc = rc != 0 ? rc : buf_add_str(out, "}\n");
     out->n = rc != 0 ? before : out->n; // no half a line
     if (rc != 0 || out->n > FLUSH) {

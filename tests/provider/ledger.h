@@ -33,6 +33,9 @@ struct job {
     int64_t charged_input, charged_output; // tokens
     bool charged_late;         // the output when the request was over, not when it came
     struct buf records;        // JSON members: items, indices, records, answered
+    struct buf batch;          // JSON members that say what was done to a file or a job; empty: nothing
+    double price;              // of a token: 1, or 0.5 for a line of a job
+    struct upload *upload;     // its body, when that goes to disk; NULL: none
 };
 
 struct ledger {

@@ -22,17 +22,21 @@ static const struct option_spec rows[] = {
 #undef OPTION
 
 #define FAULT(id, name, text) "  " name ": " text "\n"
+#define BATCH_FAULT(id, name, when, text) "  " name ": " text "\n"
 static const struct option_program program = {
     .name = "headrace-provider",
     .args = "",
     .text = "A simulated provider of OpenAI chat completions.",
     .after = "Kinds of --fault and --poison-kind:\n"
 #include "tests/provider/fault.def"
+             "\nKinds of --batch-fault:\n"
+#include "tests/provider/batch_fault.def"
     ,
     .rows = rows,
     .n_rows = sizeof(rows) / sizeof(rows[0]),
 };
 #undef FAULT
+#undef BATCH_FAULT
 
 static void print_sentiment(struct slice text) {
     puts(sentiment_name(sentiment_of(text)));

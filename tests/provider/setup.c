@@ -71,10 +71,28 @@ static int read_limits(const struct provider_options *o, struct quota_config *c,
     return rc != 0 ? rc : setup_share("--stranger", o->stranger, &c->stranger, why);
 }
 
+static int read_batches(const struct provider_options *o, struct setup *setup, struct error *why) {
+    static const char *const states[] = {"batch", "job", "mixed", NULL};
+    batch_faults_init(&setup->batch_faults);
+    for (size_t i = 0; i < o->batch_faults.n; i++) {
+        const char *text = o->batch_faults.items[i];
+        int rc = text[0] != '\0' ? batch_faults_add(&setup->batch_faults, text, why) : 0;
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    int names = one_of("--batch-states", o->batch_states, states, why);
+    setup->states_job = names == 1;
+    setup->states_mixed = names == 2;
+    int rc = names < 0 ? names : setup_share("--batch-stop-at", o->batch_stop_at, &setup->batch_stop_at, why);
+    return rc != 0 ? rc : setup_share("--batch-jitter", o->batch_jitter, &setup->batch_jitter, why);
+}
+
 int setup_read(const struct provider_options *options, struct setup *setup, struct error *why) {
     *setup = (struct setup){.style = tell_style_find(slice_of(options->limit_headers))};
     int rc = read_faults(options, setup, why);
     rc = rc != 0 ? rc : read_limits(options, &setup->limits, why);
+    rc = rc != 0 ? rc : read_batches(options, setup, why);
     if (rc == 0 && setup->style == TELL_STYLES) {
         rc = error_set(why, -EINVAL, "--limit-headers: got '%s', want one of those in --help",
                        options->limit_headers);

@@ -4,6 +4,7 @@
 
 #include "common/error.h"
 #include "common/options.h"
+#include "tests/provider/batch_fault.h"
 #include "tests/provider/fault.h"
 #include "tests/provider/quota.h"
 #include "tests/provider/tell.h"
@@ -20,6 +21,9 @@ struct setup {
     enum fault poison_kind;
     struct quota_config limits;
     enum tell_style style;
+    struct batch_faults batch_faults;
+    double batch_stop_at, batch_jitter; // 0..1
+    bool states_job, states_mixed;      // names of Gemini's states
 };
 
 // setup_read reads all options but those that open something. Returns 0 or -EINVAL with why.
