@@ -224,6 +224,10 @@ static void forget_calls(struct sim *sim) {
     }
 }
 
+void check_taken_over(struct sim *sim) {
+    forget_calls(sim);
+}
+
 void check_life_ends(struct sim *sim, struct coord *c) {
     forget_calls(sim);
     sim->n_ambiguous += c->status.calls_ambiguous - c->n_before;

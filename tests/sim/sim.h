@@ -507,6 +507,7 @@ void check_result_pulled(struct sim *sim, struct slice json);
 void check_letter_leaves(struct sim *sim, struct slice blob);
 void check_write_done(struct sim *sim, const struct redis_part *part);
 void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t oseq, struct slice json);
+void check_taken_over(struct sim *sim); // from a coordinator that still runs, or is stopped
 void check_life_ends(struct sim *sim, struct coord *coord);
 int check_ask_of(struct sim *sim, int worker, uint64_t batch, uint64_t call); // the newest, for that worker
 bool check_is_done(const struct sim *sim);
