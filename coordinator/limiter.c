@@ -6,9 +6,10 @@
 #include <string.h>
 
 #define SYNC_GAP_US 100000     // at most ten round trips a second
-#define RUN_CALLS 32           // a run is this many calls long,
+#define RUN_CALLS 48           // a run is this many calls long,
 #define RUN_LEAST_US 250000    // but no shorter
-#define RUN_MOST_US 2000000    // and no longer
+#define RUN_MOST_US 5000000    // and no longer
+#define LATE_US 2000000        // a reply that took longer lay about while this process was stopped
 #define LEAD_US 60000          // the next run is asked for so long before the end of this one
 #define GRACE_US 200000        // what is left of a run may still go so long after its end
 #define CATCH_UP_US 20000      // calls that are later than this do not hurry to make up for it
@@ -18,6 +19,7 @@
 #define KNEE 0.1               // a provider with less than this part of the limit left slows us down
 #define AWAY_MOST_US 120000000 // longer than this nothing is sent without Redis
 #define AWAY_PART 0.8
+#define UNSEEN_US 1000000      // nobody looked for so long: the records' Redis was away too
 #define AWAY_CALLS 8           // that are kept ready meanwhile
 #define CALLS_SPARE_US 30000000 // without Redis, new calls go out so long; the lease is as much longer
 #define MOST_PACE_US 1e14        // of one call: never
@@ -88,14 +90,15 @@ bool limiter_is_shared(const struct limiter *l) {
 
 static void give_back(struct limiter *l, struct run *run) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        l->back[kind] += run->left[kind] * (PLANT(REFUND_TWICE) ? 2 : 1);
+        double left = run->left[kind];
+        l->back[kind] += left > 0 ? left * (PLANT(REFUND_TWICE) ? 2 : 1) : 0;
+        l->owed[kind] += left < 0 ? -left : 0;
     }
 }
 
-static void end_run(struct limiter *l) {
-    give_back(l, &l->runs[0]);
-    l->runs[0] = l->runs[1];
-    l->n_runs--;
+static void end_run(struct limiter *l, size_t i) {
+    give_back(l, &l->runs[i]);
+    l->runs[i] = l->runs[--l->n_runs];
 }
 
 static bool is_spent(const struct limiter *l, const struct run *run) {
@@ -107,9 +110,26 @@ static bool is_spent(const struct limiter *l, const struct run *run) {
 }
 
 static void drop_spent_runs(struct limiter *l, int64_t now_us) {
-    while (l->n_runs > 0 && (is_spent(l, &l->runs[0]) || l->runs[0].end_us + GRACE_US < now_us)) {
-        end_run(l);
+    for (size_t i = l->n_runs; i-- > 0;) {
+        if (is_spent(l, &l->runs[i]) || l->runs[i].end_us + GRACE_US < now_us) {
+            end_run(l, i);
+        }
     }
+}
+
+// next_run is the run of the next call. Runs overlap where calls cost less than they were thought to.
+static struct run *next_run(struct limiter *l) {
+    struct run *first = l->n_runs > 0 ? &l->runs[0] : NULL;
+    return l->n_runs > 1 && l->runs[1].next_us < first->next_us ? &l->runs[1] : first;
+}
+
+// look notes that somebody looks. Nobody does while no call can be made at all: after that a request, and not
+// a call without permit, is the first.
+static void look(struct limiter *l, int64_t now_us) {
+    if (l->is_away && now_us - l->looked_us > UNSEEN_US) {
+        l->away_next_us = later(l->away_next_us, now_us + RETRY_US);
+    }
+    l->looked_us = now_us;
 }
 
 // away_may_send: without Redis, paced at a part of what was sent in the minute before.
@@ -133,8 +153,10 @@ bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us) {
     if (!limiter_has_rates(l)) {
         return true;
     }
+    look(l, now_us);
     drop_spent_runs(l, now_us);
-    return l->n_runs > 0 ? l->runs[0].next_us <= now_us : away_may_send(l, now_us);
+    const struct run *run = next_run(l);
+    return run != NULL ? run->next_us <= now_us : away_may_send(l, now_us);
 }
 
 int64_t limiter_left(const struct limiter *l) {
@@ -175,17 +197,24 @@ static void turn_minute(struct limiter *l, int64_t now_us) {
 // charge takes off what no run has paid for. Of a limit that is not known, it is kept for when one is.
 static void charge(struct limiter *l, int kind, double amount) {
     if (limit_of(l, kind) > 0) {
-        l->back[kind] -= amount;
+        l->owed[kind] += amount > 0 ? amount : 0;
+        l->back[kind] += amount < 0 ? -amount : 0;
     } else {
         l->before[kind] += amount;
     }
+}
+
+// wait_as_even: the calls of a run went faster than this coordinator's part of the limit: others send meanwhile.
+static void wait_as_even(struct limiter *l) {
+    int64_t even_us = l->run_us + (int64_t)fmin((double)l->n_of_run * (double)l->away_gap_us, MOST_PACE_US);
+    l->away_next_us = l->is_away ? later(l->away_next_us, even_us) : l->away_next_us;
 }
 
 void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us) {
     turn_minute(l, now_us);
     l->n_this_minute++;
     learn(l, cost);
-    struct run *run = l->n_runs > 0 ? &l->runs[0] : NULL;
+    struct run *run = next_run(l);
     double part = 0; // of the run that this call takes
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         double c = of_kind(cost, (enum limit_kind)kind);
@@ -200,6 +229,10 @@ void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us)
         run->n--;
         run->next_us = run->next_us > now_us - CATCH_UP_US ? run->next_us : now_us - CATCH_UP_US;
         run->next_us += (int64_t)fmin(part * (double)run->duration_us, MOST_PACE_US);
+        l->run_us = run->is_begun ? l->run_us : now_us;
+        l->n_of_run = run->is_begun ? l->n_of_run + 1 : 1;
+        run->is_begun = true;
+        wait_as_even(l);
     } else if (l->is_away) {
         l->away_next_us = now_us + l->away_gap_us;
     }
@@ -207,7 +240,11 @@ void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us)
 
 void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        charge(l, kind, of_kind(used, (enum limit_kind)kind) - of_kind(reserved, (enum limit_kind)kind));
+        double thought = of_kind(reserved, (enum limit_kind)kind), was = of_kind(used, (enum limit_kind)kind);
+        charge(l, kind, was - thought);
+        if (thought > 0) {
+            l->unused[kind] += 0.05 * (fmax(0, 1 - was / thought) - l->unused[kind]);
+        }
     }
 }
 
@@ -238,7 +275,7 @@ static void heard_limit(struct limiter *l, int kind, int64_t limit) {
     l->said[kind] = limit;
     int64_t after = limit_of(l, kind);
     if (before == 0 && after > 0) { // the calls of before count as well
-        l->back[kind] -= l->before[kind];
+        l->owed[kind] += fmax(0, l->before[kind]);
         l->before[kind] = 0;
     }
     if (before != after) {
@@ -292,35 +329,41 @@ void limiter_refused(struct limiter *l, int64_t sent_us, int64_t block_until_us,
     }
     // Nothing of the runs goes out any more.
     while (l->n_runs > 0) {
-        end_run(l);
+        end_run(l, l->n_runs - 1);
     }
 }
 
 // ---- Redis ----------------------------------------------------------------------------------------------
 
-// rate_of is calls a second at the limits, for calls of the mean cost; INFINITY: no limit known.
-static double rate_of(const struct limiter *l) {
+// rate_of is calls a second at the limits, for calls of the mean cost; INFINITY: no limit known. *binds gets
+// the kind of limit that says so.
+static double rate_of(const struct limiter *l, int *binds) {
     double rate = INFINITY;
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         bool is_day = kind == LIMIT_REQUESTS_DAY || kind == LIMIT_TOKENS_DAY;
         double cost = of_kind(&l->mean, (enum limit_kind)kind);
         int64_t limit = limit_of(l, kind);
-        if (limit > 0 && cost > 0 && !is_day) {
-            rate = fmin(rate, (double)limit * l->share[kind] / 60 / cost);
-        }
+        double most = limit > 0 && cost > 0 && !is_day ? (double)limit * l->share[kind] / 60 / cost : INFINITY;
+        *binds = most < rate ? kind : *binds;
+        rate = fmin(rate, most);
     }
     return rate;
 }
 
 static int64_t span_of(const struct limiter *l) {
-    double us = RUN_CALLS / rate_of(l) * 1e6;
+    int binds = 0;
+    double us = RUN_CALLS / rate_of(l, &binds) * 1e6;
     return us < RUN_LEAST_US ? RUN_LEAST_US : us > RUN_MOST_US ? RUN_MOST_US : (int64_t)us;
 }
 
-// lead_us: how long before the end of the last run the next one is asked for.
+// lead_us: how long before the end of the last run the next one is asked for. What its calls give back lets the
+// next one begin the sooner.
 static int64_t lead_us(const struct limiter *l) {
-    int64_t part = l->runs[l->n_runs - 1].duration_us / 4;
-    return part < LEAD_US ? part : LEAD_US;
+    int64_t duration_us = l->runs[l->n_runs - 1].duration_us;
+    int binds = 0;
+    (void)rate_of(l, &binds);
+    double lead = fmin(LEAD_US, (double)duration_us / 4) + (double)duration_us * fmin(0.5, l->unused[binds]);
+    return (int64_t)fmin(lead, RUN_MOST_US);
 }
 
 // run_due_us says when another run is to be asked for.
@@ -361,7 +404,7 @@ static int64_t calls_due_us(const struct limiter *l) {
 
 static bool has_back(const struct limiter *l) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        if (limit_of(l, kind) > 0 && fabs(l->back[kind]) >= 1) {
+        if (limit_of(l, kind) > 0 && (l->back[kind] >= 1 || l->owed[kind] >= 1)) {
             return true;
         }
     }
@@ -372,7 +415,11 @@ static int64_t back_due_us(const struct limiter *l) {
     if (!has_back(l)) {
         return INT64_MAX;
     }
-    return later(l->last_sync_us + IDLE_BACK_US, l->n_runs > 0 ? l->runs[0].end_us : 0);
+    int64_t ends_us = 0;
+    for (size_t i = 0; i < l->n_runs; i++) {
+        ends_us = later(ends_us, l->runs[i].end_us);
+    }
+    return later(l->last_sync_us + IDLE_BACK_US, ends_us);
 }
 
 // due_us says when the next request is due, if all stays as it is.
@@ -403,10 +450,11 @@ static void fill_kinds(struct limiter *l, struct permit_request *r, const struct
             // Only what an answer has said since: the pool's share recovers when nothing is heard.
             .share = l->is_share_heard[kind] ? l->share[kind] : -1,
             .back = l->back[kind],
+            .owed = l->owed[kind],
             .largest = of_kind(&largest, (enum limit_kind)kind),
             .want = cost * (double)r->n_want,
         };
-        l->back[kind] = 0;
+        l->back[kind] = l->owed[kind] = 0;
         l->is_share_heard[kind] = false;
     }
 }
@@ -415,6 +463,7 @@ const struct permit_request *limiter_request(struct limiter *l, int64_t n_ready,
                                              const struct amount *first, int64_t now_us) {
     l->n_ready = n_ready;
     l->n_inflight = n_inflight;
+    look(l, now_us);
     drop_spent_runs(l, now_us);
     if (due_us(l) > now_us) {
         return NULL;
@@ -474,6 +523,7 @@ static void go_away(struct limiter *l, int64_t now_us) {
     l->away_since_us = now_us;
     l->away_gap_us = n > 0 ? (int64_t)(MINUTE_US / (AWAY_PART * n)) : 0;
     l->away_next_us = now_us + l->away_gap_us;
+    wait_as_even(l);
 }
 
 void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
@@ -491,8 +541,8 @@ void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t 
     l->calls_until_us = l->asked_us + CALLS_SPARE_US;
     drop_spent_runs(l, now_us);
     if (reply->n > 0 && l->n_runs < 2) {
-        // A reply that lay about while this process was stopped tells of a time that is past.
-        int64_t late_us = now_us - l->tried_us - RUN_MOST_US;
+        // It tells of a time that is past then.
+        int64_t late_us = now_us - l->tried_us - LATE_US;
         add_run(l, reply, late_us > 0 ? now_us - late_us : now_us);
     } else if (l->request.n_want > 0) {
         int64_t full_us = later(SYNC_GAP_US, reply->delay_us - l->request.ahead_us);
@@ -502,7 +552,8 @@ void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t 
 
 // send_us says when the next call may go; INT64_MAX: not by time alone, or already.
 static int64_t send_us(const struct limiter *l, int64_t now_us) {
-    int64_t at_us = l->n_runs > 0   ? l->runs[0].next_us
+    int64_t at_us = l->n_runs > 1   ? sooner(l->runs[0].next_us, l->runs[1].next_us)
+                    : l->n_runs > 0 ? l->runs[0].next_us
                     : l->is_away && l->away_gap_us > 0 && l->away_next_us - l->away_since_us < AWAY_MOST_US
                         ? l->away_next_us
                         : INT64_MAX;
@@ -511,8 +562,8 @@ static int64_t send_us(const struct limiter *l, int64_t now_us) {
 
 int64_t limiter_next_us(const struct limiter *l, int64_t now_us) {
     int64_t next = sooner(due_us(l), send_us(l, now_us));
-    if (l->n_runs > 0) { // then what is left of the run goes back
-        next = sooner(next, l->runs[0].end_us + GRACE_US + 1);
+    for (size_t i = 0; i < l->n_runs; i++) { // then what is left of the run goes back
+        next = sooner(next, l->runs[i].end_us + GRACE_US + 1);
     }
     return next;
 }

@@ -3,10 +3,10 @@
 //
 //   limiter_request ─▶ permit_sync.lua ─▶ limiter_reply: a run of n calls from one time to another
 //        ▲                                      │ limiter_may_send at each run's pace, limiter_spend
-//        └── back, said, cut, block ◀── limiter_settle, limiter_heard, limiter_refused
+//        └── back, owed, said, cut, block ◀── limiter_settle, limiter_heard, limiter_refused
 //
 // Invariant: what was granted is in a run, spent, or in back; nothing is spent that was not granted, but for
-// the last call of a run, which may cost more than is left (the rest is charged with the next request).
+// the last call of a run, which may cost more than is left (the rest is owed with the next request).
 #ifndef HEADRACE_COORDINATOR_LIMITER_H
 #define HEADRACE_COORDINATOR_LIMITER_H
 
@@ -28,6 +28,7 @@ struct limiter_config {
 struct run {
     int64_t n;
     int64_t next_us, duration_us, end_us; // next_us: of the next call
+    bool is_begun;
     double granted[N_LIMIT_KINDS], left[N_LIMIT_KINDS];
 };
 
@@ -35,8 +36,10 @@ struct limiter {
     struct limiter_config config;
     struct run runs[2];          // the current one and the next
     size_t n_runs;
+    int64_t run_us, n_of_run;    // when the newest run that was begun did, and how many calls it has made
     struct amount mean, largest; // of the calls sent; zero: none was
-    double back[N_LIMIT_KINDS];
+    double unused[N_LIMIT_KINDS]; // part of what calls were thought to cost that they did not
+    double back[N_LIMIT_KINDS], owed[N_LIMIT_KINDS]; // granted and not used; used and not granted
     double before[N_LIMIT_KINDS]; // spent within about a minute while no limit was known
     int64_t said[N_LIMIT_KINDS]; // the provider's own limit; 0: not known
     int64_t higher[N_LIMIT_KINDS]; // that it says is higher now
@@ -62,6 +65,7 @@ struct limiter {
     int64_t minute_us, n_this_minute, n_last_minute; // calls sent
     // While Redis is away: eight tenths of what was sent before, paced.
     int64_t away_since_us, away_next_us, away_gap_us; // gap 0: nothing is sent
+    int64_t looked_us;           // when somebody last asked for anything
 };
 
 void limiter_init(struct limiter *l, const struct limiter_config *config);

@@ -57,6 +57,7 @@ size_t permit_args(const struct permit_request *r, struct buf *text, struct slic
         add_mode(&a, r, (enum limit_kind)kind);
         add_number(&a, k->share);
         add_number(&a, k->back);
+        add_number(&a, k->owed);
         add_number(&a, k->largest);
         add_number(&a, k->want);
     }

@@ -14,7 +14,8 @@ struct permit_kind {
     int64_t limit;    // of a minute or a day, as configured; 0: none
     int64_t said;     // what the provider said is the limit; 0: nothing new
     double share;     // of the refill that may be used; < 0: nothing new
-    double back;      // reserved and not used; < 0: used and not reserved
+    double back;      // reserved and not used
+    double owed;      // used and not reserved
     double largest;   // of one call
     double want;      // of n_want calls together
 };
@@ -50,7 +51,7 @@ struct permit_reply {
 
 // permit_args appends the arguments of permit_sync.lua after the coordinator's name, as texts that stand in
 // *text; returns how many. args has room for PERMIT_ARGS_MAX.
-#define PERMIT_ARGS_MAX (12 + 8 * N_LIMIT_KINDS)
+#define PERMIT_ARGS_MAX (12 + 9 * N_LIMIT_KINDS)
 size_t permit_args(const struct permit_request *request, struct buf *text, struct slice *args);
 // permit_reply_parse reads the script's reply; false: it is not one.
 MUST_CHECK bool permit_reply_parse(struct slice text, struct permit_reply *reply);

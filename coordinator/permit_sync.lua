@@ -5,22 +5,24 @@
 --   c_limit c_want c_held c_ms   calls at once: the limit (0: none), wanted, running now; how long they may last
 --   elapsed              since its last request, by the coordinator's own clock (-1: it made none)
 --   block cut            the pool waits this long from now (0: it does not); 1: a call was refused all the same
---   kinds, and for each: kind limit said mode share back largest want
+--   kinds, and for each: kind limit said mode share back owed largest want
 --     limit    of a minute or day as configured, 0: none       said    by the provider, 0: nothing new
 --     mode     b: a bucket that refills evenly; w: a window of some kind; d…: a day that begins … minutes
 --              after 00:00 UTC, e: a day that refills evenly
 --     share    of the refill that may be used, -1: nothing new
---     back     reserved and not used (less than 0: used and not reserved)
+--     back     reserved and not used                            owed    used and not reserved
 --     largest  of one call                                      want    of n_want calls together
 -- A run of n calls begins after a delay and lasts for a duration, in which its calls go out evenly: runs
 -- follow each other and never overlap, so that all coordinators together keep to the refill.
+-- What was reserved before a bucket was last full comes back for nothing: the bucket has filled without it.
 -- Returns "n delay duration calls-at-once blocked scale kinds", and for each kind " kind limit level granted".
 -- The same number of the same coordinator gets the same answer again, and changes nothing; its run is where
 -- it was, so that its delay may be less than 0.
 local MINUTE, DAY = 60000000, 86400000000
 local JITTER = 200000          -- a window's edge and our clock differ by this much
-local HUNGRY = 2000000         -- a coordinator that wanted calls counts as one that wants more, so long
+local HUNGRY = 6000000         -- a coordinator that wanted calls counts as one that wants more, so long
 local MOST_GAP = 5000000       -- when nobody can say that the clock did not leap
+local IDLE = 2000000           -- a bucket of minutes that nobody asked for so long gives one call at once, no more
 local REMEMBERED = 600000000   -- a request comes again no later than this
 
 local time = redis.call('TIME')
@@ -28,7 +30,7 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local me, number = ARGV[1], tonumber(ARGV[2])
 
 -- The same number again?
-local mine = redis.call('HGET', KEYS[2], me)
+local mine, my_at = redis.call('HGET', KEYS[2], me), nil
 if mine then
     local n, at, granted, delay, rest = string.match(mine, '^(%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (.*)$')
     if number == tonumber(n) then
@@ -36,29 +38,34 @@ if mine then
     elseif number < tonumber(n) then
         return redis.error_reply('STALE number ' .. ARGV[2] .. ' came after ' .. n)
     end
+    my_at = tonumber(at)
 end
 
--- The time since the last request, whoever made it. A clock that went back, or that went on by more than the
--- coordinator's own clock, moves all times that were kept.
+-- The time since the last request, whoever made it: no more than this coordinator's own clock says, of which
+-- some passed before that request. A clock that went back, or that leapt ahead of that, moves all times that
+-- were kept.
 local state, flat = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #flat, 2 do
     state[flat[i]] = tonumber(flat[i + 1])
 end
 local gap, moved = now - (state.at or now), 0
+local most = math.max(0, tonumber(ARGV[10]) - ((state.at or now) - (my_at or state.at or now)))
 local leapt = gap < -1000000
 if leapt then
     moved = gap
 elseif tonumber(ARGV[10]) < 0 then
     gap = math.min(gap, MOST_GAP)
-elseif gap > tonumber(ARGV[10]) + 1000000 then
-    moved = gap - tonumber(ARGV[10])
-    gap = 0
+elseif gap > most + 1000000 then
+    moved = gap - most
+    gap = most
 else
-    gap = math.min(gap, tonumber(ARGV[10]) + JITTER)
+    gap = math.min(gap, most + JITTER)
 end
 gap = math.max(0, gap)
+my_at = (my_at or now) + moved
 for name, value in pairs(state) do
-    if name == 'blocked' or string.sub(name, 1, 8) == 'scale_at' or string.sub(name, 1, 8) == 'share_at' then
+    local begins = string.sub(name, 1, 8)
+    if name == 'blocked' or begins == 'scale_at' or begins == 'share_at' or string.sub(name, 1, 5) == 'full:' then
         state[name] = value + moved
     end
 end
@@ -108,9 +115,9 @@ end
 local kinds, at = {}, 14
 for i = 1, tonumber(ARGV[13]) do
     local k = {name = ARGV[at], limit = tonumber(ARGV[at + 1]), mode = ARGV[at + 3], back = tonumber(ARGV[at + 5]),
-               largest = tonumber(ARGV[at + 6]), want = tonumber(ARGV[at + 7])}
+               owed = tonumber(ARGV[at + 6]), largest = tonumber(ARGV[at + 7]), want = tonumber(ARGV[at + 8])}
     local said, share = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 4])
-    at = at + 8
+    at = at + 9
     if said > 0 then
         keep('limit:' .. k.name, said)
     else
@@ -139,7 +146,7 @@ for i = 1, tonumber(ARGV[13]) do
             k.day_end = (day + 1) * DAY + tonumber(string.sub(k.mode, 2)) * MINUTE
             -- The limit may have changed within the day: what was used of it stays used.
             local used = k.level and state['day:' .. k.name] == day and state['of:' .. k.name] - k.level or 0
-            k.level = math.min(k.limit, k.limit - used + k.back)
+            k.level = math.min(k.limit, k.limit - used + k.back - k.owed)
             keep('day:' .. k.name, day)
             keep('of:' .. k.name, k.limit)
         else
@@ -152,8 +159,16 @@ for i = 1, tonumber(ARGV[13]) do
                 k.rate = math.max(0.1 * k.limit, k.limit - k.burst - odd) / (MINUTE + JITTER)
             end
             k.rate = k.rate * scale * math.max(0.01, share)
-            k.level = math.min(leapt and 0 or k.burst, (k.level or 0) + gap * k.rate)
-            k.level = math.min(k.burst, k.level + k.back)
+            local most_held = k.burst
+            if gap > IDLE and k.mode ~= 'e' then
+                most_held = math.min(k.burst, math.max(1, k.largest))
+            end
+            k.level = math.min(leapt and 0 or most_held, (k.level or 0) + gap * k.rate)
+            local full = k.level >= most_held and now or state['full:' .. k.name]
+            if full then
+                keep('full:' .. k.name, full)
+            end
+            k.level = math.min(k.burst, k.level + (full and full >= my_at and 0 or k.back)) - k.owed
             if ARGV[12] == '1' then
                 k.level = math.min(k.level, 0)
             end

@@ -10,8 +10,9 @@
 #define MINUTE 60e6
 #define DAY 86400e6
 #define JITTER 200e3
-#define HUNGRY 2e6
+#define HUNGRY 6e6
 #define MOST_GAP 5e6
+#define IDLE 2e6
 #define REMEMBERED 600e6
 
 // Lua's: the first of equals.
@@ -55,38 +56,42 @@ static void write_reply(const struct permit_lease *lease, double delay, char rep
 // One kind of limit while a request is carried out.
 struct kind {
     int kind;
-    double limit, back, largest, want, level, burst, rate, day_end;
+    double limit, back, owed, largest, want, level, burst, rate, day_end;
     bool is_day;
 };
 
 struct sync {
     struct permit_model *m;
     const struct permit_request *r;
-    double now, gap, moved, blocked, scale, n_hungry, n_calls, hungry;
+    double now, my_at, gap, moved, blocked, scale, n_hungry, n_calls, hungry;
     bool leapt;
     struct kind kinds[N_LIMIT_KINDS];
     size_t n_kinds;
 };
 
-static void pass_time(struct sync *s) {
+static void pass_time(struct sync *s, const struct permit_lease *mine) {
     struct permit_model *m = s->m;
-    s->gap = s->now - get(&m->at, s->now);
+    double at = get(&m->at, s->now), my_at = mine != NULL ? mine->at : get(&m->at, s->now);
+    double longest = most(0, (double)s->r->elapsed_us - (at - my_at));
+    s->gap = s->now - at;
     s->leapt = s->gap < -1000000;
     if (s->leapt) {
         s->moved = s->gap;
     } else if (s->r->elapsed_us < 0) {
         s->gap = least(s->gap, MOST_GAP);
-    } else if (s->gap > (double)s->r->elapsed_us + 1000000) {
-        s->moved = s->gap - (double)s->r->elapsed_us;
-        s->gap = 0;
+    } else if (s->gap > longest + 1000000) {
+        s->moved = s->gap - longest;
+        s->gap = longest;
     } else {
-        s->gap = least(s->gap, (double)s->r->elapsed_us + JITTER);
+        s->gap = least(s->gap, longest + JITTER);
     }
     s->gap = most(0, s->gap);
+    s->my_at = (mine != NULL ? mine->at : s->now) + s->moved;
     m->blocked.value += s->moved;
     m->scale_at.value += s->moved;
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         m->share_at[kind].value += s->moved;
+        m->full[kind].value += s->moved;
     }
     keep(&m->at, s->leapt ? s->now : most(s->now, get(&m->at, s->now)));
 }
@@ -135,7 +140,7 @@ static void level_of_day(struct sync *s, struct kind *k) {
     double used = is_same ? m->of[k->kind].value - m->level[k->kind].value : 0;
     k->is_day = true;
     k->day_end = (day + 1) * DAY + offset;
-    k->level = least(k->limit, k->limit - used + k->back);
+    k->level = least(k->limit, k->limit - used + k->back - k->owed);
     keep(&m->day[k->kind], day);
     keep(&m->of[k->kind], k->limit);
 }
@@ -150,8 +155,14 @@ static void level_of_rate(struct sync *s, struct kind *k, bool refills_daily, do
         k->rate = most(0.1 * k->limit, k->limit - k->burst - odd) / (MINUTE + JITTER);
     }
     k->rate = k->rate * s->scale * most(0.01, share);
-    k->level = least(s->leapt ? 0 : k->burst, get(&s->m->level[k->kind], 0) + s->gap * k->rate);
-    k->level = least(k->burst, k->level + k->back);
+    bool is_idle = s->gap > IDLE && !refills_daily;
+    double most_held = is_idle ? least(k->burst, most(1, k->largest)) : k->burst;
+    struct permit_field *full = &s->m->full[k->kind];
+    k->level = least(s->leapt ? 0 : most_held, get(&s->m->level[k->kind], 0) + s->gap * k->rate);
+    if (k->level >= most_held) {
+        keep(full, s->now);
+    }
+    k->level = least(k->burst, k->level + (full->is_set && full->value >= s->my_at ? 0 : k->back)) - k->owed;
     if (s->r->cut) {
         k->level = least(k->level, 0);
     }
@@ -161,7 +172,7 @@ static void read_kind(struct sync *s, int kind) {
     struct permit_model *m = s->m;
     const struct permit_kind *from = &s->r->of[kind];
     struct kind k = {.kind = kind, .limit = (double)from->limit, .back = sent(from->back),
-                     .largest = sent(from->largest), .want = sent(from->want)};
+                     .owed = sent(from->owed), .largest = sent(from->largest), .want = sent(from->want)};
     double said = (double)from->said, share = sent(from->share);
     if (said > 0) {
         keep(&m->limit[kind], said);
@@ -225,7 +236,7 @@ int permit_model_sync(struct permit_model *m, int64_t now_us, const char *holder
     if (mine != NULL && (double)r->number < mine->number) {
         return -ESTALE;
     }
-    pass_time(&s);
+    pass_time(&s, mine);
     count_others(&s, holder);
     read_pool(&s);
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {

@@ -105,7 +105,7 @@ static void check_asked(struct sim *sim, struct permit_talk *talk, const struct 
     if (talk->unanswered != 0) {
         return; // it says what it said
     }
-    talk->back += r->of[LIMIT_REQUESTS].back;
+    talk->back += r->of[LIMIT_REQUESTS].back - r->of[LIMIT_REQUESTS].owed;
     double most = talk->granted - talk->n_sent + talk->n_unsent;
     if (sim->limit_rpm > 0 && talk->back > most + 0.001) {
         sim_fail(sim, "P: %.3f calls are given back, and %.3f were granted and not used", talk->back, most);

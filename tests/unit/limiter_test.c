@@ -159,7 +159,7 @@ static void test_calls_of_before_a_limit_was_known_count(void **state) {
     assert_false(limiter_may_send(&l, 64, 2 * SECOND));
     const struct permit_request *r = limiter_request(&l, 10, 64, &ONE, 2 * SECOND);
     assert_non_null(r);
-    assert_true(fabs(r->of[LIMIT_REQUESTS].back + 64) < 1e-9);
+    assert_true(fabs(r->of[LIMIT_REQUESTS].owed - 64) < 1e-9);
 }
 
 static void test_an_empty_bucket_at_the_provider_slows_down(void **state) {
@@ -294,6 +294,7 @@ struct cluster {
     int n_nodes;
     int64_t now, off_us, away_until;
     int64_t limit, calls_limit;
+    struct amount reserved, used; // of a call
     int lose_permille;
     int64_t *sent;
     size_t n_sent, n_requests;
@@ -309,6 +310,7 @@ static uint64_t below(struct cluster *c, uint64_t n) {
 static void cluster_start(struct cluster *c, const char *profile, int64_t rpm, int64_t calls, int n_nodes) {
     *c = (struct cluster){.redis = calloc(1, sizeof(*c->redis)), .sent = calloc(SENT_MAX, sizeof(int64_t)),
                           .n_nodes = n_nodes, .limit = rpm, .calls_limit = calls, .now = SECOND,
+                          .reserved = ONE, .used = ONE,
                           .off_us = INT64_C(1700000000000000), .random = (uint64_t)(rpm + calls * 7 + n_nodes)};
     for (int i = 0; i < n_nodes; i++) {
         struct limiter_config config = config_of(profile, rpm);
@@ -342,7 +344,7 @@ static void carry_out(struct cluster *c, struct node *n, const struct permit_req
 
 static void send_calls(struct cluster *c, struct node *n) {
     while (n->n_ready > 0 && limiter_may_send(&n->l, n->n_inflight, c->now)) {
-        limiter_spend(&n->l, &ONE, c->now);
+        limiter_spend(&n->l, &c->reserved, c->now);
         n->n_ready--;
         n->n_inflight++;
         n->n_sent++;
@@ -361,6 +363,7 @@ static void turn(struct cluster *c, struct node *n) {
         if (n->ends[i] <= c->now) {
             n->ends[i] = n->ends[--n->n_ends];
             n->n_inflight--;
+            limiter_settle(&n->l, &c->reserved, &c->used);
         } else {
             i++;
         }
@@ -372,7 +375,7 @@ static void turn(struct cluster *c, struct node *n) {
         n->ready_at = c->now;
     }
     send_calls(c, n);
-    const struct permit_request *r = limiter_request(&n->l, n->n_ready, n->n_inflight, &ONE, c->now);
+    const struct permit_request *r = limiter_request(&n->l, n->n_ready, n->n_inflight, &c->reserved, c->now);
     if (r != NULL) {
         carry_out(c, n, r);
     }
@@ -476,6 +479,49 @@ static void test_a_cluster_keeps_to_the_limit_and_uses_it(void **state) {
     }
 }
 
+struct thrift {
+    const char *says, *profile;
+    int64_t rpm;         // that binds, or about as many calls a minute as the tokens allow
+    int n_nodes;
+    bool binds_tokens;
+    double least, trips; // of the limit that is used; of requests to Redis for 1,000 calls
+};
+
+static const struct thrift thrifts[] = {
+    {"one, calls", "window", 600, 1, false, 0.985, 30},
+    {"two, calls", "window", 600, 2, false, 0.985, 60},
+    {"two, calls of a bucket", "bucket", 600, 2, false, 0.995, 60},
+    {"two, fewer calls", "window", 300, 2, false, 0.985, 100},
+    {"two, more calls", "window", 6000, 2, false, 0.985, 60},
+    {"one, tokens", "window", 600, 1, true, 0.985, 40},
+    {"two, tokens", "window", 600, 2, true, 0.985, 75},
+    {"two, tokens of a bucket", "bucket", 600, 2, true, 0.99, 75},
+    {"four, tokens", "window", 6000, 4, true, 0.985, 100},
+};
+
+static void test_few_requests_to_redis_are_enough(void **state) {
+    for (size_t i = 0; i < sizeof(thrifts) / sizeof(thrifts[0]); i++) {
+        const struct thrift *t = &thrifts[i];
+        struct cluster c;
+        cluster_start(&c, t->profile, t->binds_tokens ? 3 * t->rpm : t->rpm, 0, t->n_nodes);
+        c.reserved = (struct amount){.calls = 1, .input = 40, .output = 20};
+        c.used = (struct amount){.calls = 1, .input = 38, .output = 7};
+        for (int k = 0; k < t->n_nodes; k++) {
+            c.nodes[k].l.config.limit[LIMIT_TOKENS] = t->rpm * 45 * (t->binds_tokens ? 1 : 3);
+        }
+        cluster_run(&c, 6 * MINUTE);
+        double used = (double)sent_between(&c, MINUTE, 6 * MINUTE) / 5 / (double)t->rpm;
+        double trips = (double)c.n_requests * 1000 / (double)c.n_sent;
+        bool is_bucket = strcmp(t->profile, "bucket") == 0; // holds a full minute's worth at first
+        int64_t most = most_in(&c, MINUTE), limit = is_bucket ? t->rpm + t->rpm / 200 + 2 : t->rpm;
+        if (most > limit || used < t->least || trips > t->trips) {
+            fail_msg("%s: %d in a minute, %.2f %% of the limit, %.1f requests for 1,000 calls", t->says, (int)most,
+                     used * 100, trips);
+        }
+        cluster_end(&c);
+    }
+}
+
 static void test_the_share_of_one_that_is_idle_is_used_by_the_other(void **state) {
     struct cluster c;
     cluster_start(&c, "window", 600, 0, 2);
@@ -519,6 +565,28 @@ static void test_redis_is_away_for_thirty_seconds(void **state) {
     assert_true(sent_between(&c, at + 3 * SECOND, at + 30 * SECOND) >= 27 * 6);
     assert_true(sent_between(&c, at + 2 * MINUTE, at + 4 * MINUTE) >= 2 * 580);
     cluster_end(&c);
+}
+
+static void test_nobody_looks_for_thirty_seconds_and_no_burst_follows(void **state) {
+    for (int i = 0; i < 20; i++) { // at different places of the runs
+        struct cluster c;
+        cluster_start(&c, "bucket", 600, 0, 2);
+        cluster_run(&c, MINUTE + i * 317000);
+        for (int k = 0; k < 2; k++) {
+            c.nodes[k].reply_lost = true; // of the one under way, if there is one
+        }
+        c.now += 30 * SECOND; // the records' Redis is away too
+        int64_t at = c.now;
+        size_t before = c.n_sent;
+        cluster_run(&c, MINUTE);
+        memmove(c.sent, c.sent + before, (c.n_sent - before) * sizeof(*c.sent));
+        c.n_sent -= before;
+        int64_t most = most_in(&c, 2 * SECOND), n = sent_between(&c, at, at + MINUTE);
+        if (most > 22 || n < 585) {
+            fail_msg("%d: %d within 2 s, %d in the minute after it", i, (int)most, (int)n);
+        }
+        cluster_end(&c);
+    }
 }
 
 static void test_the_clock_of_redis_leaps(void **state) {
@@ -573,10 +641,12 @@ int main(void) {
         cmocka_unit_test(test_without_redis_eight_tenths_go_out_evenly_and_then_nothing),
         cmocka_unit_test(test_calls_at_once_are_leased),
         cmocka_unit_test(test_a_cluster_keeps_to_the_limit_and_uses_it),
+        cmocka_unit_test(test_few_requests_to_redis_are_enough),
         cmocka_unit_test(test_the_share_of_one_that_is_idle_is_used_by_the_other),
         cmocka_unit_test(test_two_that_want_all_have_half_each),
         cmocka_unit_test(test_one_is_killed_and_the_other_has_all_of_it_soon),
         cmocka_unit_test(test_redis_is_away_for_thirty_seconds),
+        cmocka_unit_test(test_nobody_looks_for_thirty_seconds_and_no_burst_follows),
         cmocka_unit_test(test_the_clock_of_redis_leaps),
         cmocka_unit_test(test_calls_at_once_of_all_together_are_no_more_than_the_limit),
     };

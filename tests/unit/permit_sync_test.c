@@ -121,7 +121,8 @@ static struct permit_request draw_request(struct holder *h, const struct permit_
         double size = is_calls ? 1 : (double)(1 + below(300)) / 3;
         k->said = below(100) == 0 ? (int64_t)(1 + below(2000)) : 0;
         k->share = below(50) == 0 ? (double)below(100) / 100 : -1;
-        k->back = below(5) == 0 ? (double)below(20) - 10 : 0;
+        k->back = below(5) == 0 ? (double)below(20) : 0;
+        k->owed = below(8) == 0 ? (double)below(20) : 0;
         k->largest = is_calls ? 1 : size * 2;
         k->want = size * (double)r.n_want;
     }

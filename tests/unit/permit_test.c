@@ -12,9 +12,9 @@ static void test_arguments_come_in_the_order_of_the_script(void **state) {
                                .calls_want = 4, .calls_held = 2, .calls_ms = 1000, .elapsed_us = -1,
                                .block_us = 5, .cut = true, .day_offset_min = 480};
     r.of[LIMIT_TOKENS] = (struct permit_kind){
-        .limit = 60000, .said = 50000, .share = 0.5, .back = -1.25, .largest = 300, .want = 900};
+        .limit = 60000, .said = 50000, .share = 0.5, .back = 1.25, .owed = 7, .largest = 300, .want = 900};
     static const char *const want[] = {"7", "3", "250000", "500000", "9", "4", "2", "1000", "-1", "5", "1", "7"};
-    static const char *const tokens[] = {"tokens", "60000", "50000", "w", "0.500000", "-1.250000", "300.000000",
+    static const char *const tokens[] = {"tokens", "60000", "50000", "w", "0.500000", "1.250000", "7.000000", "300.000000",
                                          "900.000000"};
     struct buf text;
     struct slice args[PERMIT_ARGS_MAX];
@@ -23,16 +23,16 @@ static void test_arguments_come_in_the_order_of_the_script(void **state) {
     for (size_t i = 0; i < 12; i++) {
         assert_true(slice_is(args[i], want[i]));
     }
-    for (size_t i = 0; i < 8; i++) {
-        assert_true(slice_is(args[12 + 8 * LIMIT_TOKENS + i], tokens[i]));
+    for (size_t i = 0; i < 9; i++) {
+        assert_true(slice_is(args[12 + 9 * LIMIT_TOKENS + i], tokens[i]));
     }
-    assert_true(slice_is(args[12 + 8 * LIMIT_REQUESTS_DAY + 3], "d480"));
+    assert_true(slice_is(args[12 + 9 * LIMIT_REQUESTS_DAY + 3], "d480"));
     r.is_bucket = true;
     r.day_offset_min = -1;
     buf_clear(&text);
     (void)permit_args(&r, &text, args);
     assert_true(slice_is(args[12 + 3], "b"));
-    assert_true(slice_is(args[12 + 8 * LIMIT_TOKENS_DAY + 3], "e"));
+    assert_true(slice_is(args[12 + 9 * LIMIT_TOKENS_DAY + 3], "e"));
     buf_free(&text);
 }
 
