@@ -12,16 +12,6 @@ struct bill {
     char *budget;          // name of the budget for a whole submission; "": none
     struct price price;    // its texts are not to be used
     bool is_priced;
-    int64_t prompt_tokens; // estimate of what each call's prompt has besides its records
-};
-
-// What was learned from a model's usage, for estimates that the next call will hardly exceed.
-struct lesson {
-    char *model;
-    uint64_t n;            // calls learned from
-    double input;          // real input tokens for an estimated one
-    double output;         // output tokens a record
-    UT_hash_handle hh;     // by model
 };
 
 struct bill *bill_new(struct core *core, const struct model *model);
@@ -29,9 +19,9 @@ struct bill *bill_copy(const struct bill *bill);
 void bill_free(struct bill *bill); // may be NULL
 
 // bill_estimate says how many nano-USD a call may cost: rather too many. 0 when no price is known.
-int64_t bill_estimate(const struct core *core, const struct call *call);
-// bill_is_sure says whether estimates of the model's calls rest on something: a price by call, or usage.
-bool bill_is_sure(const struct core *core, const struct bill *bill);
+int64_t bill_estimate(struct call *call);
+// bill_is_sure says whether estimates of the group's calls rest on something: a price by call, or usage.
+bool bill_is_sure(const struct group *group);
 
 // bill_cost returns USD of a report, or a negative number when price or usage is not known.
 double bill_cost(const struct bill *bill, const struct message_report *report);
@@ -43,8 +33,5 @@ bool bill_report(struct core *core, struct partition *p, const struct bill *bill
                  const struct charge *charge, const struct message_report *report, int64_t reserved);
 // bill_lost adds a call that is given up: it was sent, and may have cost what was reserved. Once.
 void bill_lost(struct core *core, struct call *call);
-// bill_learn takes a call's usage for later estimates.
-void bill_learn(struct core *core, const struct call *call, const struct message_report *report);
-void bill_forget_lessons(struct core *core);
 
 #endif

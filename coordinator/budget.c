@@ -166,13 +166,12 @@ void budget_models_changed(struct core *core) {
 
 // has_money says whether a call fits into a budget. Until the first usage has taught what calls of the
 // model cost, they go one at a time.
-static bool has_money(const struct core *core, const struct budget *b, const struct bill *bill,
-                      int64_t estimate) {
+static bool has_money(const struct budget *b, const struct group *group, int64_t estimate) {
     if (b == NULL || b->limit == INT64_MAX) {
         return true;
     }
     bool is_alone = b->reserved == 0;
-    return bill->is_priced && estimate <= left(b) && (is_alone || bill_is_sure(core, bill));
+    return group->bill->is_priced && estimate <= left(b) && (is_alone || bill_is_sure(group));
 }
 
 bool budget_may_send(struct core *core, struct call *call) {
@@ -181,11 +180,11 @@ bool budget_may_send(struct core *core, struct call *call) {
     if (of_group[0] == NULL && of_group[1] == NULL) {
         return true;
     }
-    int64_t estimate = bill_estimate(core, call);
+    int64_t estimate = bill_estimate(call);
     for (size_t i = 0; i < 2; i++) {
         bool was_afforded = call->afforded != NULL;
         bool is_last = of_group[i] != NULL && of_group[i]->parked != NULL && !was_afforded; // others were first
-        if (is_last || !has_money(core, of_group[i], group->bill, estimate)) {
+        if (is_last || !has_money(of_group[i], group, estimate)) {
             call_leave(core, call);
             call->parked = of_group[i];
             call_enter(core, call, CALL_READY, false);
@@ -197,7 +196,7 @@ bool budget_may_send(struct core *core, struct call *call) {
 
 void budget_take(struct core *core, struct call *call) {
     const struct group *group = call->batch->lane->group;
-    call->reserved_nusd = bill_estimate(core, call);
+    call->reserved_nusd = bill_estimate(call);
     if (group->run_budget != NULL) {
         group->run_budget->reserved += call->reserved_nusd;
     }
@@ -222,9 +221,9 @@ static size_t n_affordable(const struct core *core, const struct budget *b, stru
     int64_t promised = 0;
     size_t n = 0;
     for (struct call *call = b->parked; call != NULL; call = call->ready_next) {
-        const struct bill *bill = call->batch->lane->group->bill;
-        int64_t estimate = bill_estimate(core, call);
-        if ((n > 0 && !bill_is_sure(core, bill)) || !has_money(core, b, bill, estimate + promised)) {
+        const struct group *group = call->batch->lane->group;
+        int64_t estimate = bill_estimate(call);
+        if ((n > 0 && !bill_is_sure(group)) || !has_money(b, group, estimate + promised)) {
             break;
         }
         promised += estimate > 0 ? estimate : 1;
@@ -257,7 +256,7 @@ static void claim(struct core *core, struct budget *b) {
     if (b->limit == INT64_MAX || b->is_asking || !core->store_ready || since < ASK_US) {
         return;
     }
-    int64_t next = b->parked != NULL ? bill_estimate(core, b->parked) : 0;
+    int64_t next = b->parked != NULL ? bill_estimate(b->parked) : 0;
     int64_t ahead = next * AHEAD_CALLS > b->limit / SHARE ? next * AHEAD_CALLS : b->limit / SHARE;
     bool is_idle = b->parked == NULL && b->reserved == 0;
     bool wants_more = b->parked != NULL && need + next > b->granted;
@@ -298,7 +297,7 @@ void budget_claimed(struct core *core, struct slice key, int64_t day, int64_t gr
 static bool is_stuck(const struct core *core, const struct budget *b) {
     bool is_unclear = b->is_day && core->io->claim != NULL && (b->is_asking || b->asked_us == 0);
     return b->parked != NULL && b->reserved == 0 && !is_unclear &&
-           !has_money(core, b, b->parked->batch->lane->group->bill, bill_estimate(core, b->parked));
+           !has_money(b, b->parked->batch->lane->group, bill_estimate(b->parked));
 }
 
 bool budget_waiting(const struct core *core, struct buf *out) {
@@ -316,7 +315,7 @@ bool budget_waiting(const struct core *core, struct buf *out) {
                       bill->model);
     } else if (rc == 0) {
         rc = buf_addf(out, "is used up: $%.6f spent, and the next call may cost $%.6f", usd(spent(b)),
-                      usd(bill_estimate(core, b->parked)));
+                      usd(bill_estimate(b->parked)));
     }
     (void)rc; // a cut sentence is still a sentence
     return true;
@@ -326,5 +325,4 @@ void budget_free_all(struct core *core) {
     while (core->budgets != NULL) {
         budget_free(core, core->budgets);
     }
-    bill_forget_lessons(core);
 }

@@ -198,6 +198,18 @@ int64_t call_tokens(const struct call *call) {
     return tokens;
 }
 
+const struct estimate_call *call_size(struct call *call) {
+    const struct batch *batch = call->batch;
+    if (call->size.n_records != call->n_slots) {
+        call->size = (struct estimate_call){.n_records = call->n_slots};
+        for (size_t i = 0; i < call->n_slots; i++) {
+            struct slice values = entry_values(batch, &batch->entries[call->slots[i]]);
+            call->size.n_bytes += estimate_bytes(&batch->lane->group->estimate, values);
+        }
+    }
+    return &call->size;
+}
+
 bool call_drop_answered(struct call *call) {
     size_t n = 0;
     for (size_t i = 0; i < call->n_slots; i++) {

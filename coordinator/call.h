@@ -21,6 +21,8 @@ void call_leave(struct core *core, struct call *call);
 
 // call_tokens estimates the tokens of a call's records, at least 1 each.
 int64_t call_tokens(const struct call *call);
+// call_size measures a call for estimates, once for each number of records that it asks for. Its own.
+const struct estimate_call *call_size(struct call *call);
 // call_drop_answered takes slots off a call that a late answer has filled since; false: none is left.
 bool call_drop_answered(struct call *call);
 

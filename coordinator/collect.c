@@ -84,7 +84,6 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
         return;
     }
     double cost = count_usage(core, batch, batch->lane->group->bill, &call->charge, report, call->reserved_nusd);
-    bill_learn(core, call, report);
     double share = 1.0 / (double)call->n_slots;
     for (size_t i = 0; i < call->n_slots; i++) {
         struct entry *e = &batch->entries[call->slots[i]];

@@ -110,6 +110,7 @@ void core_free(struct core *core) {
     }
     late_forget_all(core);
     budget_free_all(core);
+    estimate_forget(&core->learned);
     spend_free(core);
     free(core->waiting);
     buf_free(&core->scratch);

@@ -198,7 +198,7 @@ struct call {
     int64_t not_before_us;       // WAITING
     int64_t sent_us;             // SENT
     int64_t n_bytes;             // SENT: of its DISPATCH
-    struct estimate_call size;   // as measured for size.n_records; see permits.c
+    struct estimate_call size;   // as measured for size.n_records; see call_size
     struct amount reserved;      // SENT: what it is thought to cost
     bool tries_out;              // SENT: to see whether the provider is back
     struct worker *worker;       // SENT
@@ -341,7 +341,7 @@ struct core {
     struct batch *batches;       // by id
     struct late *late;           // oldest first
     struct budget *budgets;      // by key
-    struct lesson *lessons;      // by model; see bill.h
+    struct learned *learned;     // by model; see estimate.h
     struct spend *spends;        // sums of money and tokens, by scope
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;

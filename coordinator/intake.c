@@ -85,7 +85,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->pool = pool_get(core, model);
     g->pool->n_groups++;
     g->flow = flow_get(g->pool, model);
-    estimate_init(&g->estimate, model);
+    estimate_init(&g->estimate, &core->learned, model);
     budget_join(core, g);
     g->columns = mem_alloc(model->n_output * sizeof(char *));
     for (size_t i = 0; i < model->n_output; i++) {

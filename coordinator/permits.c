@@ -5,6 +5,7 @@
 #include "common/limits_file.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "coordinator/call.h"
 #include "coordinator/flow.h"
 #include "coordinator/roster.h"
 
@@ -190,23 +191,9 @@ bool pool_may_send(const struct core *core, struct pool *pool) {
     return core->io->permit == NULL || limiter_may_send(&pool->limiter, pool->n_inflight, core->now_us);
 }
 
-// size_of measures a call once for each number of records that it asks for.
-static struct estimate_call size_of(struct call *call) {
-    const struct estimate *e = &call->batch->lane->group->estimate;
-    if (call->size.n_records != call->n_slots) {
-        call->size = (struct estimate_call){.n_records = call->n_slots};
-        for (size_t i = 0; i < call->n_slots; i++) {
-            const struct entry *entry = &call->batch->entries[call->slots[i]];
-            call->size.n_bytes += estimate_bytes(e, entry_values(call->batch, entry));
-        }
-    }
-    return call->size;
-}
-
 static struct amount cost_of(struct call *call) {
     const struct group *group = call->batch->lane->group;
-    struct estimate_call size = size_of(call);
-    return estimate_of(&group->estimate, group->model, group->pool->limiter.config.profile, &size);
+    return estimate_of(&group->estimate, group->model, group->pool->limiter.config.profile, call_size(call));
 }
 
 // The retry budget: a repeat for each ten calls that are none, and one a second, so that the last ones go too.
@@ -286,8 +273,8 @@ void permits_settle(struct core *core, struct call *call, const struct message_r
         call->reserved = (struct amount){0};
     }
     if (report->usage_known && report->http_status == 200) {
-        struct estimate_call size = size_of(call);
-        estimate_learn(&group->estimate, &size, (double)report->input_tokens, (double)report->output_tokens);
+        estimate_learn(&group->estimate, call_size(call), (double)report->input_tokens,
+                       (double)report->output_tokens);
         pool->backoff_ms = POOL_BACKOFF_FIRST_MS; // the next back-off starts small again
         grow_window(pool);
     }
