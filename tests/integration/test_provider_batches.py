@@ -329,3 +329,183 @@ def test_openai_forgets_files_after_their_time(provider):
     done = api.ended(api.create([api.line(1)]))
     file = f"/v1/files/{done['output_file_id']}/content"
     wait_for("the end of the file", lambda: api.send("GET", file)[0] == 404)
+
+
+# --- Anthropic -----------------------------------------------------------------------------------
+
+
+class Anthropic(Api):
+    root = "/v1/messages/batches"
+
+    def __init__(self, provider, key="k"):
+        super().__init__(provider, {"x-api-key": key, "anthropic-version": "2023-06-01",
+                                    "Content-Type": "application/json"})
+
+    def line(self, row, n=2, **more):
+        return {"custom_id": f"row-{row}", "params": {
+            "model": "claude-haiku-4-5", "max_tokens": 4000,
+            "messages": [{"role": "user", "content": prompt(row, n)}], **more}}
+
+    def create(self, lines, status=200):
+        return self.call("POST", self.root, {"requests": lines}, status)
+
+    def get(self, job):
+        return self.call("GET", f"{self.root}/{job['id']}")
+
+    def ended(self, job, state="ended"):
+        def look():
+            seen = self.get(job)
+            return seen if seen["processing_status"] == state else None
+        return wait_for("the job's end", look)
+
+    def rows(self, job):
+        path = job["results_url"].split("/", 3)[3]
+        return rows_of(self.send("GET", "/" + path)[2])
+
+
+def types(rows):
+    return [row["result"]["type"] for row in rows]
+
+
+def test_anthropic_answers_every_request_as_it_would_online(provider):
+    p = provider(*QUICK)
+    api = Anthropic(p)
+    lines = [api.line(i, n=20) for i in range(25)] + [api.line(99, model="claude-sonnet-5")]
+    job = api.create(lines)
+    assert (job["type"], job["processing_status"], job["results_url"]) == ("message_batch", "in_progress", None)
+    assert job["request_counts"] == {"processing": 26, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+    done = api.ended(job)
+    assert done["request_counts"] == {"processing": 0, "succeeded": 26, "errored": 0, "canceled": 0, "expired": 0}
+    rows = api.rows(done)
+    assert openai_ids(rows) == openai_ids(lines)
+    for line, row in zip(lines, rows):
+        online = api.call("POST", "/v1/messages", line["params"])
+        message = row["result"]["message"]
+        assert message["content"] == online["content"] and message["model"] == line["params"]["model"]
+        assert message["usage"]["output_tokens"] == online["usage"]["output_tokens"]
+    lines_billed = ledger(p)
+    assert billed(lines_billed) == {line["custom_id"]: 1 for line in lines}
+    cost = {price: sum((x["input_tokens"] + x["output_tokens"]) * x["price"] for x in lines_billed
+                       if x["price"] == price) for price in (0.5, 1)}
+    assert cost[0.5] * 2 == cost[1] > 0
+
+
+def test_anthropic_shows_no_progress_until_the_end(provider):
+    api = Anthropic(provider(*QUICK, "--batch-fault", "stall=1"))
+    job = api.create([api.line(i) for i in range(20)])
+    wait_for("12 answers", lambda: sum(x.get("batch", {}).get("op") == "row" for x in api.provider.calls()) == 12)
+    assert api.get(job)["request_counts"]["processing"] == 20
+    assert api.send("GET", f"{api.root}/{job['id']}/results")[0] == 400
+    api.call("POST", f"{api.root}/{job['id']}/cancel")
+    done = api.ended(job)
+    assert (done["request_counts"]["succeeded"], done["request_counts"]["canceled"]) == (12, 8)
+
+
+def test_anthropic_looks_at_params_only_when_it_runs(provider):
+    api = Anthropic(provider(*QUICK))
+    lines = [api.line(0), {"custom_id": "no-max", "params": {"model": "m", "messages": api.line(1)["params"]["messages"]}},
+             api.line(2, stream=True), api.line(3, fallbacks=[]), api.line(4, max_tokens=0)]
+    done = api.ended(api.create(lines))
+    rows = api.rows(done)
+    assert types(rows) == ["succeeded"] + ["errored"] * 4
+    for row in rows[1:]:
+        wrapped = row["result"]["error"]
+        assert wrapped["type"] == "error" and wrapped["error"]["type"] == "invalid_request_error"
+    assert done["request_counts"]["errored"] == 4
+
+
+@pytest.mark.parametrize("words, lines", [
+    ("requests.1.custom_id", [{"custom_id": "a", "params": {}}, {"custom_id": "a b", "params": {}}]),
+    ("requests.0.custom_id", [{"custom_id": "x" * 65, "params": {}}]),
+    ("requests.0.custom_id", [{"params": {}}]),
+    ("requests.0.params", [{"custom_id": "a"}]),
+    ("requests.0.more", [{"custom_id": "a", "params": {}, "more": 1}]),
+    ("requests.1", [{"custom_id": "a", "params": {}}, 7]),
+    ("duplicate", [{"custom_id": "a", "params": {}}] * 2),
+    ("at least 1", []),
+    ("at most 4", [{"custom_id": str(i), "params": {}} for i in range(5)]),
+])
+def test_anthropic_refuses_a_bad_list_of_requests_at_once(provider, words, lines):
+    api = Anthropic(provider(*QUICK, "--batch-rows", "4"))
+    refused = api.create(lines, status=400)
+    assert refused["type"] == "error" and refused["error"]["type"] == "invalid_request_error"
+    assert words in refused["error"]["message"], refused
+    assert api.call("GET", api.root)["data"] == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"requests":[{]}', b'{"requests":{}}', b'{"requests":[],"x":1}',
+                                  b'{"requests":[1,]}', b'{"requests":[{"custom_id":"a"} {}]}'])
+def test_anthropic_refuses_a_body_that_is_no_list(provider, body):
+    api = Anthropic(provider(*QUICK))
+    status, _, raw = api.send("POST", api.root, body)
+    assert status == 400 and json.loads(raw)["error"]["type"] == "invalid_request_error"
+
+
+def test_anthropic_edge_says_413_in_html(provider):
+    api = Anthropic(provider(*QUICK, "--batch-bytes", "10kB"))
+    status, headers, raw = api.send("POST", api.root, b'{"requests":[' + b" " * 20000 + b"]}")
+    assert (status, headers["content-type"]) == (413, "text/html") and raw.startswith(b"<html>")
+
+
+def test_anthropic_wants_its_headers(provider):
+    api = Anthropic(provider(*QUICK, "--api-key", "k"))
+    for name, status in (("x-api-key", 401), ("anthropic-version", 400)):
+        api.headers = {k: v for k, v in Anthropic(api.provider).headers.items() if k != name}
+        for method in ("GET", "POST"):
+            body = json.dumps({"requests": [api.line(1)]}) if method == "POST" else b""
+            assert api.send(method, api.root, body)[0] == status
+    assert Anthropic(api.provider).call("GET", api.root)["data"] == []
+    other = Anthropic(provider(*QUICK))
+    job = other.create([other.line(1)])
+    assert Anthropic(other.provider, "another").call("GET", f"{api.root}/{job['id']}", status=404)
+
+
+def test_anthropic_lists_both_ways(provider):
+    api = Anthropic(provider("--batch-time", "1h"))
+    jobs = [api.create([api.line(i)])["id"] for i in range(5)][::-1]
+
+    def page(query):
+        seen = api.call("GET", f"{api.root}?{query}")
+        ids = [job["id"] for job in seen["data"]]
+        assert (seen["first_id"], seen["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+        return ids, seen["has_more"]
+
+    assert page("limit=2") == (jobs[:2], True)
+    assert page(f"limit=2&after_id={jobs[1]}") == (jobs[2:4], True)
+    assert page(f"limit=2&after_id={jobs[3]}") == (jobs[4:], False)
+    assert page(f"after_id={jobs[4]}") == ([], False)
+    assert page(f"limit=2&before_id={jobs[4]}") == (jobs[2:4], True)
+    assert page(f"before_id={jobs[1]}") == (jobs[:1], False)
+    assert api.call("GET", f"{api.root}?limit=1001", status=400)
+
+
+def test_anthropic_cancels_and_deletes(provider):
+    api = Anthropic(provider("--batch-time", "2s"))
+    job = api.create([api.line(i) for i in range(50)])
+    assert api.call("DELETE", f"{api.root}/{job['id']}", status=409)["error"]["type"] == "conflict_error"
+    wait_for("an answer", lambda: any("row" in str(x.get("batch")) for x in api.provider.calls()))
+    assert api.call("POST", f"{api.root}/{job['id']}/cancel")["processing_status"] == "canceling"
+    done = api.ended(job)
+    rows = api.rows(done)
+    assert set(types(rows)) == {"succeeded", "canceled"} and len(rows) == 50
+    assert done["request_counts"]["canceled"] == types(rows).count("canceled")
+    assert done["cancel_initiated_at"] and done["ended_at"]
+    gone = api.call("DELETE", f"{api.root}/{job['id']}")
+    assert gone == {"id": job["id"], "type": "message_batch_deleted"}
+    assert api.call("GET", f"{api.root}/{job['id']}", status=404)
+    assert api.send("GET", f"{api.root}/{job['id']}/results")[0] == 404
+
+
+def test_anthropic_archives_results(provider):
+    api = Anthropic(provider(*QUICK, "--batch-keep", "1s"))
+    done = api.ended(api.create([api.line(1)]))
+    gone = wait_for("the archive", lambda: (seen := api.get(done))["archived_at"] and seen)
+    assert gone["results_url"] is None
+    assert api.send("GET", f"{api.root}/{done['id']}/results")[0] == 404
+
+
+def test_anthropic_queue_has_an_end(provider):
+    api = Anthropic(provider("--batch-time", "1h", "--batch-queued-rows", "10"))
+    api.create([api.line(i) for i in range(6)])
+    assert api.create([api.line(i) for i in range(6)], status=429)["error"]["type"] == "rate_limit_error"
+    api.create([api.line(i) for i in range(4)])
