@@ -54,6 +54,7 @@ void model_free(struct model *model) {
         free(model->labels[i]);
     }
     free(model->labels);
+    free((char *)model->defaults.p);
     free(model);
 }
 

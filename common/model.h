@@ -112,6 +112,7 @@ struct model {
     struct jsonpath *answer_path, *usage_input_path, *usage_output_path; // the same
     char **labels;                    // of labels: what the first OUTPUT column may be
     size_t n_labels;                  // 0: anything
+    struct slice defaults;            // of default.value: msgpack array, one value per OUTPUT column; owned; empty: none
     const struct provider_facts *provider; // of option 'provider': a row of providers.def
     const struct provider_api *api;        // the API that its calls go to
 };

@@ -422,6 +422,7 @@ int model_check(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : check_profile(model, line, why);
     rc = rc != 0 ? rc : check_fields(model, line, why);
     rc = rc != 0 ? rc : model_check_task(model, line, why);
+    rc = rc != 0 ? rc : model_check_default(model, line, why);
     rc = rc != 0 ? rc : model_check_path(model, line, why);
     rc = rc != 0 ? rc : check_templates(model, line, why);
     return rc != 0 ? rc : model_check_http(model, line, why);

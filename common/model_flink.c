@@ -387,7 +387,7 @@ bool flink_is_own(struct slice name, struct slice value) {
 // our own was written for headrace, and means the defaults here.
 static bool is_flinks(const struct model *model) {
     static const char *const names[] = {
-        "api_key",       "batch.max.tokens",   "dimensions", "endpoint",
+        "api_key",       "batch.max.tokens",   "default.value", "dimensions", "endpoint",
         "headers",       "max.retries",        "max.tokens", "model",
         "provider",      "request.timeout.ms", "seed",       "stop",
         "system.prompt", "temperature",        "top.p"};

@@ -55,6 +55,11 @@ char *option_canonical(const struct option_row *row, struct slice value);
 
 // ---- model_check.c: the whole of a model --------------------------------------------------------
 
+// ---- model_default.c: what stands for an answer -------------------------------------------------
+
+// model_check_default casts option default.value to the OUTPUT columns. As model_check.
+MUST_CHECK int model_check_default(struct model *model, int *line, struct error *why);
+
 // ---- model_provider.c: what a provider wants of a model -----------------------------------------
 
 // model_check_provider finds the provider and its API (model->provider, model->api) and checks the
