@@ -171,8 +171,13 @@ static void give_up(struct core *core, struct batch *batch, const uint16_t *slot
                     enum outcome outcome, struct slice detail, struct answer *answer) {
     struct slice sentence = detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
     emit_stop_on_error(batch->lane->group, outcome, sentence);
+    struct slice defaults = batch->lane->group->model->defaults;
     for (size_t i = 0; i < n; i++) {
-        batch_answer(batch, slots[i], outcome, sentence, answer);
+        if (defaults.n > 0) {
+            batch_default(batch, slots[i], defaults, outcome, sentence, answer);
+        } else {
+            batch_answer(batch, slots[i], outcome, sentence, answer);
+        }
     }
     core->n_records -= (int64_t)n;
 }
