@@ -60,17 +60,19 @@ static void list_remove(struct calls *calls, struct call *call) {
     calls->n_in_state[call->state]--;
 }
 
-static struct call *call_new(void) {
+struct call *call_new(void) {
     struct call *call = mem_zalloc(sizeof(*call));
     buf_init(&call->frame, FRAME_MAX_BYTES);
     buf_init(&call->body, FRAME_MAX_BYTES);
     buf_init(&call->reply, REPLY_MAX);
     buf_init(&call->report, FRAME_MAX_BYTES);
     buf_init(&call->headers, CALL_HEADERS_MAX);
+    reply_head_clear(&call->head);
+    limits_seen_clear(&call->limits);
     return call;
 }
 
-static void call_free(struct call *call) {
+void call_free(struct call *call) {
     buf_free(&call->frame);
     buf_free(&call->body);
     buf_free(&call->reply);
@@ -78,6 +80,33 @@ static void call_free(struct call *call) {
     buf_free(&call->headers);
     free(call->slots);
     free(call);
+}
+
+// buf_spare empties a buf; memory that only one large call needed goes back.
+static void buf_spare(struct buf *b) {
+    if (b->cap > SPARE_BYTES) {
+        buf_free(b);
+    } else {
+        buf_clear(b);
+    }
+}
+
+void call_clear(struct call *call) {
+    buf_spare(&call->frame);
+    buf_spare(&call->body);
+    buf_spare(&call->reply);
+    buf_spare(&call->report);
+    buf_clear(&call->headers);
+    struct call clean = {.frame = call->frame,
+                         .body = call->body,
+                         .reply = call->reply,
+                         .report = call->report,
+                         .headers = call->headers,
+                         .slots = call->slots,
+                         .n_slots = call->n_slots};
+    *call = clean;
+    reply_head_clear(&call->head);
+    limits_seen_clear(&call->limits);
 }
 
 struct call *calls_add(struct calls *calls, uint64_t batch, uint64_t number, struct slice frame) {
@@ -93,8 +122,6 @@ struct call *calls_add(struct calls *calls, uint64_t batch, uint64_t number, str
     call->id = (struct call_id){.batch = batch, .call = number};
     call->state = CALL_WAITING;
     call->n_bytes = frame.n;
-    call->should_retry = -1;
-    limits_seen_clear(&call->limits);
     calls->n_bytes += frame.n;
     HASH_ADD(hh, calls->by_id, id, sizeof(call->id), call);
     list_add(calls, call);
@@ -111,15 +138,6 @@ void call_set_state(struct calls *calls, struct call *call, enum call_state stat
     list_add(calls, call);
 }
 
-// buf_spare empties a buf; memory that only one large call needed goes back.
-static void buf_spare(struct buf *b) {
-    if (b->cap > SPARE_BYTES) {
-        buf_free(b);
-    } else {
-        buf_clear(b);
-    }
-}
-
 void calls_remove(struct calls *calls, struct call *call) {
     assert(call->state == CALL_REPORTED && call->held == NULL);
     HASH_DEL(calls->by_id, call);
@@ -129,19 +147,7 @@ void calls_remove(struct calls *calls, struct call *call) {
         call_free(call);
         return;
     }
-    buf_spare(&call->frame);
-    buf_spare(&call->body);
-    buf_spare(&call->reply);
-    buf_spare(&call->report);
-    buf_clear(&call->headers);
-    struct call clean = {.frame = call->frame,
-                         .body = call->body,
-                         .reply = call->reply,
-                         .report = call->report,
-                         .headers = call->headers,
-                         .slots = call->slots,
-                         .n_slots = call->n_slots};
-    *call = clean;
+    call_clear(call);
     LL_PREPEND(calls->spare, call);
     calls->n_spare++;
 }

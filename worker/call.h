@@ -5,6 +5,7 @@
 #include "common/bytes.h"
 #include "proto/limits_seen.h"
 #include "proto/outcome.h"
+#include "worker/reply_head.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -51,12 +52,9 @@ struct call {
     size_t n_prompt;         // bytes of its messages
     struct buf reply;
     int status;              // HTTP; 0: no answer
-    int should_retry;        // header x-should-retry: 1, 0, -1 not there
-    uint64_t header_delay_ms; // from Retry-After and its kin; 0: none
+    struct reply_head head;
     struct limits_seen limits; // what the headers said of the account's limits
     struct buf headers;      // of the answer, "name: value" a line; only for a model that wants them
-    char content_type[96];
-    char request_id[257];
     bool sent;               // the request went on the wire
     int64_t latency_us;
     char prompt_hash[17];
@@ -83,6 +81,11 @@ typedef void call_next(void *arg, struct call *call);
 // call_decide sets what became of it; detail is a format for a sentence.
 void call_decide(struct call *call, enum outcome outcome, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+// call_new makes an empty call outside of any list; call_clear empties it and keeps its memory.
+struct call *call_new(void);
+void call_clear(struct call *call);
+void call_free(struct call *call);
 
 // Every call that the worker knows.
 struct calls {

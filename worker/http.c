@@ -1,8 +1,7 @@
 // HTTP calls. Invariant: a request goes on the wire at most once: curl would repeat a POST by itself
 // when a connection that it used again turns out dead, so on_request counts how often a request is
 // about to be written and refuses the second time. At most PER_MULTI transfers a multi: curl's cost
-// of a request grows with the connections of its multi. Curl is entered only from the loop's own
-// callbacks, never from inside one of curl's. Called by the worker's wiring.
+// of a request grows with the connections of its multi. Called by the worker's wiring.
 #include "worker/http.h"
 
 #include "common/clock.h"
@@ -10,14 +9,12 @@
 #include "common/loop.h"
 #include "common/mem.h"
 #include "worker/held.h"
-#include "worker/provider.h"
-#include "worker/retry_after.h"
+#include "worker/multi.h"
 
 #include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,20 +37,6 @@ struct transfer {
     char name[64];           // a header that names the call: what a provider logs can be matched with ours
     struct curl_slist headers; // that one, before those of the model
     struct transfer *prev, *next;
-};
-
-// A descriptor that curl watches; freed when libuv has closed the handle.
-struct watch {
-    uv_poll_t poll;
-    struct multi *multi;
-    curl_socket_t fd;
-};
-
-struct multi {
-    struct http *http;
-    CURLM *curl;
-    uv_timer_t timer;
-    size_t n_running;
 };
 
 struct http {
@@ -87,49 +70,6 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg) {
     return size * n;
 }
 
-static void header_retry_after(struct call *call, struct slice value) {
-    int64_t ms = retry_after_parse(value, clock_unix_ms());
-    if (ms > 0 && call->header_delay_ms == 0) {
-        call->header_delay_ms = (uint64_t)ms;
-    }
-}
-
-// Retry-After-Ms is finer than Retry-After and wins wherever it stands.
-static void header_retry_after_ms(struct call *call, struct slice value) {
-    char text[32];
-    if (slice_copy(value, text, sizeof(text)) && text[0] >= '0' && text[0] <= '9') {
-        double ms = strtod(text, NULL);
-        if (ms > 0 && ms <= 86400000) {
-            call->header_delay_ms = (uint64_t)ceil(ms);
-        }
-    }
-}
-
-static void header_should_retry(struct call *call, struct slice value) {
-    call->should_retry = slice_is_nocase(value, "true") ? 1 : slice_is_nocase(value, "false") ? 0 : -1;
-}
-
-static void header_request_id(struct call *call, struct slice value) {
-    text_clean(value, call->request_id, sizeof(call->request_id));
-}
-
-static void header_content_type(struct call *call, struct slice value) {
-    text_clean(value, call->content_type, sizeof(call->content_type));
-}
-
-static const struct {
-    const char *name;
-    void (*read)(struct call *call, struct slice value);
-} headers[] = {
-    {.name = "retry-after", .read = header_retry_after},
-    {.name = "retry-after-ms", .read = header_retry_after_ms},
-    {.name = "x-should-retry", .read = header_should_retry},
-    {.name = "x-request-id", .read = header_request_id},
-    {.name = "apim-request-id", .read = header_request_id},
-    {.name = "request-id", .read = header_request_id},
-    {.name = "content-type", .read = header_content_type},
-};
-
 // keep_header keeps a line for the column http-headers-map. What is no text, or does not fit any more,
 // is left out; so are cookies, which are as good as credentials.
 static void keep_header(struct call *call, struct slice name, struct slice value) {
@@ -145,78 +85,32 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg) {
     struct transfer *t = arg;
     struct slice line = {.p = p, .n = size * n};
     if (slice_starts(line, "HTTP/")) { // a new answer, e.g. after 100 Continue
-        t->call->header_delay_ms = 0;
-        t->call->should_retry = -1;
-        t->call->request_id[0] = t->call->content_type[0] = '\0';
+        reply_head_clear(&t->call->head);
         limits_seen_clear(&t->call->limits);
         buf_clear(&t->call->headers);
         return size * n;
     }
-    const char *colon = memchr(line.p, ':', line.n);
-    if (colon == NULL) {
+    struct slice name, value;
+    if (!header_split(line, &name, &value)) {
         return size * n;
     }
-    size_t n_name = (size_t)(colon - line.p);
-    struct slice name = slice_sub(line, 0, n_name), value = slice_trim(slice_sub(line, n_name + 1, line.n));
     keep_header(t->call, name, value);
     limit_header_read(t->call->held->provider->limits, name, value, clock_unix_ms(), &t->call->limits);
-    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
-        if (slice_is_nocase(name, headers[i].name)) {
-            headers[i].read(t->call, value);
-        }
-    }
+    reply_head_read(&t->call->head, name, value);
     return size * n;
 }
 
 // ---- What became of a transfer ------------------------------------------------------------------
 
-// Errors of curl before the request was sent that mean something of their own. The rest is
-// UNREACHABLE, or BROKEN when it was sent.
-static const struct {
-    CURLcode code;
-    enum outcome outcome;
-} curl_errors[] = {
-    {.code = CURLE_PEER_FAILED_VERIFICATION, .outcome = OUTCOME_BAD_CONFIG},
-    {.code = CURLE_SSL_CACERT_BADFILE, .outcome = OUTCOME_BAD_CONFIG},
-    {.code = CURLE_SSL_ISSUER_ERROR, .outcome = OUTCOME_BAD_CONFIG},
-    {.code = CURLE_UNSUPPORTED_PROTOCOL, .outcome = OUTCOME_BAD_CONFIG},
-    {.code = CURLE_URL_MALFORMAT, .outcome = OUTCOME_BAD_CONFIG},
-};
-
-// host_of borrows host and port of a URL, without what could be a credential.
-static struct slice host_of(struct slice url) {
-    const char *end = url.p + url.n;
-    const char *from = memmem(url.p, url.n, "://", 3);
-    from = from != NULL ? from + 3 : url.p;
-    const char *to = from;
-    while (to < end && strchr("/?#", *to) == NULL) {
-        from = *to == '@' ? to + 1 : from;
-        to++;
-    }
-    return (struct slice){.p = from, .n = (size_t)(to - from)};
-}
-
 static void decide_error(struct transfer *t, CURLcode code) {
     struct call *call = t->call;
-    enum outcome outcome = call->sent ? OUTCOME_BROKEN : OUTCOME_UNREACHABLE;
-    for (size_t i = 0; i < sizeof(curl_errors) / sizeof(curl_errors[0]); i++) {
-        if (curl_errors[i].code == code && !call->sent) {
-            outcome = curl_errors[i].outcome;
-        }
-    }
-    if (code == CURLE_OPERATION_TIMEDOUT && call->sent) {
-        outcome = OUTCOME_TIMED_OUT;
-    } else if (t->too_long) {
-        outcome = OUTCOME_UNREADABLE;
-    }
+    enum outcome outcome = t->too_long ? OUTCOME_UNREADABLE : multi_outcome(code, call->sent);
     if (t->n_requests > 1) {
         call_decide(call, OUTCOME_BROKEN, "the connection ended before an answer came");
     } else if (t->too_long) {
         call_decide(call, outcome, "the answer is longer than %zu bytes", call->reply.max);
     } else {
-        const char *url = NULL;
-        curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
-        struct slice host = host_of(slice_of(url != NULL ? url : ""));
+        struct slice host = multi_host(t->easy);
         call_decide(call, outcome, "%s (%.*s: %s)", outcome_of(outcome)->sentence, SLICE_FMT(host),
                     curl_easy_strerror(code));
     }
@@ -227,8 +121,7 @@ static void finish(struct transfer *t, CURLcode code) {
     struct http *http = t->http;
     struct call *call = t->call;
     long status = 0;
-    curl_multi_remove_handle(t->multi->curl, t->easy);
-    t->multi->n_running--;
+    multi_remove(t->multi, t->easy);
     call->sent = t->n_requests > 0;
     call->latency_us = call->sent ? clock_us() - t->begun_us : 0;
     curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -249,106 +142,23 @@ static void finish(struct transfer *t, CURLcode code) {
     http->next(http->arg, call);
 }
 
-static void reap(struct multi *m) {
-    int n_left;
-    for (CURLMsg *msg; (msg = curl_multi_info_read(m->curl, &n_left)) != NULL;) {
-        if (msg->msg == CURLMSG_DONE) {
-            struct transfer *t;
-            CURLcode code = msg->data.result; // msg dies with the handle's removal
-            curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &t);
-            finish(t, code);
-        }
-    }
-}
-
-// ---- Curl on the loop ---------------------------------------------------------------------------
-
-static void on_poll(uv_poll_t *poll, int status, int events) {
-    struct watch *w = poll->data;
-    struct multi *m = w->multi;
-    int flags = status < 0 ? CURL_CSELECT_ERR : 0;
-    flags |= (events & UV_READABLE) != 0 ? CURL_CSELECT_IN : 0;
-    flags |= (events & UV_WRITABLE) != 0 ? CURL_CSELECT_OUT : 0;
-    int n_running;
-    curl_multi_socket_action(m->curl, w->fd, flags, &n_running);
-    reap(m);
-}
-
-static void on_watch_closed(uv_handle_t *handle) {
-    free(handle->data);
-}
-
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg) {
-    struct multi *m = arg;
-    struct watch *w = socket_arg;
-    if (what == CURL_POLL_REMOVE) {
-        if (w != NULL) {
-            uv_poll_stop(&w->poll);
-            uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-            curl_multi_assign(m->curl, fd, NULL);
-        }
-        return 0;
-    }
-    if (w == NULL) {
-        w = mem_zalloc(sizeof(*w));
-        w->multi = m;
-        w->fd = fd;
-        if (uv_poll_init(loop_uv(m->http->loop), &w->poll, fd) != 0) {
-            free(w);
-            return -1;
-        }
-        w->poll.data = w;
-        curl_multi_assign(m->curl, fd, w);
-    }
-    int events = ((what & CURL_POLL_IN) != 0 ? UV_READABLE : 0) |
-                 ((what & CURL_POLL_OUT) != 0 ? UV_WRITABLE : 0);
-    uv_poll_start(&w->poll, events, on_poll);
-    return 0;
-}
-
-static void on_time(uv_timer_t *timer) {
-    struct multi *m = timer->data;
-    int n_running;
-    curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, &n_running);
-    reap(m);
-}
-
-static int on_timer(CURLM *curl, long timeout_ms, void *arg) {
-    struct multi *m = arg;
-    if (timeout_ms < 0) {
-        uv_timer_stop(&m->timer);
-    } else {
-        uv_timer_start(&m->timer, on_time, (uint64_t)timeout_ms, 0);
-    }
-    return 0;
-}
-
-static struct multi *multi_new(struct http *http) {
-    struct multi *m = mem_zalloc(sizeof(*m));
-    m->http = http;
-    m->curl = curl_multi_init();
-    assert(m->curl != NULL);
-    uv_timer_init(loop_uv(http->loop), &m->timer);
-    m->timer.data = m;
-    curl_multi_setopt(m->curl, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(m->curl, CURLMOPT_SOCKETDATA, m);
-    curl_multi_setopt(m->curl, CURLMOPT_TIMERFUNCTION, on_timer);
-    curl_multi_setopt(m->curl, CURLMOPT_TIMERDATA, m);
-    curl_multi_setopt(m->curl, CURLMOPT_MAXCONNECTS, (long)PER_MULTI);
-    return m;
+static void on_ended(void *arg, CURL *easy, CURLcode code) {
+    struct transfer *t;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t);
+    finish(t, code);
 }
 
 // multi_with_room picks the first one: calls stay on few warm connections.
 static struct multi *multi_with_room(struct http *http) {
     for (size_t i = 0; i < http->n_multis; i++) {
-        if (http->multis[i]->n_running < PER_MULTI) {
+        if (multi_count(http->multis[i]) < PER_MULTI) {
             return http->multis[i];
         }
     }
     if (http->n_multis == MULTIS_MAX) {
         return NULL;
     }
-    return http->multis[http->n_multis++] = multi_new(http);
+    return http->multis[http->n_multis++] = multi_new(http->loop, PER_MULTI, on_ended, http);
 }
 
 // ---- Life ---------------------------------------------------------------------------------------
@@ -363,10 +173,6 @@ struct http *http_new(struct loop *loop, const char *ca_file, call_next *next, v
     return http;
 }
 
-static void on_multi_closed(uv_handle_t *handle) {
-    free(handle->data);
-}
-
 static void transfer_free(struct transfer *t) {
     curl_easy_cleanup(t->easy);
     free(t);
@@ -378,16 +184,14 @@ void http_free(struct http *http) {
     }
     struct transfer *t, *next;
     DL_FOREACH_SAFE(http->running, t, next) {
-        curl_multi_remove_handle(t->multi->curl, t->easy);
+        multi_remove(t->multi, t->easy);
         transfer_free(t);
     }
     LL_FOREACH_SAFE(http->spare, t, next) {
         transfer_free(t);
     }
     for (size_t i = 0; i < http->n_multis; i++) {
-        curl_multi_cleanup(http->multis[i]->curl); // closes connections: watches go by on_socket
-        uv_timer_stop(&http->multis[i]->timer);
-        uv_close((uv_handle_t *)&http->multis[i]->timer, on_multi_closed);
+        multi_free(http->multis[i]);
     }
     uv_run(loop_uv(http->loop), UV_RUN_NOWAIT); // lets the handles above close
     free(http);
@@ -456,7 +260,6 @@ static void transfer_begin(struct transfer *t, struct multi *m, struct call *cal
     curl_easy_setopt(e, CURLOPT_PIPEWAIT, o->http2 ? 1L : 0L);
     DL_APPEND(t->http->running, t);
     t->http->n_running++;
-    m->n_running++;
 }
 
 void http_push(void *arg, struct call *call) {
@@ -474,7 +277,7 @@ void http_push(void *arg, struct call *call) {
     }
     struct transfer *t = transfer_take(http);
     transfer_begin(t, m, call);
-    CURLMcode rc = curl_multi_add_handle(m->curl, t->easy);
+    CURLMcode rc = multi_add(m, t->easy);
     if (rc != CURLM_OK) {
         log_error("http.failed", "why=\"%s\"", curl_multi_strerror(rc));
         finish(t, CURLE_FAILED_INIT);

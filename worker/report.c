@@ -63,7 +63,7 @@ static int pack_headers(struct slice lines, struct buf *out) {
     return rc;
 }
 
-static int pack(struct call *call) {
+int report_pack(const struct call *call, struct slice line, struct buf *out) {
     struct message m = {.kind = MESSAGE_REPORT};
     m.report.batch = call->id.batch;
     m.report.call = call->id.call;
@@ -74,7 +74,7 @@ static int pack(struct call *call) {
     m.report.http_status = (uint64_t)call->status;
     m.report.sent = call->sent;
     m.report.retry_after_ms = call->retry_after_ms;
-    m.report.request_id = slice_of(call->request_id);
+    m.report.request_id = slice_of(call->head.request_id);
     m.report.usage_known = call->usage_known;
     m.report.input_tokens = call->input_tokens;
     m.report.cached_tokens = call->cached_tokens;
@@ -85,6 +85,7 @@ static int pack(struct call *call) {
     m.report.cache_write_tokens = call->cache_write_tokens;
     m.report.reasoning_tokens = call->reasoning_tokens;
     m.report.service_tier = slice_of(call->service_tier);
+    m.report.line = line;
     struct buf limits;
     buf_init(&limits, LIMITS_MAX);
     int rc = limits_seen_pack(&call->limits, &limits);
@@ -94,11 +95,15 @@ static int pack(struct call *call) {
     if (call->headers.n > 0 && pack_headers(buf_slice(&call->headers), &headers) == 0) {
         m.report.http_headers = buf_slice(&headers);
     }
-    buf_clear(&call->report);
-    rc = rc != 0 ? rc : message_pack(&m, &call->report);
+    rc = rc != 0 ? rc : message_pack(&m, out);
     buf_free(&headers);
     buf_free(&limits);
     return rc;
+}
+
+static int pack(struct call *call) {
+    buf_clear(&call->report);
+    return report_pack(call, SLICE_NONE, &call->report);
 }
 
 static void send_one(struct report *report, struct call *call) {

@@ -26,6 +26,11 @@ void report_init(struct report *report, struct calls *calls, struct status *stat
 // call_next.
 void report_push(void *report, struct call *call);
 
+// report_pack appends the frame of a REPORT of what became of a call.
+//   line  the call was this line of a job; empty: a call of its own
+// Returns 0, or -EMSGSIZE: its items are too many bytes.
+MUST_CHECK int report_pack(const struct call *call, struct slice line, struct buf *out);
+
 // report_flush sends what the socket did not take. Returns 0, or -EAGAIN when some is left.
 int report_flush(struct report *report);
 // report_all sends every report that is not TAKEN again: the coordinator may have missed it.

@@ -129,6 +129,10 @@ static void make_body(struct prompt_step *step, struct call *call) {
     }
 }
 
+void prompt_step_make(struct prompt_step *step, struct call *call) {
+    make_body(step, call);
+}
+
 void prompt_push(void *arg, struct call *call) {
     struct prompt_step *step = arg;
     if (!call->decided) {
@@ -182,10 +186,10 @@ static void give_up_schema(struct call *call, struct answer *answer) {
 static void read_reply(struct parse_step *step, struct call *call) {
     struct reply reply = {
         .status = call->status,
-        .content_type = slice_of(call->content_type),
+        .content_type = slice_of(call->head.content_type),
         .body = buf_slice(&call->reply),
-        .retry_after_ms = call->header_delay_ms,
-        .should_retry = call->should_retry,
+        .retry_after_ms = call->head.delay_ms,
+        .should_retry = call->head.should_retry,
         .model = call->held->model,
         .count = call->count,
         .n_prompt = call->n_prompt,
@@ -202,8 +206,8 @@ static void read_reply(struct parse_step *step, struct call *call) {
     call->reasoning_tokens = answer.reasoning_tokens;
     memcpy(call->served_model, answer.served_model, sizeof(call->served_model));
     memcpy(call->service_tier, answer.service_tier, sizeof(call->service_tier));
-    if (call->request_id[0] == '\0') {
-        memcpy(call->request_id, answer.request_id, sizeof(answer.request_id));
+    if (call->head.request_id[0] == '\0') {
+        memcpy(call->head.request_id, answer.request_id, sizeof(answer.request_id));
     }
     if (answer.outcome == OUTCOME_OK) {
         read_items(step, call, &answer);
@@ -211,6 +215,10 @@ static void read_reply(struct parse_step *step, struct call *call) {
         call_decide(call, answer.outcome, "%s", answer.detail);
     }
     answer_clear(&answer);
+}
+
+void parse_step_read(struct parse_step *step, struct call *call) {
+    read_reply(step, call);
 }
 
 #ifdef HEADRACE_TEST_HOOKS

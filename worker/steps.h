@@ -17,6 +17,8 @@ struct prompt_step {
 // max_bytes bounds each message of a prompt.
 void prompt_step_init(struct prompt_step *step, size_t max_bytes, call_next *next, void *arg);
 void prompt_step_free(struct prompt_step *step);
+// prompt_step_make fills in call->body, slots and prompt_hash, or decides the call; it is not handed on.
+void prompt_step_make(struct prompt_step *step, struct call *call);
 // prompt_push fills in call->body, slots and prompt_hash, or decides the call.
 void prompt_push(void *step, struct call *call);
 
@@ -29,6 +31,8 @@ struct parse_step {
 };
 void parse_step_init(struct parse_step *step, call_next *next, void *arg);
 void parse_step_free(struct parse_step *step);
+// parse_step_read decides the call, with its items, which stand until the next; it is not handed on.
+void parse_step_read(struct parse_step *step, struct call *call);
 // parse_push decides the call, with its items.
 void parse_push(void *step, struct call *call);
 

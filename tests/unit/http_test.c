@@ -199,8 +199,8 @@ static void a_whole_answer_comes_through(void **state) {
     assert_int_equal(call->status, 200);
     assert_true(call->sent);
     assert_true(slice_is(buf_slice(&call->reply), "{}"));
-    assert_string_equal(call->request_id, "r1");
-    assert_string_equal(call->content_type, "application/json");
+    assert_string_equal(call->head.request_id, "r1");
+    assert_string_equal(call->head.content_type, "application/json");
     assert_int_equal(http_inflight(f.http), 0);
     teardown(&f);
 }
@@ -301,8 +301,8 @@ static void headers_say_when_to_try_again_and_tell_of_limits(void **state) {
         struct call *call = make_call(&f, i);
         http_push(f.http, call);
         run(&f, i + 1);
-        assert_int_equal(call->header_delay_ms, want_ms[i]);
-        assert_int_equal(call->should_retry, want_retry[i]);
+        assert_int_equal(call->head.delay_ms, want_ms[i]);
+        assert_int_equal(call->head.should_retry, want_retry[i]);
         const struct limit_seen *limit = &call->limits.of[LIMIT_REQUESTS];
         assert_int_equal(limit->limit, i == 0 ? 500 : LIMIT_ABSENT);
         assert_int_equal(limit->remaining, i == 0 ? 0 : LIMIT_ABSENT);
