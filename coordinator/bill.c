@@ -41,7 +41,7 @@ void bill_free(struct bill *bill) {
 // ---- Before -----------------------------------------------------------------------------------------------
 
 int64_t bill_estimate(struct call *call) {
-    const struct group *group = call->group;
+    const struct group *group = call->batch->lane->group;
     if (!group->bill->is_priced) {
         return 0;
     }
@@ -111,8 +111,9 @@ void bill_lost(struct core *core, struct call *call) {
     // After a restart nothing is reserved for it any more.
     int64_t maybe = call->reserved_nusd > 0 ? call->reserved_nusd : bill_estimate(call);
     const struct spend_amounts a = {.n = {[SPEND_CALLS] = 1, [SPEND_UNKNOWN] = 1, [SPEND_MAYBE] = maybe}};
+    const struct lane *lane = call->batch->lane;
     if (!call->charge.is_counted) {
         call->charge = (struct charge){.is_counted = true, .maybe = maybe};
-        add(core, call->batch->lane->partition, call->group->bill, &a);
+        add(core, lane->partition, lane->group->bill, &a);
     }
 }

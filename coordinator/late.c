@@ -52,7 +52,7 @@ void late_expect(struct core *core, const struct call *call) {
     late->worker = call->worker != NULL ? worker_id(call->worker) : 0;
     late->route = call->worker != NULL ? route_id(call->worker) : 0;
     late->counted = call->counted;
-    late->bill = bill_copy(call->group->bill);
+    late->bill = bill_copy(call->batch->lane->group->bill);
     late->charge = call->charge;
     late->is_paid = batch_is_counted(call->batch, call->number);
     HASH_ADD(hh, core->late, key, sizeof(late->key), late);

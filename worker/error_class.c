@@ -173,6 +173,20 @@ static const struct {
     {.name = "FAILED_PRECONDITION", .status = 400},
 };
 
+static int meaning_of(struct slice name) {
+    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+        if (slice_is_nocase(name, meanings[i].name)) {
+            return meanings[i].status;
+        }
+    }
+    return 0;
+}
+
+int error_status(struct slice name) {
+    int status = meaning_of(name);
+    return status != 0 ? status : 500;
+}
+
 // status_of finds the status that an error inside a 200 means.
 static int status_of(struct json_object *fields, const struct provider_error *e) {
     struct json_object *number = json_get(fields, "code");

@@ -46,6 +46,9 @@ const struct error_class *error_class_find(enum provider_id id, const struct pro
 //   status  of the answer; for an error inside a 200 the status that its code means is put into error
 void error_read(struct json_object *root, int status, struct provider_error *error);
 
+// error_status says which status an error's code or type stands for; 500 for one that is not known.
+int error_status(struct slice name);
+
 // error_add_detail appends a word to error->detail, cut where it does not fit.
 void error_add_detail(struct provider_error *error, struct slice word);
 

@@ -218,6 +218,9 @@ static void on_tick(void *arg) {
     ping.ping.time = (uint64_t)clock_us();
     ping.ping.worker = true; // a coordinator that was started anew asks for HELLO
     (void)link_send(link, &ping);
+    if (link->handlers.on_ping != NULL) {
+        link->handlers.on_ping(link->handlers.arg);
+    }
 }
 
 struct link *link_new(struct loop *loop, const struct link_config *config,

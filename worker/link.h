@@ -35,6 +35,8 @@ struct link_handlers {
     int (*held)(void *arg, struct buf *out);
     // The coordinator will not have this worker: another one has its name.
     void (*on_superseded)(void *arg);
+    // A PING was sent; may be NULL.
+    void (*on_ping)(void *arg);
     void *arg;
 };
 

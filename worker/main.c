@@ -10,13 +10,13 @@
 #include "common/options.h"
 #include "common/secrets.h"
 #include "worker/http.h"
+#include "worker/job.h"
 #include "worker/receive.h"
 #include "worker/report.h"
 #include "worker/status.h"
 #include "worker/steps.h"
 
 #include <signal.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +57,7 @@ struct worker {
     struct http *http;      // 7
     struct parse_step parse; // 8
     struct report report;   // 9
+    struct jobs *jobs;      // beside the path: steps of provider jobs
     struct metrics_server *metrics;
     struct loop_timer *drain_timer;
     int64_t drain_us;       // when draining began; 0: not yet
@@ -67,16 +68,20 @@ struct worker {
 
 // ---- Stopping -------------------------------------------------------------------------------------
 
+static size_t n_running(const struct worker *w) {
+    return http_inflight(w->http) + jobs_busy(w->jobs);
+}
+
 static void on_drain(void *arg) {
     struct worker *w = arg;
     int64_t now = clock_us();
-    if (!w->cut && (now - w->drain_us) / 1000 >= w->options.drain_timeout &&
-        http_inflight(w->http) > 0) {
-        log_warn("worker.cut", "calls=%zu", http_inflight(w->http));
+    if (!w->cut && (now - w->drain_us) / 1000 >= w->options.drain_timeout && n_running(w) > 0) {
+        log_warn("worker.cut", "calls=%zu steps=%zu", http_inflight(w->http), jobs_busy(w->jobs));
         w->cut = true;
         http_stop(w->http);
+        jobs_stop(w->jobs);
     }
-    if (http_inflight(w->http) > 0) {
+    if (n_running(w) > 0) {
         w->cut_us = now;
         return;
     }
@@ -99,6 +104,7 @@ static void drain(void *arg) {
              w->calls.n_in_state[CALL_REPORTED]);
     w->drain_us = w->cut_us = clock_us();
     receive_drain(&w->receive);
+    jobs_drain(w->jobs);
     loop_timer_start(w->drain_timer, 0, DRAIN_TICK_MS);
 }
 
@@ -115,6 +121,7 @@ static void on_superseded(void *arg) {
 static void on_refresh(void *arg) {
     struct worker *w = arg;
     w->status.n_inflight = (int64_t)http_inflight(w->http);
+    w->status.n_job_steps = (int64_t)jobs_busy(w->jobs);
     w->status.n_waiting = (int64_t)w->calls.n_in_state[CALL_WAITING];
     w->status.n_untaken = (int64_t)w->calls.n_in_state[CALL_REPORTED];
 }
@@ -154,6 +161,17 @@ static void wire(struct worker *w) {
     prompt_step_init(&w->prompt, (size_t)w->options.max_prompt_bytes, http_push, w->http);
     receive_init(&w->receive, w->loop, &w->calls, &w->report, &w->status, w->secrets, prompt_push,
                  &w->prompt);
+    struct jobs_config jobs = {
+        .ca_file = w->options.ca_file,
+        .spool = w->options.spool,
+        .prompt = &w->prompt,
+        .parse = &w->parse,
+        .models = &w->receive.models,
+        .status = &w->status,
+        .send = receive_send,
+        .arg = &w->receive,
+    };
+    w->jobs = w->receive.jobs = jobs_new(w->loop, &jobs);
     w->receive.on_superseded = on_superseded;
     w->receive.superseded_arg = w;
 }
@@ -174,9 +192,6 @@ static int start(struct worker *w, struct error *why) {
         return -1;
     }
     log_setup("worker", level);
-    if (w->options.ca_file[0] != '\0' && access(w->options.ca_file, R_OK) != 0) {
-        return error_set(why, -errno, "--ca-file %s: %s", w->options.ca_file, strerror(errno));
-    }
     w->secrets = secrets_load(w->options.secrets, why);
     if (w->secrets == NULL) {
         return -1;
@@ -202,6 +217,8 @@ static int start(struct worker *w, struct error *why) {
 static void stop(struct worker *w) {
     if (w->loop != NULL) {
         metrics_server_free(w->metrics);
+        jobs_drop(w->jobs);
+        w->receive.jobs = NULL;
         receive_free(&w->receive);
         prompt_step_free(&w->prompt);
         http_free(w->http);

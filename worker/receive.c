@@ -6,6 +6,7 @@
 #include "common/hook.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "worker/job.h"
 #include "worker/value.h"
 #include "proto/record.h"
 
@@ -85,6 +86,9 @@ static void on_model(struct receive *receive, const struct message *m) {
     DL_FOREACH_SAFE(receive->calls->in_state[CALL_WAITING], call, next) {
         (void)start(receive, call);
     }
+    if (receive->jobs != NULL) {
+        jobs_on_model(receive->jobs);
+    }
 }
 
 // ---- Dispatches ---------------------------------------------------------------------------------
@@ -150,9 +154,18 @@ static void on_message(void *arg, const struct message *m, struct slice frame) {
     case MESSAGE_MODEL:
         on_model(receive, m);
         return;
+    case MESSAGE_JOB:
+    case MESSAGE_JOB_LINES:
+    case MESSAGE_JOB_TAKEN:
+        if (receive->jobs != NULL) {
+            jobs_on_message(receive->jobs, m, frame);
+        }
+        return;
     case MESSAGE_TAKEN:
         if (report_taken(receive->report, m->taken.calls) != 0) {
             log_warn("receive.bad_message", "message=TAKEN why=\"not an array of [batch, call]\"");
+        } else if (receive->jobs != NULL) {
+            jobs_on_taken(receive->jobs, m->taken.calls);
         }
         return;
     default:
@@ -169,12 +182,25 @@ static void on_welcome(void *arg) {
         ask_model(receive, call); // an answer that comes twice does no harm
     }
     report_all(receive->report);
+    if (receive->jobs != NULL) {
+        jobs_on_welcome(receive->jobs);
+    }
+}
+
+static void on_ping(void *arg) {
+    struct receive *receive = arg;
+    if (receive->jobs != NULL) {
+        jobs_on_ping(receive->jobs);
+    }
 }
 
 static void on_writable(void *arg) {
     struct receive *receive = arg;
     if (report_flush(receive->report) != 0) {
         log_debug("receive.full", "reports=%zu", receive->report->n_to_send);
+    }
+    if (receive->jobs != NULL) {
+        jobs_on_writable(receive->jobs);
     }
 }
 
@@ -237,6 +263,7 @@ int receive_start(struct receive *receive, struct loop *loop, const struct link_
         .on_writable = on_writable,
         .held = on_held,
         .on_superseded = on_superseded,
+        .on_ping = on_ping,
         .arg = receive,
     };
     receive->max_inflight = config->max_inflight;

@@ -16,6 +16,7 @@ struct receive {
     struct report *report;
     struct status *status;
     struct link *link;        // set by receive_start
+    struct jobs *jobs;        // borrowed; NULL: none are taken
     struct held_cache models;
     struct loop_timer *timer; // runs while calls wait for a model
     uint64_t max_inflight, max_bytes; // the credit we gave

@@ -34,8 +34,7 @@ static const struct api rows[] = {
      .write = api_batch_embed_write},
 };
 
-static const struct api *const batch_rows[] = {&api_files_openai, &api_batches_openai,
-                                               &api_batches_anthropic};
+static const struct api *const batch_rows[] = {&api_files_openai, &api_batches_openai};
 
 static bool is_path_of(const struct api *api, struct slice path) {
     size_t n = strlen(api->end);

@@ -36,7 +36,7 @@ struct api {
 };
 
 extern const struct api api_chat; // what chat_read takes a request for
-extern const struct api api_files_openai, api_batches_openai, api_batches_anthropic;
+extern const struct api api_files_openai, api_batches_openai;
 
 // api_find finds the API of a path, or returns NULL.
 const struct api *api_find(struct slice path);

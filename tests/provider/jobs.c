@@ -137,8 +137,8 @@ static void end_checking(struct batch_job *job, int64_t now_us) {
         job->state = BATCH_RUNNING;
         job->running_us = now_us;
     }
-    if (job->kind->checked != NULL) {
-        job->kind->checked(job, now_us);
+    if (job->waiting != NULL) {
+        jobs->on_checked(jobs->arg, job, now_us);
     }
 }
 

@@ -59,7 +59,6 @@ struct batch_kind {
     const char *request_id; // how a result's id begins
     bool two_files; // what failed goes to a file of its own
     bool tells_rest; // lines that were not executed are among the results
-    bool repeats;   // ids may repeat
     bool validates; // VALIDATING takes a tenth of the job's time; false: as long as it takes
     int64_t validity_us; // a job expires after this; 0: never
     // check looks at a line when the job is validated; line is NULL when text is no JSON object. Returns 0
@@ -71,10 +70,7 @@ struct batch_kind {
                    struct httpd_reply *reply);
     // write appends a result without its line feed. Returns 0 or -EMSGSIZE.
     int (*write)(const struct batch_job *job, const struct row *row, struct buf *out);
-    // checked, if there is one, is told that the job has been validated, before it runs or after it has
-    // failed; it may remove the job then.
-    void (*checked)(struct batch_job *job, int64_t now_us);
-    // made makes the results into files when the job ends; NULL: they stay with the job. Called once.
+    // made makes the results into files when the job ends, or nothing. Called once.
     void (*made)(struct batch_job *job, int64_t now_us);
 };
 
@@ -111,8 +107,6 @@ struct batch_job {
     struct spool_window window;
     struct jobs *jobs;
     void *waiting;          // the request that waits for the end of VALIDATING; NULL: none
-    enum batch_fault create_fault; // of the request that made it
-    bool is_inline;         // its lines came in the request
     struct batch_job *prev, *next; // the oldest first
     UT_hash_handle hh;
 };
@@ -124,7 +118,9 @@ struct jobs {
     struct batch_faults faults;
     struct batch_job *list, *table;
     uint64_t n_made;
-    void *arg; // the batches, for kinds
+    // on_checked is told that a job with a waiting request has been validated; it may remove the job.
+    void (*on_checked)(void *arg, struct batch_job *job, int64_t now_us);
+    void *arg;
 };
 
 // jobs_add makes a job whose input is there; takes the spool. The caller fills in api, model, endpoint and

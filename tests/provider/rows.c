@@ -65,7 +65,7 @@ static void check_line(struct batch_job *job, struct slice text) {
     }
     if (job->kind->check(job, text, line, &id, &error) != 0) {
         jobs_fail(job, error.code, job->n_rows, "%s", error.message);
-    } else if (id.n > 0 && !job->kind->repeats && has_id(job, id)) {
+    } else if (id.n > 0 && has_id(job, id)) {
         jobs_fail(job, "duplicate_custom_id", job->n_rows, "The custom_id '%.*s' is a duplicate of another "
                   "request's. Please provide a unique custom_id for each request.",
                   SLICE_FMT(slice_sub(id, 0, 64)));

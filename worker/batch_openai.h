@@ -1,0 +1,18 @@
+// batch_openai: the batch API of OpenAI, which Azure speaks with differences of its own. What their two
+// files share.
+#ifndef HEADRACE_WORKER_BATCH_OPENAI_H
+#define HEADRACE_WORKER_BATCH_OPENAI_H
+
+#include "worker/batch.h"
+
+// The first exchange of each order; they ask the model's provider where Azure differs.
+extern const struct exchange batch_openai_upload, batch_openai_create, batch_openai_find,
+    batch_openai_poll, batch_openai_cancel, batch_openai_collect, batch_openai_remove;
+
+// The form of lines and of their answers.
+int batch_openai_line(const struct batch_step *step, struct slice name, struct slice body, bool first,
+                      struct buf *out);
+int batch_openai_nothing(const struct batch_step *step, struct buf *out);
+int batch_openai_answer(const struct batch_step *step, struct json_object *row, struct batch_answer *out);
+
+#endif
