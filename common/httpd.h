@@ -26,7 +26,7 @@ enum httpd_ending {
 
 struct httpd_header {
     const char *name; // lives for ever
-    char value[120];  // one line, NUL-ended
+    char value[248];  // one line, NUL-ended
 };
 
 struct httpd_reply {

@@ -34,7 +34,9 @@ static const struct api rows[] = {
      .write = api_batch_embed_write},
 };
 
-static const struct api *const batch_rows[] = {&api_files_openai, &api_batches_openai};
+static const struct api *const batch_rows[] = {&api_files_openai, &api_batches_openai,
+                                               &api_batches_anthropic, &api_files_gemini,
+                                               &api_batches_gemini, &api_files_azure, &api_batches_azure};
 
 static bool is_path_of(const struct api *api, struct slice path) {
     size_t n = strlen(api->end);

@@ -28,6 +28,8 @@ struct api {
     bool (*owns)(struct slice path);
     struct upload *(*open)(struct batches *batches, const struct httpd_request *request);
     void (*serve)(struct batch_call *call);
+    // is_open, if there is one, lets a request in without a key.
+    bool (*is_open)(const struct httpd_request *request);
     // read takes the parts of chat->root into chat: messages or inputs, model, schema, most tokens.
     // Returns 0, or -EINVAL with why, in the vendor's words.
     int (*read)(struct chat *chat, bool strict, struct error *why);
@@ -36,7 +38,8 @@ struct api {
 };
 
 extern const struct api api_chat; // what chat_read takes a request for
-extern const struct api api_files_openai, api_batches_openai;
+extern const struct api api_files_openai, api_batches_openai, api_batches_anthropic, api_files_gemini,
+    api_batches_gemini, api_files_azure, api_batches_azure;
 
 // api_find finds the API of a path, or returns NULL.
 const struct api *api_find(struct slice path);

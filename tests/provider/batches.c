@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -58,6 +59,14 @@ uint64_t batches_most(int64_t option, uint64_t vendor) {
 
 uint64_t batches_owner(const struct batch_call *call) {
     return call->job->key_hash;
+}
+
+void batches_time(int64_t unix_us, char into[BATCHES_TIME_MAX]) {
+    time_t seconds = (time_t)(unix_us / 1000000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t n = strftime(into, BATCHES_TIME_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(into + n, BATCHES_TIME_MAX - n, ".%06dZ", (int)(unix_us % 1000000));
 }
 
 bool call_is(const struct batch_call *call, const char *method) {

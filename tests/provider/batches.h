@@ -51,6 +51,10 @@ uint64_t batches_most(int64_t option, uint64_t vendor);
 // batches_owner is whose files and jobs a call may see.
 uint64_t batches_owner(const struct batch_call *call);
 
+#define BATCHES_TIME_MAX 32
+// batches_time writes a time as RFC 3339 has it, in UTC.
+void batches_time(int64_t unix_us, char into[BATCHES_TIME_MAX]);
+
 // call_is says whether the call has this method.
 bool call_is(const struct batch_call *call, const char *method);
 // call_error answers with an error in the vendor's shape.

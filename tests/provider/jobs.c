@@ -15,6 +15,7 @@
 
 #define ID_SALT     901 // of fault_random
 #define TIME_SALT   902
+#define TOKEN_BYTES 4 // of the input, for what is enqueued
 #define LINES_A_LOOK 16 // between two looks at the clock
 
 struct batch_job *jobs_add(struct jobs *jobs, const struct batch_kind *kind, uint64_t owner,
@@ -27,6 +28,7 @@ struct batch_job *jobs_add(struct jobs *jobs, const struct batch_kind *kind, uin
     job->number = ++jobs->n_made;
     job->owner = owner;
     job->input = *input;
+    job->enqueued_tokens = job->input->n / TOKEN_BYTES;
     *input = NULL;
     job->created_us = now_us;
     snprintf(job->id, sizeof(job->id), "%s%016llx", kind->id,
@@ -84,11 +86,12 @@ void jobs_fail(struct batch_job *job, const char *code, uint64_t line, const cha
     va_end(args);
 }
 
-bool jobs_queue_is_full(const struct jobs *jobs, uint64_t owner, const char *model, uint64_t tokens) {
+bool jobs_queue_is_full(const struct jobs *jobs, uint64_t owner, const char *model, uint64_t tokens,
+                        const struct batch_job *except) {
     uint64_t most = (uint64_t)jobs->respond->options->batch_enqueued_tokens;
     const struct batch_job *job;
     DL_FOREACH(jobs->list, job) {
-        bool counts = job->owner == owner && !jobs_is_ended(job) && job->state != BATCH_VALIDATING;
+        bool counts = job->owner == owner && !jobs_is_ended(job) && job != except;
         tokens += counts && strcmp(job->model, model) == 0 ? job->enqueued_tokens : 0;
     }
     return most > 0 && tokens > most;
@@ -125,7 +128,8 @@ static void end_checking(struct batch_job *job, int64_t now_us) {
         jobs_fail(job, "invalid_request", 0, "The job has failed.");
     }
     if (job->n_errors == 0 && (job->faults[BATCH_FAULT_QUEUE_FULL] ||
-                               jobs_queue_is_full(jobs, job->owner, job->model, job->enqueued_tokens))) {
+                               jobs_queue_is_full(jobs, job->owner, job->model, job->enqueued_tokens,
+                                                  job))) {
         jobs_fail(job, "token_limit_exceeded", 0,
                   "Enqueued token limit reached for %s in organization org-simulated. Limit: %lld enqueued "
                   "tokens. Please try again once some in_progress batches have been completed.",
@@ -137,8 +141,8 @@ static void end_checking(struct batch_job *job, int64_t now_us) {
         job->state = BATCH_RUNNING;
         job->running_us = now_us;
     }
-    if (job->waiting != NULL) {
-        jobs->on_checked(jobs->arg, job, now_us);
+    if (job->kind->checked != NULL) {
+        job->kind->checked(job, now_us);
     }
 }
 

@@ -59,6 +59,7 @@ struct batch_kind {
     const char *request_id; // how a result's id begins
     bool two_files; // what failed goes to a file of its own
     bool tells_rest; // lines that were not executed are among the results
+    bool repeats;   // ids may repeat
     bool validates; // VALIDATING takes a tenth of the job's time; false: as long as it takes
     int64_t validity_us; // a job expires after this; 0: never
     // check looks at a line when the job is validated; line is NULL when text is no JSON object. Returns 0
@@ -70,7 +71,10 @@ struct batch_kind {
                    struct httpd_reply *reply);
     // write appends a result without its line feed. Returns 0 or -EMSGSIZE.
     int (*write)(const struct batch_job *job, const struct row *row, struct buf *out);
-    // made makes the results into files when the job ends, or nothing. Called once.
+    // checked, if there is one, is told that the job has been validated, before it runs or after it has
+    // failed; it may remove the job then.
+    void (*checked)(struct batch_job *job, int64_t now_us);
+    // made makes the results into files when the job ends; NULL: they stay with the job. Called once.
     void (*made)(struct batch_job *job, int64_t now_us);
 };
 
@@ -92,7 +96,8 @@ struct batch_job {
     uint64_t n_inputs;      // of embeddings, in the lines that were looked at
     uint64_t n_done;        // lines that have ended
     uint64_t n_succeeded, n_errored, n_cancelled, n_expired;
-    uint64_t input_tokens, output_tokens, enqueued_tokens;
+    uint64_t input_tokens, output_tokens;
+    uint64_t enqueued_tokens; // a quarter of its input's bytes
     bool closing;           // the lines that are left end as closing_end
     enum row_end closing_end;
     struct spool *results[2]; // answered; and failed, if the kind has two files
@@ -107,6 +112,8 @@ struct batch_job {
     struct spool_window window;
     struct jobs *jobs;
     void *waiting;          // the request that waits for the end of VALIDATING; NULL: none
+    enum batch_fault create_fault; // of the request that made it
+    bool is_inline;         // its lines came in the request
     struct batch_job *prev, *next; // the oldest first
     UT_hash_handle hh;
 };
@@ -118,9 +125,7 @@ struct jobs {
     struct batch_faults faults;
     struct batch_job *list, *table;
     uint64_t n_made;
-    // on_checked is told that a job with a waiting request has been validated; it may remove the job.
-    void (*on_checked)(void *arg, struct batch_job *job, int64_t now_us);
-    void *arg;
+    void *arg; // the batches, for kinds
 };
 
 // jobs_add makes a job whose input is there; takes the spool. The caller fills in api, model, endpoint and
@@ -143,7 +148,9 @@ bool jobs_is_ended(const struct batch_job *job);
 // jobs_stop_row is the line before which a fault stops the job; n_rows: none does.
 uint64_t jobs_stop_row(const struct batch_job *job);
 // jobs_queue_is_full says whether `tokens` more of a model would go over --batch-enqueued-tokens.
-bool jobs_queue_is_full(const struct jobs *jobs, uint64_t owner, const char *model, uint64_t tokens);
+//   except  a job that is not counted; may be NULL
+bool jobs_queue_is_full(const struct jobs *jobs, uint64_t owner, const char *model, uint64_t tokens,
+                        const struct batch_job *except);
 // jobs_fail adds an error to the job; the first ones are kept.
 void jobs_fail(struct batch_job *job, const char *code, uint64_t line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -16,7 +16,6 @@
 #define JOB_SHIFT    20   // a row's number: the job's, and the line's in the lower bits
 #define ORDER_SALT   950  // of fault_random
 #define REQUEST_SALT 951
-#define TOKEN_BYTES  4    // of a line, for what is enqueued
 
 // --- looking at lines ----------------------------------------------------------------------------
 
@@ -65,7 +64,7 @@ static void check_line(struct batch_job *job, struct slice text) {
     }
     if (job->kind->check(job, text, line, &id, &error) != 0) {
         jobs_fail(job, error.code, job->n_rows, "%s", error.message);
-    } else if (id.n > 0 && has_id(job, id)) {
+    } else if (id.n > 0 && !job->kind->repeats && has_id(job, id)) {
         jobs_fail(job, "duplicate_custom_id", job->n_rows, "The custom_id '%.*s' is a duplicate of another "
                   "request's. Please provide a unique custom_id for each request.",
                   SLICE_FMT(slice_sub(id, 0, 64)));
@@ -92,7 +91,6 @@ bool rows_check(struct batch_job *job) {
         return true;
     }
     job->read_at += text.n + 1;
-    job->enqueued_tokens += text.n / TOKEN_BYTES;
     check_line(job, text);
     return true;
 }

@@ -200,7 +200,8 @@ static void serve_api(struct serve *s, struct httpd_request *request) {
     const struct api *api = api_find(path);
     job->api = api;
     struct slice key = api != NULL ? api_key_of(api, request) : key_of(request);
-    if (o->api_key[0] != '\0' && !slice_is(key, o->api_key)) {
+    bool open = api != NULL && api->is_open != NULL && api->is_open(request);
+    if (o->api_key[0] != '\0' && !open && !slice_is(key, o->api_key)) {
         send_error(s, request, job, 401, "invalid_request_error", "invalid_api_key",
                    "Incorrect API key provided.", false);
     } else if (api != NULL && api->must != NULL && httpd_header(request, api->must).n == 0) {

@@ -329,10 +329,14 @@ static const struct {
 } error_names[] = {
     {400, 400, 400, "invalid_request_error", "INVALID_ARGUMENT"},
     {401, 401, 400, "authentication_error", "INVALID_ARGUMENT"},
+    {403, 403, 403, "permission_error", "PERMISSION_DENIED"},
     {404, 404, 404, "not_found_error", "NOT_FOUND"},
     {405, 405, 405, "invalid_request_error", "INVALID_ARGUMENT"},
+    {409, 409, 400, "conflict_error", "FAILED_PRECONDITION"},
+    {413, 413, 400, "request_too_large", "INVALID_ARGUMENT"},
     {429, 429, 429, "rate_limit_error", "RESOURCE_EXHAUSTED"},
     {503, 529, 503, "overloaded_error", "UNAVAILABLE"},
+    {504, 504, 504, "timeout_error", "DEADLINE_EXCEEDED"},
     {500, 500, 500, "api_error", "INTERNAL"}, // and whatever else
 };
 
