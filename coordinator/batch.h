@@ -81,7 +81,7 @@ struct batch {
     struct slice found_mark;     // RECOVERING: as it stood in Redis; owned
     uint32_t *reported;          // numbers of calls whose report came
     size_t n_reported, cap_reported;
-    uint32_t *counted;           // numbers of calls that the sums of money hold; kept in Redis with it
+    uint32_t *counted;           // numbers of calls that the sums hold; kept in Redis with it
     size_t n_counted, cap_counted;
     struct call *calls;          // of its unanswered slots
     struct batch *lane_prev, *lane_next;   // in order of opening
@@ -104,7 +104,8 @@ struct slice entry_values(const struct batch *batch, const struct entry *entry);
 // that still names the call, because it has not heard TAKEN, is not waited for.
 void batch_reported(struct batch *batch, uint32_t call);
 bool batch_has_report(const struct batch *batch, uint32_t call);
-// batch_counted notes that a call is in the sums of money; batch_is_counted says whether it is.
+// batch_counted notes that a call whose report came is in the sums, of money or of ambiguous calls;
+// batch_is_counted says whether it is.
 void batch_counted(struct batch *batch, uint32_t call);
 bool batch_is_counted(const struct batch *batch, uint32_t call);
 // record_tokens estimates the tokens of one record from its bytes, before anything was learned.

@@ -107,13 +107,18 @@ bool bill_report(struct core *core, struct partition *p, const struct bill *bill
     return true;
 }
 
+void bill_maybe(struct core *core, struct partition *p, const struct bill *bill, struct charge *charge,
+                int64_t nusd) {
+    const struct spend_amounts a = {.n = {[SPEND_CALLS] = 1, [SPEND_UNKNOWN] = 1, [SPEND_MAYBE] = nusd}};
+    if (!charge->is_counted) {
+        *charge = (struct charge){.is_counted = true, .maybe = nusd};
+        add(core, p, bill, &a);
+    }
+}
+
 void bill_lost(struct core *core, struct call *call) {
     // After a restart nothing is reserved for it any more.
     int64_t maybe = call->reserved_nusd > 0 ? call->reserved_nusd : bill_estimate(call);
-    const struct spend_amounts a = {.n = {[SPEND_CALLS] = 1, [SPEND_UNKNOWN] = 1, [SPEND_MAYBE] = maybe}};
     const struct lane *lane = call->batch->lane;
-    if (!call->charge.is_counted) {
-        call->charge = (struct charge){.is_counted = true, .maybe = maybe};
-        add(core, lane->partition, lane->group->bill, &a);
-    }
+    bill_maybe(core, lane->partition, lane->group->bill, &call->charge, maybe);
 }

@@ -33,5 +33,8 @@ bool bill_report(struct core *core, struct partition *p, const struct bill *bill
                  const struct charge *charge, const struct message_report *report, int64_t reserved);
 // bill_lost adds a call that is given up: it was sent, and may have cost what was reserved. Once.
 void bill_lost(struct core *core, struct call *call);
+// bill_maybe does so for one whose batch is gone, by what was reserved for it; charge says so from then on.
+void bill_maybe(struct core *core, struct partition *p, const struct bill *bill, struct charge *charge,
+                int64_t nusd);
 
 #endif

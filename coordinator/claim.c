@@ -38,7 +38,10 @@ static void restore_call(void *arg, const struct mark *mark) {
             }
         }
     }
-    if (n == 0) {
+    if (n == 0) { // nobody needs its answer any more
+        if (mark->is_out) {
+            late_unclaimed(r->core, batch, mark->number);
+        }
         return;
     }
     struct call *call = call_new(batch, slots, n);
@@ -143,7 +146,7 @@ static void claim_unknown(struct core *core, struct batch *batch, uint32_t numbe
 
 void claim_take(struct core *core, struct batch *batch, uint32_t number, const uint16_t *slots,
                     size_t n_slots, struct worker *worker) {
-    if (n_slots == 0 || batch_has_report(batch, number)) {
+    if (n_slots == 0 || batch_has_report(batch, number) || batch_is_counted(batch, number)) {
         return; // nothing, or a report that only its TAKEN has not reached
     }
     struct call *call = dispatch_find(batch, number);

@@ -312,7 +312,7 @@ static void count_late(struct core *core, struct batch *batch, const struct mess
     struct late *late = late_take(core, report, outcome);
     bool recovered = batch != NULL && name_recovered(core, batch, report, outcome);
     const struct charge none = {0};
-    if (late != NULL && !late->is_paid) {
+    if (late != NULL && !late->is_paid && late->bill != NULL) {
         (void)count_usage(core, batch, late->bill, &late->charge, report, 0);
     } else if (late == NULL && batch != NULL && (is_first || recovered) &&
                !batch_is_counted(batch, (uint32_t)report->call)) {
@@ -384,6 +384,10 @@ void collect_report(struct core *core, struct slice route, const struct message_
         core->status->answers_late += n_new;
     }
     bool ended = call != NULL && settle_call(core, call, report, outcome, &leftover, n_new);
+    if (marks_ambiguity(report, outcome) != AMBIGUITY_NONE) { // its worker may yet name it to the next coordinator
+        batch_counted(batch, (uint32_t)report->call);
+        partition_touch(batch->lane->partition, batch);
+    }
     if (n_new == 0 && !ended) {
         collect_taken(core, route, report->batch, report->call);
         return;

@@ -65,7 +65,7 @@ struct core *core_new(const struct core_config *config, const struct core_io *io
         core->partitions[i].index = i;
         core->partitions[i].first_oseq = 1;
     }
-    core->next_age_us = INT64_MAX;
+    core->next_age_us = core->late_due_us = INT64_MAX;
     buf_init(&core->scratch, SCRATCH_MAX_BYTES);
     buf_init(&core->scratch2, SCRATCH_MAX_BYTES);
     if (config->has_push) {
@@ -230,6 +230,7 @@ void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
     for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
         start_lane(core, &g->lanes[partition], now_us + core->config->grace_ms * 1000);
     }
+    late_recovered(core, now_us + core->config->grace_ms * 1000);
     if (core->config->has_push) {
         struct cursor *cursor = &deliver_get(core, SLICE_LIT(DELIVER_PUSH_NAME))->cursors[partition];
         if (!cursor->known) {
@@ -467,6 +468,7 @@ void core_tick(struct core *core, int64_t now_us) {
     }
     if (core->next_heartbeat_us <= now_us) {
         roster_tick(core);
+        late_tick(core);
         marks_tick(core);
         core->next_heartbeat_us = now_us + core->config->heartbeat_ms * 1000 / 2;
     }

@@ -270,6 +270,7 @@ struct partition {
     uint32_t next_batch;        // counter part of batch ids
     struct batch *dirty, *dirty_tail;
     struct batch *marks;        // whose mark in Redis is not as it should be
+    struct lates *lates;        // likewise, of batches that are finished
     bool marks_due;             // a mark is waited for: write, though nothing else wants to
     bool tally_dirty;
     struct tally tally;
@@ -310,17 +311,30 @@ struct consumer {
 // A call that was given up, or whose batch is finished, and whose report may still come: its cost is
 // real, and is counted once.
 struct late {
-    struct {
-        uint64_t batch, call;
-    } key;
+    struct lates *of;
+    uint64_t call;
     uint64_t worker;             // who may bring it: see worker_id
     uint64_t route;              // hash of the connection that it was sent on; 0: not known
     uint64_t named;              // core->n_hellos when its worker last named it
     enum ambiguity counted;      // as what it was counted
-    struct bill *bill;           // who pays for it; owned
+    bool unclaimed;              // of before a start, and no worker has named it yet
+    struct bill *bill;           // who pays for it; owned; NULL: not known any more
     bool is_paid;                // an earlier coordinator has counted what it cost
+    int64_t reserved_nusd;       // what it may have cost, while charge holds nothing
     struct charge charge;
-    UT_hash_handle hh;
+    struct late *prev, *next;
+};
+
+// The late calls of one batch.
+struct lates {
+    uint64_t batch;
+    struct late *calls;          // oldest first
+    char *model;                 // of a batch that is finished: who pays; NULL: it is not, or not known
+    uint32_t revision;
+    struct slice options;        // likewise; owned
+    bool mark_dirty;             // in its partition's list
+    struct lates *mark_prev, *mark_next;
+    UT_hash_handle hh;           // by batch
 };
 
 struct core {
@@ -339,7 +353,9 @@ struct core {
     struct worker *free_workers; // with credit, next one first
     struct consumer *consumers;
     struct batch *batches;       // by id
-    struct late *late;           // oldest first
+    struct lates *lates;         // oldest first
+    size_t n_late;               // calls in them
+    int64_t late_due_us;         // then those that nobody has named are counted
     struct budget *budgets;      // by key
     struct learned *learned;     // by model; see estimate.h
     struct spend *spends;        // sums of money and tokens, by scope

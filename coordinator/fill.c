@@ -3,6 +3,7 @@
 #include "coordinator/fill.h"
 #include "coordinator/call.h"
 #include "coordinator/flow.h"
+#include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 
@@ -138,6 +139,7 @@ void fill_forget(struct core *core, struct batch *batch) {
         flow_remove_due(batch);
     }
     marks_forget(batch);
+    late_outlive(core, batch);
     not_sealing(batch);
     if (batch->lane->open == batch) {
         batch->lane->open = NULL;

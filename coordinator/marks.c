@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/flow.h"
+#include "coordinator/late.h"
 #include "coordinator/partition.h"
 #include "proto/frame.h"
 
@@ -199,7 +200,7 @@ static void write_mark(struct core *core, struct partition *p, struct batch *bat
     buf_clear(blob);
     msgpack_packer pk;
     msgpack_packer_init(&pk, blob, pack_write);
-    size_t n = batch->mark_cseq != 0;
+    size_t n = (batch->mark_cseq != 0) + late_count(core, batch->id);
     for (const struct call *call = batch->calls; call != NULL; call = call->next) {
         n += is_out(call) || has_history(call);
     }
@@ -213,6 +214,8 @@ static void write_mark(struct core *core, struct partition *p, struct batch *bat
                 pack_call(&pk, call);
             }
         }
+        int rc = late_pack(core, batch->id, blob);
+        assert(rc == 0); // a batch has far fewer calls than scratch has room for
         txn_mark(partition_txn(p), batch->id, buf_slice(blob));
     } else if (batch->has_mark) {
         txn_unmark(partition_txn(p), batch->id);
@@ -240,6 +243,7 @@ void marks_write(struct core *core, struct partition *p) {
         batch->mark_dirty = false;
         write_mark(core, p, batch);
     }
+    late_write(core, p);
     if (p->tally_dirty) {
         write_tally(core, p);
     }
@@ -303,6 +307,7 @@ void marks_read(struct core *core, struct partition *p, uint64_t id, struct slic
         batch->found_mark = (struct slice){.p = slice_dup(blob), .n = blob.n};
         batch->has_mark = true;
     }
+    late_read(core, id, batch, blob);
 }
 
 static void read_mark(const msgpack_object *o, struct mark *mark) {

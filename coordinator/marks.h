@@ -9,7 +9,7 @@
 //
 // A batch's mark, a msgpack array: [out, number, n_lost, n_ambiguous, tries, reasked, [slot, n, ...]] for
 // each call; no slots: all of the batch. out false: the call waits, and only its history counts.
-// The tally has id 0: array of the numbers of struct tally, in their order.
+// Behind them stand the late calls of the batch: late.h. The tally has id 0: array of the numbers of struct tally, in their order.
 #ifndef HEADRACE_COORDINATOR_MARKS_H
 #define HEADRACE_COORDINATOR_MARKS_H
 

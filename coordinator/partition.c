@@ -75,8 +75,9 @@ void partition_after(struct partition *p, struct after after) {
 }
 
 bool partition_after_pending(struct partition *p, struct after after) {
-    if (p->dirty != NULL || p->txn != NULL || p->tally_dirty) {
-        p->marks_due |= p->tally_dirty;
+    bool has_marks = p->tally_dirty || p->marks != NULL; // one of them may be that of a call that has ended
+    if (p->dirty != NULL || p->txn != NULL || has_marks) {
+        p->marks_due |= has_marks;
         partition_after(p, after);
         return true;
     }

@@ -8,10 +8,10 @@ not begun          counted and not in the ledger: its worker was killed or cut o
                    before its first byte; nobody can know that it was not made
 perhaps not sent   counted and not in the ledger: a coordinator was killed after it had noted that the call goes out
 lost on the way    counted and not in the ledger: the link to the provider broke under the request
-answered too late  its answer came after a restart of the coordinator that had counted it, or went down with the one
-                   that took it: counted, though there was an answer
-counted again      a coordinator was killed between counting a call's end, or taking it back, and telling its worker
-                   so, and the next one heard of it once more: the counter is above the calls by so much
+answered too late  its answer went down with the coordinator that took it, and with its worker, which would have said
+                   it again: counted, though there was an answer
+counted again      a coordinator was killed before it was durable that it had taken a call back, or had counted it, and
+                   the next one did not hear of it, or counted it: the counter is above the calls by so much
 missed             in the ledger, no answer of it came, and not counted: must be none
 unexplained        counted without any of these causes: must be none
 sent twice         one name in two requests: must be none

@@ -7,6 +7,7 @@
 #include "tests/sim/sim.h"
 #include "common/mem.h"
 #include "proto/record.h"
+#include "tests/sim/dump.h"
 
 #include <inttypes.h>
 #include <msgpack.h>
@@ -39,11 +40,13 @@ static bool is_known_to(const struct ask *a, const struct coord *c) {
 }
 
 // hide marks the earlier calls for a record whose report has not come, and that are made again now. Those
-// that reached the provider may have been billed, so each has to be counted as ambiguous.
+// that reached the provider may have been billed, so each has to be counted as ambiguous. A report that came to
+// an earlier coordinator did so if that has made it durable: its batch says then that the call is paid for.
 static void hide(struct sim *sim, struct coord *c, int record) {
     for (size_t i = 0; i < sim->n_asks; i++) {
         struct ask *a = &sim->asks[i];
-        bool reported = a->reports > 0 && a->report_life == c->life.n;
+        bool reported = (a->reports > 0 && a->report_life == c->life.n) ||
+                        (a->heard && dump_is_counted(c->core, a->batch, (uint32_t)a->call));
         bool counts = a->at_us >= sim->records[record].redriven_us;
         if (is_known_to(a, c) && asks_for(a, record) && !reported && !a->hidden && counts) {
             a->hidden = true;
@@ -149,6 +152,7 @@ void check_report(struct sim *sim, struct coord *c, const struct message_report 
         a->reports = 0;
     }
     a->reports++;
+    a->heard = true;
     bool is_free = !report->sent || slice_is(report->outcome, "unsent") ||
                    (report->http_status == 429 && !sim->is_window); // as the profile says
     if (a->reports == 1 && is_free) {

@@ -214,9 +214,6 @@ static void on_acquired(struct sim *sim, struct coord *c, struct redis_request *
         sim_in(sim, 500000, on_ask_again, &c->life, c)->a = r->part;
         return;
     }
-    if (sim->coords[1 - c->index].life.on) {
-        check_taken_over(sim);
-    }
     p->state = PART_RECOVERING;
     p->lease_until_us = r->asked_us + LEASE_MS * 1000;
     p->epoch = r->got_epoch;

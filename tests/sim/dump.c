@@ -30,3 +30,19 @@ void dump_core(const struct core *core) {
         }
     }
 }
+
+size_t dump_n_unclaimed(const struct core *core) {
+    size_t n = 0;
+    for (const struct lates *lates = core->lates; lates != NULL; lates = lates->hh.next) {
+        for (const struct late *late = lates->calls; late != NULL; late = late->next) {
+            n += late->unclaimed;
+        }
+    }
+    return n;
+}
+
+bool dump_is_counted(const struct core *core, uint64_t id, uint32_t call) {
+    struct batch *batch;
+    HASH_FIND(hh, core->batches, &id, sizeof(id), batch);
+    return batch != NULL && batch_is_counted(batch, call);
+}

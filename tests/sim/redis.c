@@ -199,6 +199,7 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
         kept_remove(p->marks, &p->n_marks, kept.id);
         kept_add(&p->marks, &p->n_marks, &p->cap_marks, kept);
+        check_mark(sim, kept.id, args[2]);
         return 3;
     case 'U':
         kept_remove(p->marks, &p->n_marks, number(args[1]));

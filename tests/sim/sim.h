@@ -213,8 +213,9 @@ struct ask {
     bool started;            // the request went out
     bool billed;             // the provider did the work
     bool hidden;             // made again before its report came
+    bool heard;              // a report of it came, in whatever life
     bool closed;             // its report came, and says what became of it
-    bool forgotten;          // another call had answered its records when a coordinator was killed
+    bool taken;              // its worker was told that its report is durable
     uint64_t tokens;         // as the provider counted them
     int known_coord;         // who knows of it: dispatched or heard of it in a HELLO
     uint64_t known_life;
@@ -222,6 +223,11 @@ struct ask {
     uint64_t report_life;
     bool answered;           // its report came, with the provider's count of tokens
     bool uncounted;          // the limits do not count it: it came back unsent
+};
+
+// A call that Redis had as perhaps out.
+struct marked {
+    uint64_t batch, call;
 };
 
 // ---- Producers and consumers (clients.c) -------------------------------------------------------------
@@ -351,6 +357,8 @@ struct sim {
     struct record records[RECORDS_MAX];
     int n_records;
     struct ask *asks;
+    struct marked *marked;
+    size_t n_marked, cap_marked;
     size_t n_asks, cap_asks;
     uint64_t n_calls, n_hidden, n_ambiguous, n_letters;
     bool went_back;          // an older file of Redis was put back: it does not know of all calls
@@ -507,9 +515,11 @@ void check_result_pulled(struct sim *sim, struct slice json);
 void check_letter_leaves(struct sim *sim, struct slice blob);
 void check_write_done(struct sim *sim, const struct redis_part *part);
 void check_result_used(struct sim *sim, int consumer, uint32_t part, uint64_t oseq, struct slice json);
-void check_taken_over(struct sim *sim); // from a coordinator that still runs, or is stopped
 void check_life_ends(struct sim *sim, struct coord *coord);
 int check_ask_of(struct sim *sim, int worker, uint64_t batch, uint64_t call); // the newest, for that worker
+void check_mark(struct sim *sim, uint64_t batch, struct slice blob); // it is in Redis
+void check_taken(struct sim *sim, int ask);
+void check_ambiguous(struct sim *sim);
 bool check_is_done(const struct sim *sim);
 void check_end(struct sim *sim);
 int record_find(const struct sim *sim, struct slice text); // "p1-7": its index, or -1

@@ -232,6 +232,7 @@ static void on_taken(struct sim *sim, struct sim_worker *w, struct slice calls) 
             const msgpack_object *pair = unpacked.data.via.array.ptr[i].via.array.ptr;
             struct work *k = find(w, pair[0].via.u64, pair[1].via.u64);
             if (k != NULL && k->state == WORK_REPORTED) {
+                check_taken(sim, k->ask);
                 work_free(w, k);
             }
         }
