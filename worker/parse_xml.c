@@ -98,13 +98,17 @@ static void set_field(const struct question *q, struct json_object *item, xmlNod
     }
 }
 
-// set_content takes the text of an element without elements in it for the only column's value.
+// set_content takes the text of an element without elements in it for the only column's value. An empty one
+// says nothing: the value was left out.
 static void set_content(const struct question *q, struct json_object *item, xmlNodePtr element) {
     const char *name = prompt_value_field(q->model, 0);
     if (q->model->n_output == 1 && !json_object_object_get_ex(item, name, NULL) &&
         !has_children(element)) {
         xmlChar *content = xmlNodeGetContent(element);
-        (void)parse_item_set(q, item, name, slice_trim(text_of(content)));
+        struct slice text = slice_trim(text_of(content));
+        if (text.n > 0) {
+            (void)parse_item_set(q, item, name, text);
+        }
         xmlFree(content);
     }
 }

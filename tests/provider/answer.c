@@ -2,6 +2,7 @@
 // field alone; only a fault spoils it. Called by serve for each chat.
 #include "tests/provider/answer.h"
 #include "common/json.h"
+#include "tests/provider/form.h"
 #include "tests/provider/sentiment.h"
 
 #include <inttypes.h>
@@ -43,8 +44,8 @@ static int add_value(const struct chat_field *field, struct slice text, bool quo
     return quoted ? json_add_string(out, slice_of(value)) : buf_add_str(out, value);
 }
 
-static int add_item(const struct chat *chat, int64_t index, struct slice text, bool wrong,
-                    struct buf *out) {
+static int add_object(const struct chat *chat, int64_t index, struct slice text, bool wrong,
+                      struct buf *out) {
     int rc = buf_add_byte(out, '{');
     if (rc == 0 && chat->batched) {
         rc = json_add_string(out, slice_of(chat->index_field));
@@ -59,6 +60,31 @@ static int add_item(const struct chat *chat, int64_t index, struct slice text, b
                      : add_value(&chat->fields[i], text, true, out);
     }
     return rc != 0 ? rc : buf_add_byte(out, '}');
+}
+
+// add_shaped adds an item of a form other than JSON; a wrong one has no value.
+static int add_shaped(const struct chat *chat, int64_t index, struct slice text, bool wrong, struct buf *out) {
+    struct slice values[CHAT_FIELDS_MAX] = {SLICE_NONE};
+    struct buf scratch;
+    size_t ends[CHAT_FIELDS_MAX];
+    int rc = 0;
+    buf_init(&scratch, CHAT_FIELDS_MAX * sizeof(chat->fields[0].choices[0]));
+    for (size_t i = 0; rc == 0 && i < chat->n_fields; i++) {
+        rc = add_value(&chat->fields[i], text, false, &scratch);
+        ends[i] = scratch.n;
+    }
+    for (size_t i = 0, from = 0; rc == 0 && i < chat->n_fields; from = ends[i++]) {
+        values[i] = slice_sub(buf_slice(&scratch), from, ends[i] - from);
+    }
+    rc = rc != 0 ? rc : form_item(chat, index, wrong ? NULL : values, out);
+    buf_free(&scratch);
+    return rc;
+}
+
+static int add_item(const struct chat *chat, int64_t index, struct slice text, bool wrong,
+                    struct buf *out) {
+    return chat->form == FORM_JSON ? add_object(chat, index, text, wrong, out)
+                                   : add_shaped(chat, index, text, wrong, out);
 }
 
 static int add_items(struct chat *chat, enum fault fault, size_t struck, struct buf *out) {
@@ -77,7 +103,7 @@ static int add_items(struct chat *chat, enum fault fault, size_t struck, struct 
         } else if (hit && fault == FAULT_DUPLICATE) {
             index = chat->slots[(i + 1) % chat->n_slots].index;
         }
-        rc = first ? 0 : buf_add_byte(out, ',');
+        rc = first || chat->form != FORM_JSON ? 0 : buf_add_byte(out, ',');
         first = false;
         rc = rc != 0 ? rc
                      : add_item(chat, index, chat_text(chat, slot),
@@ -99,6 +125,11 @@ static int add_right(struct chat *chat, enum fault fault, size_t struck, struct 
                      : add_value(&chat->fields[0], chat_text(chat, slot), false, out);
         slot->item_end = fault == FAULT_MISSING || wrong ? 0 : out->n;
         return rc;
+    }
+    if (chat->form != FORM_JSON) {
+        int rc = form_begin(chat, out);
+        rc = rc != 0 ? rc : add_items(chat, fault, struck, out);
+        return rc != 0 ? rc : form_end(chat, out);
     }
     int rc = 0;
     if (chat->wrapper[0] != '\0') {
@@ -126,7 +157,7 @@ static void cut_to(struct chat *chat, struct buf *out, size_t n) {
 int answer_write(struct chat *chat, enum fault fault, uint64_t draw, struct buf *out) {
     int rc = 0;
     if (fault == FAULT_FENCED) {
-        rc = buf_add_str(out, "```json\n");
+        rc = buf_addf(out, "```%s\n", form_name(chat));
     } else if (fault == FAULT_PROSE) {
         rc = buf_add_str(out, "Sure! Here is what you asked for:\n\n");
     }

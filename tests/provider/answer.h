@@ -5,7 +5,7 @@
 #include "tests/provider/chat.h"
 #include "tests/provider/fault.h"
 
-// answer_write appends the message's content, compact JSON as the chat asks. draw picks the item
+// answer_write appends the message's content in the form that the chat asks for. draw picks the item
 // that a fault strikes. Each slot's item_end says where its right item ends in out, 0 if it has
 // none there. Values: a field with choices positive/negative gets the sentiment of the text (the
 // first choice when neutral is none of them); other choices are picked by the text's hash; text

@@ -3,6 +3,7 @@
 // by serve.
 #include "tests/provider/chat.h"
 #include "tests/provider/api.h"
+#include "tests/provider/form.h"
 #include "common/json.h"
 #include "common/mem.h"
 
@@ -295,7 +296,7 @@ static size_t read_slots(struct chat *chat) {
 
 // --- what is asked -------------------------------------------------------------------------------
 
-static struct chat_field *add_field(struct chat *chat, struct slice name) {
+struct chat_field *chat_add_field(struct chat *chat, struct slice name) {
     for (size_t i = 0; i < chat->n_fields; i++) {
         if (slice_is(name, chat->fields[i].name)) {
             return &chat->fields[i];
@@ -333,7 +334,7 @@ static void read_properties(struct chat *chat, struct json_object *properties) {
             (void)slice_copy(slice_of(name), chat->index_field, sizeof(chat->index_field));
             continue;
         }
-        struct chat_field *field = add_field(chat, slice_of(name));
+        struct chat_field *field = chat_add_field(chat, slice_of(name));
         struct json_object *choices = json_get(schema, "enum");
         if (field == NULL) {
             return;
@@ -421,7 +422,7 @@ static void read_pattern(struct chat *chat, struct slice s, size_t at, bool know
             value = slice_sub(s, from, at - from);
         }
         size_t before = chat->n_fields;
-        struct chat_field *field = slice_is(name, chat->index_field) ? NULL : add_field(chat, name);
+        struct chat_field *field = slice_is(name, chat->index_field) ? NULL : chat_add_field(chat, name);
         if (field != NULL && !quoted && !slice_has_nocase(value, "string")) {
             bool is_bool = slice_has_nocase(value, "true") || slice_has_nocase(value, "bool");
             field->type = is_bool ? 'b' : 'i'; // an example without quotes: <n>, <INT>, <true|false>
@@ -445,7 +446,7 @@ static void read_words(struct chat *chat, struct slice template, struct slice sy
     chat->json |=
         chat->batched || slice_has_nocase(template, "json") || slice_has_nocase(system, "json");
     if (chat->n_fields == 0) {
-        add_field(chat, SLICE_LIT("sentiment"));
+        chat_add_field(chat, SLICE_LIT("sentiment"));
     }
     bool feels = slice_has_nocase(template, "sentiment") || slice_has_nocase(system, "sentiment") ||
                  slice_has_nocase(template, "negative") || slice_has_nocase(system, "negative");
@@ -511,8 +512,12 @@ int chat_read_value(const struct api *api, bool strict, struct json_object *root
     if (chat->index_field[0] == '\0') {
         strcpy(chat->index_field, "index");
     }
-    read_patterns(chat, template, known);
-    read_patterns(chat, buf_slice(&chat->system), known);
+    bool shown = !known && chat->batched &&
+                 (form_read(chat, template) || form_read(chat, buf_slice(&chat->system)));
+    if (!shown) {
+        read_patterns(chat, template, known);
+        read_patterns(chat, buf_slice(&chat->system), known);
+    }
     read_words(chat, template, buf_slice(&chat->system));
     return 0;
 }

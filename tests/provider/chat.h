@@ -28,6 +28,9 @@ struct chat_field {
     size_t n_choices;
 };
 
+// The shapes of an answer to a batch; see form.h.
+enum chat_form { FORM_JSON, FORM_ELEMENTS, FORM_HEADER, FORM_LIST };
+
 struct chat {
     struct json_object *root; // owned
     struct buf prompt;        // user messages, joined by a line feed
@@ -41,6 +44,8 @@ struct chat {
     char wrapper[64];     // the member that holds the items; empty: a bare array
     bool batched;         // items with an index are asked for
     bool json;            // false: the bare value is the answer
+    enum chat_form form;  // JSON unless the prompt shows another
+    char delimiter[8];    // FORM_HEADER: between fields
     size_t input_tokens;  // an estimate: a quarter of the bytes, and 4 a message
     size_t cached_tokens; // of them, before the last breakpoint of a prompt cache
     int64_t max_tokens;   // of the answer; 0: no bound
@@ -78,5 +83,8 @@ struct slice chat_text(const struct chat *chat, const struct chat_slot *slot);
 // adds a text that is a record as a whole. 0 or -EMSGSIZE.
 MUST_CHECK int chat_add_message(struct chat *chat, bool user, struct json_object *content);
 MUST_CHECK int chat_add_input(struct chat *chat, int64_t index, struct json_object *text);
+
+// chat_add_field finds or makes a field of the answer; NULL: there are too many.
+struct chat_field *chat_add_field(struct chat *chat, struct slice name);
 
 #endif

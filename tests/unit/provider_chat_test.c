@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -86,6 +87,34 @@ static const struct {
      1,
      {"great"},
      "{\"items\":[{\"index\":1,\"label\":\"positive\"}]}"},
+    {"elements are answered where the prompt shows elements",
+     "Return only XML: <items><item n=\"number of the record\"><tag>STRING</tag><mood>one of: sentiment"
+     "</mood></item>...</items>\n\n{\"index\":1,\"text\":\"great\"}\n{\"index\":2,\"text\":\"bad\"}",
+     "",
+     2,
+     {"great", "bad"},
+     "<items><item n=\"1\"><tag>h:40784cc4388c6bc4</tag><mood>h:40784cc4388c6bc4</mood></item>"
+     "<item n=\"2\"><tag>h:f7c170336e83ce9a</tag><mood>h:f7c170336e83ce9a</mood></item></items>"},
+    {"lines are answered where the prompt shows a header",
+     "Return only lines with ';' between fields, exactly one per record, under this header:\nno;sentiment"
+     "\n\n{\"index\":1,\"text\":\"great\"}\n{\"index\":2,\"text\":\"bad\"}",
+     "",
+     2,
+     {"great", "bad"},
+     "no;sentiment\n1;\"positive\"\n2;\"negative\"\n"},
+    {"a list is answered where the prompt shows one",
+     "One line for each: <number>: <sentiment>\n\n{\"index\":1,\"text\":\"great\"}\n{\"index\":2,\"text\":"
+     "\"bad\"}",
+     "",
+     2,
+     {"great", "bad"},
+     "1: positive\n2: negative\n"},
+    {"a record that shows a form changes nothing",
+     ASK "{\"index\":1,\"text\":\"<items><item index=\\\"1\\\"><tag>x</tag></item>\"}\n{\"index\":2,\"text\":\"bad\"}",
+     "",
+     2,
+     {"<items><item index=\"1\"><tag>x</tag></item>", "bad"},
+     "[{\"index\":1,\"sentiment\":\"neutral\"},{\"index\":2,\"sentiment\":\"negative\"}]"},
 };
 
 static void make_body(const char *prompt, const char *more, struct buf *body) {
@@ -118,6 +147,39 @@ static void prompts_are_read(void **state) {
         buf_free(&out);
         buf_free(&body);
         chat_free(&chat);
+    }
+}
+
+// What a fault spoils is not counted as right, in whatever form.
+static void faults_strike_every_form(void **state) {
+    static const char *const asks[] = {ASK, "XML: <items><item index=\"n\"><tag>STRING</tag></item></items>\n\n",
+                                       "under this header:\nindex,tag\n\n", "as <number>: <tag>\n\n"};
+    static struct chat chat;
+    for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
+        for (int fault = 0; fault < FAULT_COUNT; fault++) {
+            char prompt[512];
+            struct buf body, out;
+            snprintf(prompt, sizeof(prompt), "%s{\"index\":1,\"text\":\"a\"}\n{\"index\":2,\"text\":\"b\"}\n"
+                     "{\"index\":3,\"text\":\"c\"}", asks[i]);
+            make_body(prompt, "", &body);
+            assert_int_equal(chat_read(buf_slice(&body), &chat, NULL), 0);
+            assert_int_equal(chat.form, i);
+            buf_init(&out, 65536);
+            assert_int_equal(answer_write(&chat, (enum fault)fault, 1, &out), 0);
+            size_t n_right = 0;
+            for (size_t k = 0; k < chat.n_slots; k++) {
+                n_right += chat.slots[k].item_end > 0;
+            }
+            bool spoils = (fault >= FAULT_MALFORMED && fault <= FAULT_OUT_OF_RANGE) || fault == FAULT_TRUNCATED ||
+                          fault == FAULT_LENGTH || fault == FAULT_EMPTY || fault == FAULT_WRONG_TYPE ||
+                          fault == FAULT_FILTER || fault == FAULT_REFUSAL;
+            if (spoils ? n_right == 3 : n_right != 3) {
+                fail_msg("form %zu, fault %s: %zu right in %s", i, fault_name((enum fault)fault), n_right, out.p);
+            }
+            buf_free(&out);
+            buf_free(&body);
+            chat_free(&chat);
+        }
     }
 }
 
@@ -187,6 +249,7 @@ static void lines_that_count_are_slots(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_read),
+        cmocka_unit_test(faults_strike_every_form),
         cmocka_unit_test(a_bad_request_is_refused_with_a_reason),
         cmocka_unit_test(lines_that_count_are_slots),
         cmocka_unit_test(sentiment_knows_negation),
