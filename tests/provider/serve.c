@@ -13,6 +13,7 @@
 #include "tests/provider/chat.h"
 #include "tests/provider/completion.h"
 #include "tests/provider/control.h"
+#include "tests/provider/control_batches.h"
 #include "tests/provider/ledger.h"
 #include "tests/provider/respond.h"
 
@@ -239,6 +240,10 @@ static void on_request(void *arg, struct httpd_request *request) {
     }
     if (s->options->control && slice_is(httpd_path(request), "/control")) {
         control_serve(&s->control, request, now_us(s));
+        return;
+    }
+    if (s->options->control && slice_is(httpd_path(request), "/control/batches")) {
+        control_batches_serve(&s->batches, request, now_us(s));
         return;
     }
     serve_api(s, request);
