@@ -189,14 +189,14 @@ void job_answers_read(struct job *job) {
             break;
         }
     }
-    if (rc == 0) {
+    // All bytes of the answer came: what is damaged was so at the provider, and will be next time.
+    job->n_bad += rc == -EPROTO;
+    if (rc == 0 || rc == -EPROTO) {
         buf_free(&job->step.around);
         job->step.around = job->rows.around;
         job->rows.around = (struct buf){0};
         job_rows_free(&job->rows);
         job->has_rows = false;
-    } else if (rc == -EPROTO) {
-        job_fail(job, OUTCOME_BROKEN, "the answers end in the middle");
     } else if (rc < 0 && rc != -EMSGSIZE) {
         job_fail(job, OUTCOME_TRANSIENT, "the answers cannot be read again: %s", strerror(-rc));
     }

@@ -132,6 +132,20 @@ static void keep_around(struct job_rows *rows, char c) {
     if (!between && buf_add_byte(&rows->around, c) != 0) {
         buf_clear(&rows->around);
     }
+    size_t at = (size_t)rows->depth - 1;
+    if (!rows->in_string && (c == '{' || c == '[') && rows->depth > 0 && at < sizeof(rows->closers)) {
+        rows->closers[at] = c == '{' ? '}' : ']';
+    }
+}
+
+// close_around ends what is around a text that ended in the middle.
+static void close_around(struct job_rows *rows) {
+    int n = rows->inside > 0 ? rows->inside - 1 : rows->depth; // elements are not kept
+    n = n < (int)sizeof(rows->closers) ? n : 0;
+    int rc = rows->in_string && !in_row(rows) ? buf_add_byte(&rows->around, '"') : 0;
+    while (rc == 0 && n > 0) {
+        rc = buf_add_byte(&rows->around, rows->closers[--n]);
+    }
 }
 
 static int next_element(struct job_rows *rows, struct slice *row) {
@@ -164,7 +178,11 @@ static int next_element(struct job_rows *rows, struct slice *row) {
         }
         rows->used = rows->block.n;
     }
-    return rc == 0 && (rows->depth != 0 || rows->in_string) ? -EPROTO : rc;
+    if (rc == 0 && (rows->depth != 0 || rows->in_string)) {
+        close_around(rows);
+        return -EPROTO;
+    }
+    return rc;
 }
 
 int job_rows_next(struct job_rows *rows, struct slice *row) {
