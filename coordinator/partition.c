@@ -168,6 +168,10 @@ static uint64_t accepted_upto(struct core *core, struct partition *p, struct pro
     return upto;
 }
 
+static bool waits_for_next(const struct partition *p) {
+    return p->n_after > 0 && p->after[(p->after_head + p->n_after - 1) % p->cap_after].cseq > p->cseq;
+}
+
 void partition_flush(struct core *core, struct partition *p) {
     if (p->state != PARTITION_OWNED || (p->dirty == NULL && p->txn == NULL && !p->marks_due)) {
         return;
@@ -196,6 +200,10 @@ void partition_flush(struct core *core, struct partition *p) {
     }
     p->n_touched = 0;
     marks_write(core, p);
+    if (p->txn == NULL && waits_for_next(p)) { // for a mark that is as it should be: the tally does for the write
+        p->tally_dirty = true;
+        marks_write(core, p);
+    }
     if (p->txn == NULL) {
         return; // what was to be marked is not there any more
     }

@@ -238,14 +238,19 @@ static void test_word_that_it_was_not_sent_is_durable_before_taken(void **state)
     world_settle(w);
     char *keep;
     struct message_dispatch d = call_of(w, "w1", &keep);
-    world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT,
-                                            .report = {.batch = d.batch, .call = d.call,
-                                                       .outcome = slice_of(outcome_of(OUTCOME_UNSENT)->text)}});
+    struct message unsent = {.kind = MESSAGE_REPORT,
+                             .report = {.batch = d.batch, .call = d.call,
+                                        .outcome = slice_of(outcome_of(OUTCOME_UNSENT)->text)}};
+    world_message(w, "w1", unsent);
     world_turn(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0);
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1);
     restart(w);
+    hello_holding(w, "w1", &d); // it did not hear that
+    world_message(w, "w1", unsent);
+    world_settle(w);
+    assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1); // though nothing is to be written
     world_pass(w, 3600);
     world_settle(w);
     assert_int_equal(w->status.calls_ambiguous, 0);
