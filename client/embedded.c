@@ -232,9 +232,10 @@ static void start_worker(struct embedded *embedded, struct part *part) {
     snprintf(inflight, sizeof(inflight), "%lld", (long long)embedded->config.max_inflight);
     char *args[ARGS_MAX] = {
         program, "--coordinator", embedded->address, "--name", part->name, "--max-inflight",
-        inflight, "--log-level", (char *)embedded->config.log_level,
+        inflight, "--log-level", (char *)embedded->config.log_level, "--ca-file",
+        (char *)embedded->config.ca_file,
     };
-    size_t n = 9;
+    size_t n = 11;
     if (*embedded->config.secrets != '\0') {
         args[n++] = "--secrets";
         args[n++] = (char *)embedded->config.secrets;

@@ -19,6 +19,7 @@ struct embedded_config {
     int64_t workers, max_inflight, partitions;
     const char *durability; // "always", "everysec", "none"
     const char *secrets;    // file, or ""
+    const char *ca_file;    // PEM file, or ""
     const char *prices;     // file, or ""
     const char *limits;     // file, or ""
     const char *log_level;

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SQL_MAX (1024 * 1024)
 #define SUMMARY_MAX (64 * 1024)
@@ -272,6 +273,9 @@ static int check_choices(const struct run_options *o, struct error *why) {
     enum log_level level;
     if (o->output[0] == '\0' && !o->dry_run) {
         return error_set(why, -EINVAL, "--output: got nothing, want where the rows go (or --dry-run)");
+    }
+    if (o->ca_file[0] != '\0' && access(o->ca_file, R_OK) != 0) {
+        return error_set(why, -errno, "--ca-file %s: %s", o->ca_file, strerror(errno));
     }
     int status = log_level_parse(o->log_level, &level, why);
     if (status < 0) {

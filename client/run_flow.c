@@ -519,6 +519,7 @@ int run_flow_start(struct run *run, struct error *why) {
         .partitions = o->partitions,
         .durability = o->durability,
         .secrets = o->secrets,
+        .ca_file = o->ca_file,
         .prices = o->prices,
         .limits = o->limits,
         .log_level = o->log_level,

@@ -10,6 +10,7 @@
 #include "common/xpath.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,11 @@ void model_free(struct model *model) {
     template_free(model->prompt_template);
     template_free(model->batch_template);
     template_free(model->request_template);
+    for (size_t i = 0; i < model->n_partials; i++) {
+        free(model->partials[i].name);
+        template_free(model->partials[i].template);
+    }
+    free(model->partials);
     jsonpath_free(model->answer_path);
     jsonpath_free(model->usage_input_path);
     jsonpath_free(model->usage_output_path);
@@ -54,32 +60,57 @@ void model_free(struct model *model) {
         free(model->labels[i]);
     }
     free(model->labels);
+    free((char *)model->defaults.p);
     free(model);
 }
 
-int model_set(struct model *model, const struct option_row *row, char *value, int line,
-              struct error *why) {
+static int set_named(struct model *model, const char *name, char *value, int line, struct error *why) {
     size_t i = 0;
-    while (i < model->n_settings && strcmp(model->settings[i].name, row->name) < 0) {
+    while (i < model->n_settings && strcmp(model->settings[i].name, name) < 0) {
         i++;
     }
-    if (i < model->n_settings && strcmp(model->settings[i].name, row->name) == 0) {
+    if (i < model->n_settings && strcmp(model->settings[i].name, name) == 0) {
         free(value);
         int first = model->settings[i].line;
         return first > 0
                    ? error_set(why, -EINVAL,
                                "option '%s': given twice, first in line %d and again in line %d",
-                               row->name, first, line)
-                   : error_set(why, -EINVAL, "option '%s': given twice", row->name);
+                               name, first, line)
+                   : error_set(why, -EINVAL, "option '%s': given twice", name);
     }
     model->settings =
         mem_realloc(model->settings, (model->n_settings + 1) * sizeof(model->settings[0]));
     memmove(model->settings + i + 1, model->settings + i,
             (model->n_settings - i) * sizeof(model->settings[0]));
     model->settings[i] =
-        (struct model_setting){.name = mem_dup_str(row->name), .value = value, .line = line};
+        (struct model_setting){.name = mem_dup_str(name), .value = value, .line = line};
     model->n_settings++;
     return 0;
+}
+
+int model_set(struct model *model, const struct option_row *row, char *value, int line,
+              struct error *why) {
+    return set_named(model, row->name, value, line, why);
+}
+
+int model_set_option(struct model *model, struct slice name, struct slice value, int line,
+                     struct error *why) {
+    char own[MODEL_NAME_MAX];
+    struct slice partial;
+    if (option_partial(name, &partial)) {
+        snprintf(own, sizeof(own), "template.%.*s", SLICE_FMT(partial));
+        return slice_utf8_error(value) >= 0
+                   ? error_set(why, -EINVAL, "option '%s': got bytes that are not UTF-8, want text", own)
+                   : set_named(model, own, slice_dup(value), line, why);
+    }
+    const struct option_row *row = option_find(name, why);
+    if (row == NULL) {
+        return -EINVAL;
+    }
+    if (slice_utf8_error(value) >= 0) {
+        return error_set(why, -EINVAL, "option '%s': got bytes that are not UTF-8, want text", row->name);
+    }
+    return model_set(model, row, option_canonical(row, value), line, why);
 }
 
 // ---- Override -----------------------------------------------------------------------------------
@@ -99,16 +130,7 @@ static struct column *copy_columns(const struct column *from, size_t n) {
 static int add_overrides(struct model *copy, const struct model_setting *settings, size_t n,
                          struct error *why) {
     for (size_t i = 0; i < n; i++) {
-        const struct option_row *row = option_find(slice_of(settings[i].name), why);
-        if (row == NULL) {
-            return -EINVAL;
-        }
-        if (slice_utf8_error(slice_of(settings[i].value)) >= 0) {
-            return error_set(why, -EINVAL, "option '%s': got bytes that are not UTF-8, want text",
-                             row->name);
-        }
-        char *value = option_canonical(row, slice_of(settings[i].value));
-        if (model_set(copy, row, value, 0, why) != 0) {
+        if (model_set_option(copy, slice_of(settings[i].name), slice_of(settings[i].value), 0, why) != 0) {
             return -EINVAL;
         }
     }
@@ -140,7 +162,7 @@ struct model *model_override(const struct model *model, const struct model_setti
     for (size_t i = 0; rc == 0 && i < model->n_settings; i++) {
         const struct model_setting *old = &model->settings[i];
         if (!has_setting(copy, old->name)) {
-            rc = model_set(copy, option_exact(old->name), mem_dup_str(old->value), old->line, why);
+            rc = set_named(copy, old->name, mem_dup_str(old->value), old->line, why);
         }
     }
     if (rc != 0 || model_check(copy, &line, why) != 0) {

@@ -94,6 +94,12 @@ enum model_metadata {
 #define MODEL_HAS(metadata, which) (((metadata) & 1u << (which)) != 0)
 const char *model_metadata_name(enum model_metadata which); // "error-string", ...
 
+// A template that others include as {{> name}}.
+struct model_partial {
+    char *name;                // behind "template."
+    struct template *template; // never NULL
+};
+
 struct model {
     char *name;
     char *comment;                  // NULL when there is none
@@ -108,10 +114,13 @@ struct model {
     struct jsonpath *response_path;   // of response.path, for json; NULL otherwise
     struct xpath *response_xpath;     // of response.path, for xml
     struct pattern *response_pattern; // of response.pattern, for regex
+    struct model_partial *partials;   // of the options template.NAME, sorted by name
+    size_t n_partials;
     struct template *request_template; // of the option of that name; NULL unless the provider is http
     struct jsonpath *answer_path, *usage_input_path, *usage_output_path; // the same
     char **labels;                    // of labels: what the first OUTPUT column may be
     size_t n_labels;                  // 0: anything
+    struct slice defaults;            // of default.value: msgpack array, one value per OUTPUT column; owned; empty: none
     const struct provider_facts *provider; // of option 'provider': a row of providers.def
     const struct provider_api *api;        // the API that its calls go to
 };

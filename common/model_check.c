@@ -1,11 +1,10 @@
 // The whole of a model, checked once: options against their bounds and against each other, columns,
-// credentials, templates, path. Invariant: a model that passed can be called without another check.
+// credentials, JSON. Invariant: a model that passed can be called without another check.
 // Called by model_sql_read.c and model_override.
 #include "common/limit_profile.h"
 #include "common/model_parts.h"
 
 #include "common/json.h"
-#include "common/template.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,10 +14,6 @@
 
 // Columns that a result has beside OUTPUT's (proto/record.h).
 static const char *const result_columns[] = {"id", "key", "producer", "seq", "error", "meta"};
-
-// What a template can say beside INPUT's columns.
-static const char *const template_variables[] = {"index",  "count",  "records",
-                                                 "schema", "labels", "now"};
 
 int model_check_name(const char *what, struct slice name, struct error *why) {
     if (name.n == 0 || name.n > MODEL_NAME_MAX) {
@@ -210,7 +205,7 @@ static int check_headers(const struct model *model, int *line, struct error *why
     return rc;
 }
 
-// ---- JSON, path, templates ----------------------------------------------------------------------
+// ---- JSON ---------------------------------------------------------------------------------------
 
 static int check_params(const struct model *model, int *line, struct error *why) {
     struct json_object *value = NULL;
@@ -248,103 +243,6 @@ static int check_stop(const struct model *model, int *line, struct error *why) {
                       why, model_blame(model, "stop", line),
                       "option 'stop': got something else, want a JSON array of strings that are "
                       "not empty, as [\"END\", \"###\"], or strings with commas between");
-}
-
-// Where a template may speak of a record's columns.
-enum columns_where { COLUMNS_ANYWHERE, COLUMNS_IN_RECORDS, COLUMNS_NOWHERE };
-
-// What on_template_name looks at.
-struct name_check {
-    const struct model *model;
-    enum columns_where where;
-    char bad[64];   // the first name that cannot be used; empty: none
-    bool misplaced; // it is a column, where there is no one record
-};
-
-static void on_template_name(void *arg, struct slice name, bool in_records) {
-    struct name_check *check = arg;
-    if (check->bad[0] != '\0' || slice_is(name, ".")) {
-        return;
-    }
-    for (size_t i = 0; i < sizeof(template_variables) / sizeof(template_variables[0]); i++) {
-        if (slice_is(name, template_variables[i])) {
-            return;
-        }
-    }
-    bool is_column = model_input_index(check->model, name) >= 0;
-    bool has_record =
-        check->where == COLUMNS_ANYWHERE || (check->where == COLUMNS_IN_RECORDS && in_records);
-    if (!is_column || !has_record) {
-        slice_copy(name, check->bad, sizeof(check->bad));
-        check->misplaced = is_column;
-    }
-}
-
-// list_names writes what a template may say, cut where it does not fit.
-static void list_names(const struct name_check *check, char *out, size_t size) {
-    size_t used = 0;
-    const char *comma = "";
-    for (size_t i = 0; i < sizeof(template_variables) / sizeof(template_variables[0]); i++) {
-        used += (size_t)snprintf(out + used, size - used, "%s%s", comma, template_variables[i]);
-        comma = ", ";
-    }
-    for (size_t i = 0; check->where != COLUMNS_NOWHERE && i < check->model->n_input; i++) {
-        const char *name = check->model->input[i].name;
-        if (used + strlen(name) + sizeof(", ...") > size) {
-            snprintf(out + used, size - used, ", ...");
-            return;
-        }
-        used += (size_t)snprintf(out + used, size - used, ", %s", name);
-    }
-}
-
-static int check_template(const struct model *model, const char *option, const char *text,
-                          enum columns_where where, struct template **out, int *line,
-                          struct error *why) {
-    if (text[0] == '\0') {
-        return 0;
-    }
-    *out = template_compile(slice_of(text), why);
-    if (*out == NULL) {
-        error_prefix(why, "option '%s': ", option);
-        return model_blame(model, option, line);
-    }
-    struct name_check check = {.model = model, .where = where};
-    template_walk(*out, "records", on_template_name, &check);
-    if (check.bad[0] == '\0') {
-        return 0;
-    }
-    model_blame(model, option, line);
-    if (check.misplaced && where == COLUMNS_NOWHERE) {
-        return error_set(
-            why, -EINVAL,
-            "option '%s': got '{{%s}}', want no column here: with batch.size over 1 the "
-            "system prompt stands before many records",
-            option, check.bad);
-    }
-    if (check.misplaced) {
-        return error_set(why, -EINVAL,
-                         "option '%s': got '{{%s}}' outside of the records, want it between "
-                         "{{#records}} and {{/records}}",
-                         option, check.bad);
-    }
-    char names[512];
-    list_names(&check, names, sizeof(names));
-    return error_set(why, -EINVAL, "option '%s': got '{{%s}}', want one of: %s", option, check.bad,
-                     names);
-}
-
-static int check_templates(struct model *model, int *line, struct error *why) {
-    const struct model_options *o = &model->options;
-    int rc = check_template(model, "system.prompt", o->system_prompt,
-                            o->batch_size > 1 ? COLUMNS_NOWHERE : COLUMNS_ANYWHERE,
-                            &model->system_template, line, why);
-    rc = rc != 0 ? rc
-                 : check_template(model, "prompt.template", o->prompt_template, COLUMNS_ANYWHERE,
-                                  &model->prompt_template, line, why);
-    return rc != 0 ? rc
-                   : check_template(model, "batch.prompt.template", o->batch_prompt_template,
-                                    COLUMNS_IN_RECORDS, &model->batch_template, line, why);
 }
 
 // ---- Options against each other -----------------------------------------------------------------
@@ -422,7 +320,8 @@ int model_check(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : check_profile(model, line, why);
     rc = rc != 0 ? rc : check_fields(model, line, why);
     rc = rc != 0 ? rc : model_check_task(model, line, why);
+    rc = rc != 0 ? rc : model_check_default(model, line, why);
     rc = rc != 0 ? rc : model_check_path(model, line, why);
-    rc = rc != 0 ? rc : check_templates(model, line, why);
+    rc = rc != 0 ? rc : model_check_templates(model, line, why);
     return rc != 0 ? rc : model_check_http(model, line, why);
 }

@@ -79,7 +79,16 @@ static int write_json(struct flink *flink, const char *name, struct json_object 
     return 0;
 }
 
-// add_param puts a field into 'params', unless it is there; takes value.
+// add_missing puts members into an object that it does not have.
+static void add_missing(struct json_object *into, struct json_object *more) {
+    json_object_object_foreach(more, name, value) {
+        if (!json_object_object_get_ex(into, name, NULL)) {
+            json_object_object_add(into, name, json_object_get(value));
+        }
+    }
+}
+
+// add_param puts a field into 'params', as far as it is not there; takes value.
 static int add_param(struct flink *flink, const char *field, struct json_object *value, int line) {
     struct json_object *params = NULL;
     const struct model_setting *setting = model_setting_of(flink->model, "params");
@@ -91,7 +100,11 @@ static int add_param(struct flink *flink, const char *field, struct json_object 
         json_object_put(value);
         return 0; // model_check says what is wrong with it
     }
-    if (json_object_object_get_ex(params, field, NULL)) {
+    struct json_object *old;
+    if (json_object_object_get_ex(params, field, &old)) {
+        if (json_object_is_type(old, json_type_object) && json_object_is_type(value, json_type_object)) {
+            add_missing(old, value);
+        }
         json_object_put(value);
     } else {
         json_object_object_add(params, field, value);
@@ -239,6 +252,54 @@ static int apply_flatten(struct flink *flink, const struct flink_option *option)
     return set(flink, "tensor.flat", option->value, option->line);
 }
 
+// apply_priority: Triton's own, which goes with each request. Ours is a word, see flink_is_own.
+static int apply_priority(struct flink *flink, const struct flink_option *option) {
+    struct json_object *number = NULL, *parameters = NULL;
+    int rc = json_parse(slice_trim(slice_of(option->value)), &number, NULL);
+    if (rc != 0 || !json_object_is_type(number, json_type_int) || json_object_get_int64(number) < 0 ||
+        json_object_get_int64(number) > 255) {
+        json_object_put(number);
+        return refuse(flink, option, "one of 'interactive', 'normal', 'bulk', or with Triton a whole number, 0 to 255");
+    }
+    if (!is_provider(flink, "kserve")) {
+        json_object_put(number);
+        warn(flink, option, "left out: a number is Triton's; want 'interactive', 'normal' or 'bulk'");
+        return 0;
+    }
+    parameters = json_object_new_object();
+    json_object_object_add(parameters, "priority", number);
+    return add_param(flink, "parameters", parameters, option->line);
+}
+
+// is_text says whether an option has a value, whatever its case.
+static bool is_text(const struct flink_option *option, const char *text) {
+    return slice_is_nocase(slice_trim(slice_of(option->value)), text);
+}
+
+// The breaker here is always on, and its numbers are fixed: what says the same is no news.
+static int apply_breaker(struct flink *flink, const struct flink_option *option) {
+    if (!is_text(option, "true")) {
+        warn(flink, option, "left out: the circuit breaker is always on");
+    }
+    return 0;
+}
+
+static int apply_threshold(struct flink *flink, const struct flink_option *option) {
+    char *end;
+    double threshold = strtod(option->value, &end);
+    if (end == option->value || threshold != 0.5) {
+        warn(flink, option, "left out: the circuit breaker opens when half of the calls fail");
+    }
+    return 0;
+}
+
+static int apply_health(struct flink *flink, const struct flink_option *option) {
+    if (!is_text(option, "false")) {
+        warn(flink, option, "left out: the calls themselves show a server's health");
+    }
+    return 0;
+}
+
 // The rows: squashed names, in the order in which they are applied.
 static const struct row {
     const char *name;
@@ -259,7 +320,7 @@ static const struct row {
     {.name = "contextoverflowaction",
      .ignored = "left out: 'max-context-size' bounds a batch here"},
     {.name = "compression", .ignored = "left out: requests are sent as they are"},
-    {.name = "priority", .ignored = "left out: calls have no priority"},
+    {.name = "priority", .apply = apply_priority},
     {.name = "sequenceid", .ignored = "left out: calls keep no state between them"},
     {.name = "sequencestart", .ignored = "left out: calls keep no state between them"},
     {.name = "sequenceend", .ignored = "left out: calls keep no state between them"},
@@ -268,18 +329,15 @@ static const struct row {
      .ignored = "left out: the waits are fixed, 0.5 s doubled up to 30 s"},
     {.name = "retrymaxbackoff",
      .ignored = "left out: the waits are fixed, 0.5 s doubled up to 30 s"},
-    {.name = "healthcheckenabled",
-     .ignored = "left out: the calls themselves show a server's health"},
+    {.name = "healthcheckenabled", .apply = apply_health},
     {.name = "healthcheckinterval",
      .ignored = "left out: the calls themselves show a server's health"},
-    {.name = "circuitbreakerenabled",
-     .ignored = "left out: failing calls are held back in any case"},
-    {.name = "circuitbreakerfailurethreshold",
-     .ignored = "left out: failing calls are held back in any case"},
+    {.name = "circuitbreakerenabled", .apply = apply_breaker},
+    {.name = "circuitbreakerfailurethreshold", .apply = apply_threshold},
     {.name = "circuitbreakerhalfopenrequests",
-     .ignored = "left out: failing calls are held back in any case"},
+     .ignored = "left out: one call tries whether the server is back, and a good answer closes the breaker"},
     {.name = "circuitbreakertimeout",
-     .ignored = "left out: failing calls are held back in any case"},
+     .ignored = "left out: an open breaker waits 1 s at most, doubled up to 30 s"},
 };
 
 static const struct row *find_row(struct slice name) {
@@ -316,6 +374,10 @@ bool flink_is_own(struct slice name, struct slice value) {
     if (row->apply == apply_triton) {
         return slice_is_nocase(slice_trim(value), "triton");
     }
+    if (row->apply == apply_priority) { // a word is our own
+        struct slice text = slice_trim(value);
+        return text.n > 0 && memchr("+-.0123456789", text.p[0], 13) != NULL;
+    }
     return row->apply != apply_placeholder || is_placeholder(value);
 }
 
@@ -325,7 +387,7 @@ bool flink_is_own(struct slice name, struct slice value) {
 // our own was written for headrace, and means the defaults here.
 static bool is_flinks(const struct model *model) {
     static const char *const names[] = {
-        "api_key",       "batch.max.tokens",   "dimensions", "endpoint",
+        "api_key",       "batch.max.tokens",   "default.value", "dimensions", "endpoint",
         "headers",       "max.retries",        "max.tokens", "model",
         "provider",      "request.timeout.ms", "seed",       "stop",
         "system.prompt", "temperature",        "top.p"};

@@ -123,7 +123,8 @@ int model_check_http(struct model *model, int *line, struct error *why) {
         error_prefix(why, "option 'request.template': ");
         return model_blame(model, "request.template", line);
     }
-    int rc = check_names(model, line, why);
+    int rc = model_link_template(model, model->request_template, "request.template", line, why);
+    rc = rc != 0 ? rc : check_names(model, line, why);
     rc = rc != 0 ? rc : check_path(model, "answer.path", o->answer_path, &model->answer_path, line, why);
     rc = rc != 0 ? rc
                  : check_path(model, "usage.input.path", o->usage_input_path, &model->usage_input_path,

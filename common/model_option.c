@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VALUE_SHOWN 60 // bytes of a wrong value that an error repeats
+#define VALUE_SHOWN 60      // bytes of a wrong value that an error repeats
+#define PARTIAL_NAME_MAX 64 // bytes of the NAME of template.NAME
 
 static const struct option_row rows[] = {
 #define MODEL_OPTION(field_, name_, type_, def_, least_, most_, want_, text_)                      \
@@ -100,6 +101,20 @@ static bool cut_prefix(struct slice *name, const char *prefix) {
         return false;
     }
     *name = slice_sub(*name, n, name->n);
+    return true;
+}
+
+bool option_partial(struct slice name, struct slice *partial) {
+    *partial = name;
+    if (!cut_prefix(partial, "template.") || partial->n > PARTIAL_NAME_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < partial->n; i++) {
+        unsigned char c = (unsigned char)partial->p[i];
+        if (c >= 0x80 || (!isalnum(c) && strchr("-_.", c) == NULL)) {
+            return false;
+        }
+    }
     return true;
 }
 

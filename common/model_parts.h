@@ -49,11 +49,27 @@ const struct option_row *option_exact(const char *name);
 MUST_CHECK int option_read(const struct option_row *row, const char *value,
                            struct model_options *options, struct error *why);
 
+// option_partial says whether a name is template.NAME; then partial is the NAME, as it was written.
+bool option_partial(struct slice name, struct slice *partial);
+
 // option_canonical brings a value into the one form that is kept: a comma-separated list becomes
 // a JSON array. Returns a new string.
 char *option_canonical(const struct option_row *row, struct slice value);
 
 // ---- model_check.c: the whole of a model --------------------------------------------------------
+
+// ---- model_template.c: templates and the names in them ------------------------------------------
+
+// model_check_templates compiles the templates and the partials that they include. As model_check.
+MUST_CHECK int model_check_templates(struct model *model, int *line, struct error *why);
+// model_link_template gives a compiled template of an option the model's partials. As model_check.
+MUST_CHECK int model_link_template(const struct model *model, struct template *t, const char *option,
+                                   int *line, struct error *why);
+
+// ---- model_default.c: what stands for an answer -------------------------------------------------
+
+// model_check_default casts option default.value to the OUTPUT columns. As model_check.
+MUST_CHECK int model_check_default(struct model *model, int *line, struct error *why);
 
 // ---- model_provider.c: what a provider wants of a model -----------------------------------------
 
@@ -103,6 +119,11 @@ MUST_CHECK int secret_next(struct slice text, size_t *at, struct slice *name);
 
 // ---- model.c
 // --------------------------------------------------------------------------------------
+
+// model_set_option adds a setting under whatever name a user may have written. Returns 0, or -EINVAL with
+// why: not known, there already, not UTF-8.
+MUST_CHECK int model_set_option(struct model *model, struct slice name, struct slice value, int line,
+                                struct error *why);
 
 // model_set adds a setting, in its place by name.
 //   value  a new string, taken

@@ -353,9 +353,7 @@ void sql_option(struct sql_parser *p, struct sql_token name, struct sql_token va
         LL_APPEND(p->flink, option);
         return;
     }
-    const struct option_row *row = option_find(slice_of(key), &why);
-    if (row == NULL ||
-        model_set(p->model, row, option_canonical(row, slice_of(text)), name.line, &why) != 0) {
+    if (model_set_option(p->model, slice_of(key), slice_of(text), name.line, &why) != 0) {
         sql_fail(p, name.line, "%s", why.text);
     }
     free(key);

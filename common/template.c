@@ -108,10 +108,13 @@ static int render_variable(struct renderer *r, const struct template_node *node,
         return rc;
     }
     struct template_value value = look_up(r, top, node->text);
+    if (value.kind == TEMPLATE_LIST && r->source->list != NULL) {
+        return r->source->list(r->source->arg, value.node, value.n, r->out);
+    }
     if (value.kind != TEMPLATE_TEXT) {
         return 0;
     }
-    if (node->kind == TEMPLATE_VARIABLE && r->source->escape != NULL) {
+    if (node->kind == TEMPLATE_VARIABLE && !value.is_raw && r->source->escape != NULL) {
         return r->source->escape(r->source->arg, value.text, r->out);
     }
     return buf_add_slice(r->out, value.text);
@@ -175,8 +178,9 @@ static int render_inverted(struct renderer *r, const struct template *t, size_t 
 static int render_partial(struct renderer *r, const struct template_node *node,
                           const struct frame *top) {
     const struct template_source *source = r->source;
-    const struct template *t =
-        source->partial != NULL ? source->partial(source->arg, node->text) : NULL;
+    const struct template *t = node->partial != NULL      ? node->partial
+                               : source->partial != NULL ? source->partial(source->arg, node->text)
+                                                         : NULL;
     const struct indent *outer = r->indent;
     struct indent inner = {.blanks = node->indent, .up = outer};
     int rc = node->is_alone ? 0 : start_line(r);

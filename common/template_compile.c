@@ -307,7 +307,8 @@ static size_t next_outside(const struct template *t, size_t i) {
 
 static bool is_repeated(const struct template *t, size_t i) {
     for (size_t k = 0; k < i; k = next_outside(t, k)) {
-        if (t->nodes[k].kind != TEMPLATE_LITERAL && slice_eq(t->nodes[k].text, t->nodes[i].text)) {
+        if (t->nodes[k].kind != TEMPLATE_LITERAL && t->nodes[k].partial == NULL &&
+            slice_eq(t->nodes[k].text, t->nodes[i].text)) {
             return true;
         }
     }
@@ -317,23 +318,65 @@ static bool is_repeated(const struct template *t, size_t i) {
 void template_names(const struct template *t, void (*each)(void *arg, struct slice name),
                     void *arg) {
     for (size_t i = 0; i < t->n_nodes; i = next_outside(t, i)) {
-        if (t->nodes[i].kind != TEMPLATE_LITERAL && !is_repeated(t, i)) {
+        if (t->nodes[i].partial != NULL) {
+            template_names(t->nodes[i].partial, each, arg);
+        } else if (t->nodes[i].kind != TEMPLATE_LITERAL && !is_repeated(t, i)) {
             each(arg, t->nodes[i].text);
         }
     }
 }
 
-void template_walk(const struct template *t, const char *section,
-                   void (*each)(void *arg, struct slice name, bool inside), void *arg) {
-    size_t end = 0; // of the outermost section of that name around node i
+typedef void walk_fn(void *arg, struct slice name, bool inside);
+
+// walk is template_walk for a template that stands inside of the section already, or does not.
+static void walk(const struct template *t, const char *section, bool inside, walk_fn *each, void *arg) {
+    size_t end = inside ? t->n_nodes : 0; // of the outermost section of that name around node i
     for (size_t i = 0; i < t->n_nodes; i++) {
         const struct template_node *node = &t->nodes[i];
-        if (node->kind == TEMPLATE_LITERAL) {
-            continue;
+        if (node->partial != NULL) {
+            walk(node->partial, section, i < end, each, arg);
+        } else if (node->kind != TEMPLATE_LITERAL) {
+            each(arg, node->text, i < end);
         }
-        each(arg, node->text, i < end);
         if (i >= end && node->kind == TEMPLATE_SECTION && slice_is(node->text, section)) {
             end = node->end;
         }
     }
+}
+
+void template_walk(const struct template *t, const char *section, walk_fn *each, void *arg) {
+    walk(t, section, false, each, arg);
+}
+
+// ---- Partials -----------------------------------------------------------------------------------
+
+int template_link(struct template *t, template_find_fn *look_up, void *arg, struct error *why) {
+    for (size_t i = 0; i < t->n_nodes; i++) {
+        struct template_node *node = &t->nodes[i];
+        if (node->kind != TEMPLATE_PARTIAL) {
+            continue;
+        }
+        node->partial = look_up(arg, node->text);
+        if (node->partial == NULL) {
+            return error_set(why, -ENOENT, "got '{{> %.*s}}'", (int)(node->text.n < 64 ? node->text.n : 64),
+                             node->text.p);
+        }
+    }
+    return 0;
+}
+
+// count_partials counts how many partials a template brings in all, and stops at one too many: a chain that
+// is as deep as this comes back to itself, or is as good as one that does.
+static size_t count_partials(const struct template *t, int depth, size_t n) {
+    for (size_t i = 0; i < t->n_nodes && n <= TEMPLATE_PARTIALS_MAX; i++) {
+        const struct template *partial = t->nodes[i].partial;
+        if (partial != NULL) {
+            n = depth == 0 ? TEMPLATE_PARTIALS_MAX + 1 : count_partials(partial, depth - 1, n + 1);
+        }
+    }
+    return n;
+}
+
+bool template_is_endless(const struct template *t) {
+    return count_partials(t, TEMPLATE_DEPTH_MAX, 0) > TEMPLATE_PARTIALS_MAX;
 }

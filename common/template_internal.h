@@ -5,6 +5,9 @@
 
 #include "common/template.h"
 
+#define TEMPLATE_DEPTH_MAX    8    // linked partials in one another
+#define TEMPLATE_PARTIALS_MAX 1000 // that one template brings in all
+
 enum template_node_kind {
     TEMPLATE_LITERAL,  // text to copy
     TEMPLATE_VARIABLE, // {{name}}
@@ -20,6 +23,7 @@ struct template_node {
     struct slice text;   // the literal, or the name; borrowed from the template's text
     struct slice indent; // a partial alone on its line: the white space before it; same owner
     bool is_alone;       // a partial alone on its line
+    const struct template *partial; // linked; NULL: the source is asked
     size_t end;          // a section: the index of the first node after its body
 };
 

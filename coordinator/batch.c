@@ -14,6 +14,8 @@
 #define BATCH_VERSION 1
 #define RECORD_PLAIN 12   // values of a record's array
 #define RECORD_MORE 14    // with tokens that few calls have
+#define RECORD_NOTED 15   // with notes, too
+#define NOTES 3           // values of the notes' array
 #define HELD_PLAIN 8      // values of an answer that waits for its turn
 #define HELD_METADATA 10  // with what metadata columns want
 #define BYTES_PER_TOKEN 4 // before anything was learned
@@ -49,7 +51,22 @@ struct batch *batch_new(uint64_t id, struct lane *lane, int64_t now_us) {
     return batch;
 }
 
+static struct note *note_new(enum outcome outcome, struct slice sentence) {
+    struct note *note = mem_alloc(sizeof(*note));
+    *note = (struct note){.outcome = outcome, .sentence = slice_dup(sentence)};
+    return note;
+}
+
+static void note_free(struct note *note) {
+    if (note != NULL) {
+        free(note->sentence);
+        free(note);
+    }
+}
+
 void entry_forget_payload(struct entry *entry) {
+    note_free(entry->defaulted);
+    entry->defaulted = NULL;
     free(entry->payload);
     entry->payload = NULL;
     free(entry->correction);
@@ -176,10 +193,17 @@ void batch_answer(struct batch *batch, size_t slot, enum outcome outcome, struct
     batch->n_unanswered--;
 }
 
+void batch_default(struct batch *batch, size_t slot, struct slice defaults, enum outcome outcome,
+                   struct slice sentence, struct answer *answer) {
+    batch_answer(batch, slot, OUTCOME_OK, defaults, answer);
+    batch->entries[slot].defaulted = note_new(outcome, sentence);
+}
+
 // ---- Blobs ----------------------------------------------------------------------------------------
 // [version, model, revision, options, cost_known, n_slots, [record, ...]]
 // record: [slot, id, key, producer | nil, seq, values, n_calls, in, cached, out, cost, held | nil]
-//         with cache_write, reasoning behind them when there are any
+//         with cache_write, reasoning behind them when there are any, and behind these [0, nil, defaulted | nil]
+// a note, such as defaulted: [outcome, sentence]
 // held (answered, waiting for its turn): [outcome, payload, call, latency, request, hash, served, warning]
 //         with http_status, http_headers for a model with metadata columns; service_tier last if it is known
 
@@ -231,10 +255,31 @@ static void pack_held(msgpack_packer *pk, const struct batch *batch, const struc
     }
 }
 
+static void pack_note(msgpack_packer *pk, const struct note *note) {
+    if (note == NULL) {
+        msgpack_pack_nil(pk);
+        return;
+    }
+    msgpack_pack_array(pk, 2);
+    pack_bytes(pk, slice_of(outcome_of(note->outcome)->text));
+    pack_bytes(pk, slice_of(note->sentence));
+}
+
+static bool has_notes(const struct entry *e) {
+    return e->defaulted != NULL;
+}
+
+static void pack_notes(msgpack_packer *pk, const struct entry *e) {
+    msgpack_pack_array(pk, NOTES);
+    msgpack_pack_uint64(pk, 0);
+    msgpack_pack_nil(pk);
+    pack_note(pk, e->defaulted);
+}
+
 static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slot) {
     const struct entry *e = &batch->entries[slot];
-    bool has_more = e->cache_write_tokens > 0 || e->reasoning_tokens > 0;
-    msgpack_pack_array(pk, has_more ? RECORD_MORE : RECORD_PLAIN);
+    bool has_more = has_notes(e) || e->cache_write_tokens > 0 || e->reasoning_tokens > 0;
+    msgpack_pack_array(pk, has_notes(e) ? RECORD_NOTED : has_more ? RECORD_MORE : RECORD_PLAIN);
     msgpack_pack_uint64(pk, slot);
     pack_bytes(pk, entry_id(batch, e));
     pack_bytes(pk, entry_key(batch, e));
@@ -254,6 +299,9 @@ static void pack_entry(msgpack_packer *pk, const struct batch *batch, size_t slo
     if (has_more) {
         msgpack_pack_double(pk, e->cache_write_tokens);
         msgpack_pack_double(pk, e->reasoning_tokens);
+    }
+    if (has_notes(e)) {
+        pack_notes(pk, e);
     }
 }
 
@@ -365,9 +413,20 @@ static void unpack_held(struct batch *batch, size_t slot, const msgpack_object *
     answer_drop(a);
 }
 
+static struct note *unpack_note(const msgpack_object *o) {
+    int outcome = is_array(o, 2) ? outcome_parse(as_bytes(&o->via.array.ptr[0])) : -1;
+    return outcome >= 0 ? note_new((enum outcome)outcome, as_bytes(&o->via.array.ptr[1])) : NULL;
+}
+
+static void unpack_notes(struct entry *e, const msgpack_object *o) {
+    if (is_array(o, NOTES)) {
+        e->defaulted = unpack_note(&o->via.array.ptr[2]);
+    }
+}
+
 static int unpack_entry(struct batch *batch, const msgpack_object *o, batch_producer_fn *producer,
                         void *arg) {
-    if (!is_array(o, RECORD_PLAIN) && !is_array(o, RECORD_MORE)) {
+    if (!is_array(o, RECORD_PLAIN) && !is_array(o, RECORD_MORE) && !is_array(o, RECORD_NOTED)) {
         return -EPROTO;
     }
     const msgpack_object *f = o->via.array.ptr;
@@ -388,11 +447,14 @@ static int unpack_entry(struct batch *batch, const msgpack_object *o, batch_prod
     e->cached_tokens = as_real(&f[8]);
     e->output_tokens = as_real(&f[9]);
     e->cost = as_real(&f[10]);
-    if (o->via.array.size == RECORD_MORE) {
+    if (o->via.array.size >= RECORD_MORE) {
         e->cache_write_tokens = as_real(&f[12]);
         e->reasoning_tokens = as_real(&f[13]);
     }
     unpack_held(batch, slot, &f[11]);
+    if (is_array(o, RECORD_NOTED)) {
+        unpack_notes(e, &f[14]);
+    }
     return 0;
 }
 

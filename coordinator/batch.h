@@ -36,6 +36,12 @@ struct answer {
 struct answer *answer_hold(struct answer *answer); // NULL stays NULL
 void answer_drop(struct answer *answer);           // may be NULL
 
+// An error of a record that is not its result.
+struct note {
+    enum outcome outcome;
+    char *sentence;
+};
+
 // One record of a batch; its slot is its place in batch->entries.
 struct entry {
     uint32_t offset;             // where its bytes start in batch->bytes: id, key, values
@@ -47,6 +53,7 @@ struct entry {
     bool emitted;                // its result is in a write to the outbox
     enum outcome outcome;
     char *payload;               // values or sentence, until emitted
+    struct note *defaulted;      // the error that the model's default stands for; NULL: none
     char *correction;            // why its last answer did not fit, for the next prompt; NULL: none
     uint32_t n_payload;
     struct answer *answer;       // NULL: no call was made
@@ -116,6 +123,9 @@ size_t batch_bytes(const struct batch *batch);
 void batch_answer(struct batch *batch, size_t slot, enum outcome outcome, struct slice payload,
                   struct answer *answer);
 void entry_forget_payload(struct entry *entry);
+// batch_default notes a model's default values as a record's result, and the error that they stand for.
+void batch_default(struct batch *batch, size_t slot, struct slice defaults, enum outcome outcome,
+                   struct slice sentence, struct answer *answer);
 // entry_correct notes why an answer did not fit, in at most CORRECTION_MAX bytes. It is not durable.
 #define CORRECTION_MAX 480
 void entry_correct(struct entry *entry, struct slice sentence);

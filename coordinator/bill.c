@@ -41,7 +41,7 @@ void bill_free(struct bill *bill) {
 // ---- Before -----------------------------------------------------------------------------------------------
 
 int64_t bill_estimate(struct call *call) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     if (!group->bill->is_priced) {
         return 0;
     }
@@ -119,6 +119,5 @@ void bill_maybe(struct core *core, struct partition *p, const struct bill *bill,
 void bill_lost(struct core *core, struct call *call) {
     // After a restart nothing is reserved for it any more.
     int64_t maybe = call->reserved_nusd > 0 ? call->reserved_nusd : bill_estimate(call);
-    const struct lane *lane = call->batch->lane;
-    bill_maybe(core, lane->partition, lane->group->bill, &call->charge, maybe);
+    bill_maybe(core, call->batch->lane->partition, call->group->bill, &call->charge, maybe);
 }

@@ -175,7 +175,7 @@ static bool has_money(const struct budget *b, const struct group *group, int64_t
 }
 
 bool budget_may_send(struct core *core, struct call *call) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     struct budget *of_group[] = {group->run_budget, group->day_budget};
     if (of_group[0] == NULL && of_group[1] == NULL) {
         return true;
@@ -195,7 +195,7 @@ bool budget_may_send(struct core *core, struct call *call) {
 }
 
 void budget_take(struct core *core, struct call *call) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     call->reserved_nusd = bill_estimate(call);
     if (group->run_budget != NULL) {
         group->run_budget->reserved += call->reserved_nusd;
@@ -206,7 +206,7 @@ void budget_take(struct core *core, struct call *call) {
 }
 
 void budget_give_back(struct core *core, struct call *call) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     if (group->run_budget != NULL) {
         group->run_budget->reserved -= call->reserved_nusd;
     }
@@ -221,7 +221,7 @@ static size_t n_affordable(const struct core *core, const struct budget *b, stru
     int64_t promised = 0;
     size_t n = 0;
     for (struct call *call = b->parked; call != NULL; call = call->ready_next) {
-        const struct group *group = call->batch->lane->group;
+        const struct group *group = call->group;
         int64_t estimate = bill_estimate(call);
         if ((n > 0 && !bill_is_sure(group)) || !has_money(b, group, estimate + promised)) {
             break;
@@ -297,7 +297,7 @@ void budget_claimed(struct core *core, struct slice key, int64_t day, int64_t gr
 static bool is_stuck(const struct core *core, const struct budget *b) {
     bool is_unclear = b->is_day && core->io->claim != NULL && (b->is_asking || b->asked_us == 0);
     return b->parked != NULL && b->reserved == 0 && !is_unclear &&
-           !has_money(b, b->parked->batch->lane->group, bill_estimate(b->parked));
+           !has_money(b, b->parked->group, bill_estimate(b->parked));
 }
 
 bool budget_waiting(const struct core *core, struct buf *out) {
@@ -308,7 +308,7 @@ bool budget_waiting(const struct core *core, struct buf *out) {
     if (b == NULL) {
         return false;
     }
-    const struct bill *bill = b->parked->batch->lane->group->bill;
+    const struct bill *bill = b->parked->group->bill;
     int rc = buf_addf(out, "the budget of $%.6g%s of '%s' ", usd(b->limit), b->is_day ? " a day" : "", b->name);
     if (rc == 0 && !bill->is_priced) {
         rc = buf_addf(out, "cannot be kept: no price of model '%s' is known (options price.*, or --prices)",

@@ -17,13 +17,14 @@
 #define KEEP_SLOTS_US 60000000 // after an interactive call
 
 static struct pool *pool_of(const struct call *call) {
-    return call->batch->lane->group->pool;
+    return call->group->pool;
 }
 
 struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots) {
     assert(n_slots > 0);
     struct call *call = mem_zalloc(sizeof(*call));
     call->batch = batch;
+    call->group = batch->lane->group;
     call->slots = (uint16_t *)mem_dup(slots, n_slots * sizeof(*slots));
     call->n_slots = n_slots;
     DL_APPEND(batch->calls, call);
@@ -48,7 +49,7 @@ static void leave_ready(struct core *core, struct call *call) {
         call->afforded = NULL;
     }
     pool_of(call)->n_ready--;
-    core->n_ready[flow_of(call->batch)->priority]--;
+    core->n_ready[call->group->flow->priority]--;
     struct call **list = list_of(call);
     if (list != NULL) {
         DL_DELETE2(*list, call, ready_prev, ready_next);
@@ -79,7 +80,7 @@ static void enter_ready(struct core *core, struct call *call, bool in_front) {
     struct call **list = list_of(call);
     call->ready_us = core->now_us;
     pool_of(call)->n_ready++;
-    core->n_ready[flow_of(call->batch)->priority]++;
+    core->n_ready[call->group->flow->priority]++;
     if (list == NULL) {
         flow_add(call, in_front);
     } else if (call->parked != NULL) {
@@ -92,7 +93,7 @@ static void enter_ready(struct core *core, struct call *call, bool in_front) {
 }
 
 static bool is_interactive(const struct call *call) {
-    return flow_of(call->batch)->priority == PRIORITY_INTERACTIVE;
+    return call->group->flow->priority == PRIORITY_INTERACTIVE;
 }
 
 // keep_slots: where interactive calls come, some slots stay free for the next ones for a while.
@@ -204,7 +205,7 @@ const struct estimate_call *call_size(struct call *call) {
         call->size = (struct estimate_call){.n_records = call->n_slots};
         for (size_t i = 0; i < call->n_slots; i++) {
             struct slice values = entry_values(batch, &batch->entries[call->slots[i]]);
-            call->size.n_bytes += estimate_bytes(&batch->lane->group->estimate, values);
+            call->size.n_bytes += estimate_bytes(&call->group->estimate, values);
         }
     }
     return &call->size;

@@ -83,7 +83,7 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
     if (!report->usage_known && !report->sent) {
         return;
     }
-    double cost = count_usage(core, batch, batch->lane->group->bill, &call->charge, report, call->reserved_nusd);
+    double cost = count_usage(core, batch, call->group->bill, &call->charge, report, call->reserved_nusd);
     double share = 1.0 / (double)call->n_slots;
     for (size_t i = 0; i < call->n_slots; i++) {
         struct entry *e = &batch->entries[call->slots[i]];
@@ -171,8 +171,13 @@ static void give_up(struct core *core, struct batch *batch, const uint16_t *slot
                     enum outcome outcome, struct slice detail, struct answer *answer) {
     struct slice sentence = detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
     emit_stop_on_error(batch->lane->group, outcome, sentence);
+    struct slice defaults = batch->lane->group->model->defaults;
     for (size_t i = 0; i < n; i++) {
-        batch_answer(batch, slots[i], outcome, sentence, answer);
+        if (defaults.n > 0) {
+            batch_default(batch, slots[i], defaults, outcome, sentence, answer);
+        } else {
+            batch_answer(batch, slots[i], outcome, sentence, answer);
+        }
     }
     core->n_records -= (int64_t)n;
 }
@@ -182,8 +187,8 @@ static void give_up(struct core *core, struct batch *batch, const uint16_t *slot
 static bool follow_up(struct core *core, struct call *call, const uint16_t *all, size_t n_all,
                       const struct retry_case *c, struct slice detail, struct answer *answer) {
     struct batch *batch = call->batch;
-    struct pool *pool = batch->lane->group->pool;
-    struct retry_decision d = retry_decide(&batch->lane->group->model->options, c);
+    struct pool *pool = call->group->pool;
+    struct retry_decision d = retry_decide(&call->group->model->options, c);
     struct call like = *call;
     like.tries = d.tries;
     like.reasked = d.reasked;
@@ -270,7 +275,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .retry_after_ms = report->retry_after_ms < RETRY_AFTER_MAX_MS
                                   ? (int64_t)report->retry_after_ms
                                   : RETRY_AFTER_MAX_MS,
-            .out_ms = breaker_wait_ms(&call->batch->lane->group->pool->breaker, core->now_us),
+            .out_ms = breaker_wait_ms(&call->group->pool->breaker, core->now_us),
             .draw = core->io->draw(core->io->arg),
         };
         struct answer *answer = answer_of(report);
@@ -468,7 +473,7 @@ bool collect_crashed(struct core *core, struct call *call) {
     n_left = dispatch_not_elsewhere(call, left, n_left, left);
     memcpy(call->slots, left, n_left * sizeof(*left));
     call->n_slots = n_left;
-    if (n_left > 0 && batch->lane->group->model->options.ambiguous_retries > 0) {
+    if (n_left > 0 && call->group->model->options.ambiguous_retries > 0) {
         return true;
     }
     // That it was a worker too is likely: those that live name their calls.

@@ -177,6 +177,7 @@ enum ambiguity {
 
 struct call {
     struct batch *batch;
+    struct group *group;         // whose model it asks: its pool, flow, price and limits are what count
     enum call_state state;
     uint32_t number;             // of its latest dispatch; 0: never
     uint16_t *slots;             // of the records it asks for

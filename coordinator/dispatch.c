@@ -123,12 +123,12 @@ static void count_wait(struct core *core, const struct call *call) {
         [PRIORITY_NORMAL] = &core->status->wait_normal,
         [PRIORITY_BULK] = &core->status->wait_bulk,
     };
-    histogram_add(waits[flow_of(call->batch)->priority], core->now_us - call->ready_us);
+    histogram_add(waits[call->group->flow->priority], core->now_us - call->ready_us);
 }
 
 static int send_call(struct core *core, struct call *call, struct worker *worker) {
     struct batch *batch = call->batch;
-    const struct group *group = batch->lane->group;
+    const struct group *group = call->group;
     assert(call->next_number != 0); // its mark says it
     struct buf *records = &core->scratch;
     buf_clear(records);
@@ -340,7 +340,7 @@ void dispatch_wake(struct core *core) {
             continue;
         }
         call_leave(core, call);
-        if (call->is_repeat && !permits_repeat(core, call->batch->lane->group->pool)) {
+        if (call->is_repeat && !permits_repeat(core, call->group->pool)) {
             call->not_before_us = core->now_us + REPEAT_WAIT_US;
             call_enter(core, call, CALL_WAITING, false);
             continue;

@@ -35,8 +35,14 @@ static struct result_shared shared_of(const struct batch *batch, const struct an
     return shared;
 }
 
-static struct result result_of(const struct batch *batch, const struct entry *e) {
+// result_of makes a record's result; note is filled in for one that a default stands for.
+static struct result result_of(const struct batch *batch, const struct entry *e, struct result_note *note) {
+    if (e->defaulted != NULL) {
+        *note = (struct result_note){.outcome = e->defaulted->outcome,
+                                     .sentence = slice_of(e->defaulted->sentence)};
+    }
     return (struct result){
+        .defaulted = e->defaulted != NULL ? note : NULL,
         .id = entry_id(batch, e),
         .key = entry_key(batch, e),
         .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
@@ -68,6 +74,10 @@ static bool is_dead(const struct batch *batch, const struct entry *e) {
            batch->lane->group->model->options.on_error == ON_ERROR_DEAD_LETTER;
 }
 
+static bool is_given_up(const struct entry *e) {
+    return e->outcome != OUTCOME_OK || e->defaulted != NULL;
+}
+
 // add_letter keeps a record that was given up on, with all that it takes to ask again.
 static void add_letter(struct core *core, struct batch *batch, const struct entry *e) {
     const struct group *group = batch->lane->group;
@@ -80,8 +90,9 @@ static void add_letter(struct core *core, struct batch *batch, const struct entr
         .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
         .seq = e->seq,
         .values = entry_values(batch, e),
-        .outcome = e->outcome,
-        .sentence = {.p = e->payload, .n = e->n_payload},
+        .outcome = e->defaulted != NULL ? e->defaulted->outcome : e->outcome,
+        .sentence = e->defaulted != NULL ? slice_of(e->defaulted->sentence)
+                                         : (struct slice){.p = e->payload, .n = e->n_payload},
         .attempts = e->n_calls,
         .has_row = !is_dead(batch, e),
     };
@@ -103,14 +114,16 @@ static void emit_slots(struct core *core, struct batch *batch, const uint16_t *s
     bool dead = is_dead(batch, first);
     int rc = result_blob_begin(blob, &shared, n);
     for (size_t i = 0; i < n; i++) {
-        struct result result = result_of(batch, &batch->entries[slots[i]]);
+        struct result_note note;
+        struct result result = result_of(batch, &batch->entries[slots[i]], &note);
         rc |= result_blob_add(blob, &result);
         core->status->results_ok += result.outcome == OUTCOME_OK && !dead;
+        core->status->results_default += result.defaulted != NULL;
         core->status->results_error += result.outcome != OUTCOME_OK && !dead;
     }
     assert(rc == 0);
     for (size_t i = 0; i < n; i++) {
-        if (batch->entries[slots[i]].outcome != OUTCOME_OK) {
+        if (is_given_up(&batch->entries[slots[i]])) {
             add_letter(core, batch, &batch->entries[slots[i]]);
         }
     }

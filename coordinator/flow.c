@@ -62,9 +62,12 @@ struct flow *flow_of(const struct batch *batch) {
     return batch->lane->group->flow;
 }
 
-struct flow_class *flow_class_of(const struct batch *batch) {
-    struct flow *flow = flow_of(batch);
+struct flow_class *flow_class(const struct flow *flow) {
     return &flow->pool->classes[flow->priority];
+}
+
+struct flow_class *flow_class_of(const struct batch *batch) {
+    return flow_class(flow_of(batch));
 }
 
 // ---- What waits -------------------------------------------------------------------------------------
@@ -84,7 +87,7 @@ static void update(struct flow *flow) {
 }
 
 void flow_add(struct call *call, bool in_front) {
-    struct flow *flow = flow_of(call->batch);
+    struct flow *flow = call->group->flow;
     if (in_front) {
         DL_PREPEND2(flow->ready, call, ready_prev, ready_next);
     } else {
@@ -94,8 +97,8 @@ void flow_add(struct call *call, bool in_front) {
 }
 
 void flow_remove(struct call *call) {
-    struct flow *flow = flow_of(call->batch);
-    struct flow_class *class = flow_class_of(call->batch);
+    struct flow *flow = call->group->flow;
+    struct flow_class *class = flow_class(call->group->flow);
     if (call->chosen) {
         class->next = class->next == call ? call->ready_next : class->next;
         DL_DELETE2(class->chosen, call, ready_prev, ready_next);
@@ -142,7 +145,7 @@ static void charge(struct flow *flow, const struct call *call) {
     for (const struct flow *f = flow->pool->classes[flow->priority].waiting; f != NULL; f = f->next) {
         n_flows += strcmp(f->tenant, flow->tenant) == 0;
     }
-    double weight = (double)call->batch->lane->group->model->options.weight;
+    double weight = (double)call->group->model->options.weight;
     flow->start += (double)call_tokens(call) * n_flows / weight;
 }
 
@@ -165,7 +168,7 @@ void flow_start(struct pool *pool, int64_t room) {
 }
 
 static bool has_budget(const struct call *call) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     return group->run_budget != NULL || group->day_budget != NULL;
 }
 
@@ -207,8 +210,8 @@ struct call *flow_pick(struct pool *pool, bool others) {
 // Each class that waits is owed its floor of what is sent. What a class took beyond its floor is held
 // against it for one call only, or it would wait for ever after a busy hour alone.
 void flow_sent(const struct call *call) {
-    struct pool *pool = flow_of(call->batch)->pool;
-    struct flow_class *served = flow_class_of(call->batch);
+    struct pool *pool = call->group->flow->pool;
+    struct flow_class *served = flow_class(call->group->flow);
     double tokens = (double)call_tokens(call);
     pool->room--;
     served->owed = served->owed > 0 ? served->owed - tokens : -tokens;

@@ -10,6 +10,7 @@
 struct flow *flow_get(struct pool *pool, const struct model *model);
 void flow_drop(struct flow *flow);
 struct flow *flow_of(const struct batch *batch);
+struct flow_class *flow_class(const struct flow *flow);
 struct flow_class *flow_class_of(const struct batch *batch);
 
 // flow_add puts a READY call at the end of its flow, or in front; flow_remove takes it out,

@@ -153,7 +153,7 @@ void late_expect(struct core *core, const struct call *call) {
     late->worker = call->worker != NULL ? worker_id(call->worker) : 0;
     late->route = call->worker != NULL ? route_id(call->worker) : 0;
     late->counted = call->counted;
-    late->bill = bill_copy(call->batch->lane->group->bill);
+    late->bill = bill_copy(call->group->bill);
     late->reserved_nusd = call->reserved_nusd;
     late->charge = call->charge;
     late->is_paid = batch_is_counted(call->batch, call->number);

@@ -192,7 +192,7 @@ bool pool_may_send(const struct core *core, struct pool *pool) {
 }
 
 static struct amount cost_of(struct call *call) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     return estimate_of(&group->estimate, group->model, group->pool->limiter.config.profile, call_size(call));
 }
 
@@ -210,19 +210,19 @@ bool permits_repeat(struct core *core, struct pool *pool) {
 }
 
 void permits_spend(struct core *core, struct call *call) {
-    struct breaker *breaker = &call->batch->lane->group->pool->breaker;
-    call->batch->lane->group->pool->repeats += call->is_retry ? 0 : REPEATS_A_CALL;
+    struct breaker *breaker = &call->group->pool->breaker;
+    call->group->pool->repeats += call->is_retry ? 0 : REPEATS_A_CALL;
     call->tries_out = breaker->state != BREAKER_CLOSED;
     breaker_sent(breaker, core->now_us);
     if (core->io->permit != NULL) {
         call->reserved = cost_of(call);
-        limiter_spend(&call->batch->lane->group->pool->limiter, &call->reserved, core->now_us);
+        limiter_spend(&call->group->pool->limiter, &call->reserved, core->now_us);
     }
 }
 
 // used_of says what a call was charged; what is not known stays as it was reserved.
 static struct amount used_of(const struct call *call, const struct message_report *report, enum outcome outcome) {
-    const struct group *group = call->batch->lane->group;
+    const struct group *group = call->group;
     const struct limit_profile *profile = group->pool->limiter.config.profile;
     if (!report->sent || outcome == OUTCOME_UNSENT) {
         return (struct amount){0};
@@ -241,7 +241,7 @@ static struct amount used_of(const struct call *call, const struct message_repor
 // tell_breaker: after an outage the calls at once grow as they did at the start.
 static void tell_breaker(struct core *core, struct call *call, const struct message_report *report,
                          enum outcome outcome) {
-    struct pool *pool = call->batch->lane->group->pool;
+    struct pool *pool = call->group->pool;
     struct breaker *b = &pool->breaker;
     enum breaker_news news = breaker_news_of(outcome, report->sent, (int)report->http_status);
     bool failed = news >= BREAKER_FAILED;
@@ -263,7 +263,7 @@ static void tell_breaker(struct core *core, struct call *call, const struct mess
 
 void permits_settle(struct core *core, struct call *call, const struct message_report *report,
                     enum outcome outcome) {
-    struct group *group = call->batch->lane->group;
+    struct group *group = call->group;
     struct pool *pool = group->pool;
     struct limits_seen seen;
     tell_breaker(core, call, report, outcome);

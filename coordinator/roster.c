@@ -347,7 +347,7 @@ static void give_up_calls(struct core *core, struct worker *w) {
     bool replaced = w->calls != NULL && is_replaced(core, w);
     DL_FOREACH_SAFE2(w->calls, call, next, worker_next) {
         int64_t lost_us =
-            replaced ? 0 : call->batch->lane->group->model->options.worker_lost_ms * 1000;
+            replaced ? 0 : call->group->model->options.worker_lost_ms * 1000;
         int64_t since_us = call->sent_us > w->seen_us ? call->sent_us : w->seen_us;
         if (core->now_us - since_us >= lost_us) {
             collect_lost(core, call);

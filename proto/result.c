@@ -4,7 +4,8 @@
 // with metadata, http_status, http_headers behind the columns when the model has such columns, and
 // service_tier last when there is one;
 //   [id, key, producer, seq, outcome, payload, attempts, input, cached, output, cost]  n times
-// with cache_write, reasoning behind them when there are any.
+// with cache_write, reasoning behind them when there are any, and behind these twice what went before it,
+// [model, revision, outcome, sentence] or nil: fallback, default.
 // Its names and the shared part stand once, however many results there are. Invariant: on failure the
 // buf is as it was. Called by deliver.
 #include "proto/result.h"
@@ -24,6 +25,8 @@
 #define METADATA_COUNT 3 // more with metadata columns
 #define RESULT_COUNT 11  // values of each result
 #define RESULT_MORE  13  // with tokens that few calls have
+#define RESULT_NOTED 15  // with what went before it, too
+#define NOTE_COUNT   4
 #define META_COUNT 17
 #define EXACT_MOST 9007199254740992.0 // 2^53: integers up to here are exact in a double
 
@@ -75,10 +78,22 @@ int result_blob_begin(struct buf *out, const struct result_shared *s, size_t n) 
     return undo(out, start, rc);
 }
 
+static int add_note(struct buf *out, const struct result_note *note) {
+    if (note == NULL) {
+        return pack_nil(out);
+    }
+    int rc = pack_array(out, NOTE_COUNT);
+    rc = rc == 0 ? pack_str(out, note->model) : rc;
+    rc = rc == 0 ? pack_uint(out, note->revision) : rc;
+    rc = rc == 0 ? pack_str(out, slice_of(outcome_of(note->outcome)->text)) : rc;
+    return rc == 0 ? pack_text(out, note->sentence, ERROR_MAX) : rc;
+}
+
 int result_blob_add(struct buf *out, const struct result *r) {
     size_t start = out->n;
-    bool has_more = r->cache_write_tokens > 0 || r->reasoning_tokens > 0;
-    int rc = pack_array(out, has_more ? RESULT_MORE : RESULT_COUNT);
+    bool has_notes = r->fallback != NULL || r->defaulted != NULL;
+    bool has_more = has_notes || r->cache_write_tokens > 0 || r->reasoning_tokens > 0;
+    int rc = pack_array(out, has_notes ? RESULT_NOTED : has_more ? RESULT_MORE : RESULT_COUNT);
     rc = rc == 0 ? pack_str(out, r->id) : rc;
     rc = rc == 0 ? pack_str(out, r->key) : rc;
     rc = rc == 0 ? pack_str(out, r->producer) : rc;
@@ -99,6 +114,10 @@ int result_blob_add(struct buf *out, const struct result *r) {
         rc = add_number(out, r->cache_write_tokens);
         rc = rc == 0 ? add_number(out, r->reasoning_tokens) : rc;
     }
+    if (rc == 0 && has_notes) {
+        rc = add_note(out, r->fallback);
+        rc = rc == 0 ? add_note(out, r->defaulted) : rc;
+    }
     return undo(out, start, rc);
 }
 
@@ -111,11 +130,18 @@ struct blob {
     uint32_t n_columns;
 };
 
+// What went before a result; n of the outcome is 0 when there is nothing.
+struct note {
+    struct slice model, outcome, sentence;
+    uint64_t revision;
+};
+
 // One result as it is in the blob.
 struct kept {
     struct slice id, key, producer, outcome, payload;
     uint64_t seq, attempts;
     struct slice input, cached, write, output, reasoning, cost; // msgpack numbers; cost may be nil
+    struct note fallback, defaulted;
 };
 
 // take_bytes reads a str, or a bin in its place.
@@ -172,10 +198,29 @@ static int read_blob(struct slice *rest, struct blob *b) {
     return b->n <= rest->n ? 0 : -EPROTO;
 }
 
+// read_note reads what went before a result, or nil.
+static int read_note(struct slice *rest, struct note *note) {
+    uint32_t count;
+    struct slice start = *rest;
+    struct pack_value v;
+    *note = (struct note){0};
+    if (pack_next(rest, &v) == 1 && v.type == PACK_NIL) {
+        return 0;
+    }
+    *rest = start;
+    if (pack_array_next(rest, &count) != 0 || count != NOTE_COUNT || pack_str_next(rest, &note->model) != 0 ||
+        pack_uint_next(rest, &note->revision) != 0 || pack_str_next(rest, &note->outcome) != 0 ||
+        pack_str_next(rest, &note->sentence) != 0) {
+        return -EPROTO;
+    }
+    return 0;
+}
+
 static int read_kept(struct slice *rest, struct kept *k) {
     uint32_t count;
     k->write = k->reasoning = SLICE_LIT("\0"); // 0
-    if (pack_array_next(rest, &count) != 0 || (count != RESULT_COUNT && count != RESULT_MORE) ||
+    k->fallback = k->defaulted = (struct note){0};
+    if (pack_array_next(rest, &count) != 0 || (count != RESULT_COUNT && count != RESULT_MORE && count != RESULT_NOTED) ||
         pack_str_next(rest, &k->id) != 0 || pack_str_next(rest, &k->key) != 0 ||
         pack_str_next(rest, &k->producer) != 0 || pack_uint_next(rest, &k->seq) != 0 ||
         pack_str_next(rest, &k->outcome) != 0 || take_bytes(rest, &k->payload) != 0 ||
@@ -184,10 +229,12 @@ static int read_kept(struct slice *rest, struct kept *k) {
         take_number(rest, &k->cost) != 0) {
         return -EPROTO;
     }
-    return count == RESULT_MORE &&
-                   (take_number(rest, &k->write) != 0 || take_number(rest, &k->reasoning) != 0)
-               ? -EPROTO
-               : 0;
+    bool has_notes = count == RESULT_NOTED, has_more = has_notes || count == RESULT_MORE;
+    if ((has_more && (take_number(rest, &k->write) != 0 || take_number(rest, &k->reasoning) != 0)) ||
+        (has_notes && (read_note(rest, &k->fallback) != 0 || read_note(rest, &k->defaulted) != 0))) {
+        return -EPROTO;
+    }
+    return 0;
 }
 
 long result_blob_count(struct slice blob) {
@@ -312,15 +359,16 @@ static void add_metadata(struct writer *w, const struct blob *b, const struct ke
     bool known[N_METADATA] = {[METADATA_ERROR_STRING] = true,
                               [METADATA_HTTP_STATUS] = b->http_status > 0,
                               [METADATA_HTTP_HEADERS] = has_headers};
+    bool is_default = k->defaulted.outcome.n > 0;
     for (int i = 0; i < N_METADATA; i++) {
         if (!MODEL_HAS(b->metadata, i)) {
             continue;
         }
         add_name(w, slice_of(model_metadata_name(i)));
-        if (ok || !known[i]) {
+        if ((ok && !is_default) || !known[i]) {
             add_null(w);
         } else if (i == METADATA_ERROR_STRING) {
-            add_text(w, k->payload);
+            add_text(w, is_default ? k->defaulted.sentence : k->payload);
         } else if (i == METADATA_HTTP_STATUS) {
             add_uint(w, b->http_status);
         } else {
@@ -367,12 +415,30 @@ static void add_batch(struct writer *w, const struct blob *b) {
     }
 }
 
+static void add_note_as(struct writer *w, const char *name, const struct note *note, bool with_model) {
+    if (note->outcome.n == 0) {
+        return;
+    }
+    add_name(w, slice_of(name));
+    map_begin(w, with_model ? 4 : 2);
+    if (with_model) {
+        add_text_or_null(w, "model", note->model);
+        add_name(w, SLICE_LIT("revision"));
+        add_uint(w, note->revision);
+    }
+    add_name(w, SLICE_LIT("code"));
+    add_text(w, note->outcome);
+    add_name(w, SLICE_LIT("message"));
+    add_text(w, note->sentence);
+    map_end(w);
+}
+
 static void add_meta(struct writer *w, const struct blob *b, const struct kept *k) {
     char number[16];
     struct buf latency = {.max = sizeof(number)};
     put(w, add_number(&latency, (double)b->latency_us / 1000));
     add_name(w, SLICE_LIT("meta"));
-    map_begin(w, META_COUNT);
+    map_begin(w, META_COUNT + (k->fallback.outcome.n > 0) + (k->defaulted.outcome.n > 0));
     add_text_or_null(w, "model", b->model);
     add_name(w, SLICE_LIT("revision"));
     add_uint(w, b->revision);
@@ -391,6 +457,8 @@ static void add_meta(struct writer *w, const struct blob *b, const struct kept *
     add_text_or_null(w, "prompt_hash", b->prompt_hash);
     add_text_or_null(w, "service_tier", b->service_tier);
     add_text_or_null(w, "warning", b->warning);
+    add_note_as(w, "fallback", &k->fallback, true);
+    add_note_as(w, "default", &k->defaulted, false);
     map_end(w);
     buf_free(&latency);
 }

@@ -22,6 +22,14 @@ struct result_shared {
     struct slice http_headers;  // msgpack map of str to array of str; empty: not known
 };
 
+// What went before an answer: an error that did not become the record's result.
+struct result_note {
+    struct slice model;    // which gave up; empty: not told
+    uint32_t revision;
+    enum outcome outcome;
+    struct slice sentence;
+};
+
 struct result {
     struct slice id, key;     // key empty: none given
     struct slice producer;    // empty: came without acks
@@ -32,6 +40,8 @@ struct result {
     double input_tokens, cached_tokens, output_tokens; // its share of those calls
     double cache_write_tokens, reasoning_tokens;       // likewise: parts of input and of output
     double cost;              // USD, its share; < 0: price not known
+    const struct result_note *fallback; // why the record's own model gave up; NULL: it answered, or none did
+    const struct result_note *defaulted; // the error that option default.value stands for; NULL: none
 };
 
 // A result blob is what the outbox keeps of one commit: the shared part and the results, compact.
@@ -51,6 +61,8 @@ MUST_CHECK long result_blob_count(struct slice blob);
 //    "meta":{"model","revision","batch","call","request_id","served_model","input_tokens",
 //            "cached_tokens","cache_write_tokens","output_tokens","reasoning_tokens","cost","attempts",
 //            "latency_ms","prompt_hash","service_tier","warning"}}
+// and, only where there is one, behind these "fallback": {"model","revision","code","message"} and
+// "default": {"code","message"}.
 // Metadata columns that the model declares stand behind its others: null beside values.
 // key, producer and seq are left out when there is none; columns are null beside an error; meta only
 // when asked for; batch is 16 hex digits; cost is null when not known.

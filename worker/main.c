@@ -17,6 +17,7 @@
 #include "worker/steps.h"
 
 #include <signal.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,6 +193,9 @@ static int start(struct worker *w, struct error *why) {
         return -1;
     }
     log_setup("worker", level);
+    if (w->options.ca_file[0] != '\0' && access(w->options.ca_file, R_OK) != 0) {
+        return error_set(why, -errno, "--ca-file %s: %s", w->options.ca_file, strerror(errno));
+    }
     w->secrets = secrets_load(w->options.secrets, why);
     if (w->secrets == NULL) {
         return -1;

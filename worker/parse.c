@@ -8,7 +8,7 @@
 #include "common/mem.h"
 #include "common/plant.h"
 #include "proto/record.h"
-#include "worker/cast.h"
+#include "common/cast.h"
 #include "worker/prompt.h"
 #include "worker/value.h"
 

@@ -32,8 +32,7 @@ struct rendering {
     const struct prompt_plan *plan;
     struct entry *entries;
     size_t count;
-    bool plain;          // the value that get gave last is written as it is
-    struct value last;   // the column that get gave last, when not plain
+    struct value last;   // the column that get gave last
     struct buf scratch;  // text that get lends until the next call
 };
 
@@ -67,14 +66,10 @@ int prompt_plan_make(const struct model *model, struct prompt_plan *plan, struct
     }
     struct names_seen seen = {.model = model};
     const struct template *t = plan->batched ? model->batch_template : model->prompt_template;
-    const char *text = plan->batched ? o->batch_prompt_template : o->prompt_template;
     if (t != NULL) {
         template_names(t, on_name, &seen);
     }
     plan->has_records = seen.records || (!plan->batched && seen.column);
-    plan->has_section = text != NULL && (strstr(text, "#records") != NULL ||
-                                         strstr(text, "# records") != NULL ||
-                                         strstr(text, "^records") != NULL);
     int rc = schema_add_item(model, plan->batched, &plan->item_schema);
     struct slice item = buf_slice(&plan->item_schema);
     rc = rc != 0 ? rc
@@ -263,7 +258,7 @@ static bool get_column(struct rendering *r, const struct entry *e, struct slice 
     out->text = r->last.kind == VALUE_STRING ? r->last.text : buf_slice(&r->scratch);
     // An array holds a record's text, which JSON's own escapes keep in its place, but not in XML.
     bool is_safe = r->last.kind != VALUE_ARRAY || r->model->options.input_format != FORMAT_XML;
-    r->plain = r->last.kind != VALUE_STRING && is_safe;
+    out->is_raw = r->last.kind != VALUE_STRING && is_safe;
     return true;
 }
 
@@ -292,23 +287,29 @@ static int add_now_of(const struct rendering *r, struct buf *out) {
     return add_now(out);
 }
 
-static int add_labels(const struct rendering *r, struct buf *out) {
-    return instruct_labels(r->model, out);
-}
-
 // Names that mean the same in every template. All are written as they are.
 static const struct {
     const char *name;
     int (*add)(const struct rendering *r, struct buf *out);
 } shared_names[] = {
-    {.name = "index", .add = add_index},   {.name = "count", .add = add_count},
-    {.name = "records", .add = add_slots}, {.name = "schema", .add = add_plan_schema},
-    {.name = "labels", .add = add_labels}, {.name = "now", .add = add_now_of},
+    {.name = "index", .add = add_index},
+    {.name = "count", .add = add_count},
+    {.name = "schema", .add = add_plan_schema},
+    {.name = "now", .add = add_now_of},
 };
 
+static struct template_value raw_text(const struct rendering *r) {
+    return (struct template_value){.kind = TEMPLATE_TEXT, .text = buf_slice(&r->scratch), .is_raw = true};
+}
+
 static bool get_shared(struct rendering *r, struct slice name, struct template_value *out) {
-    if (slice_is(name, "records") && r->plan->has_section) {
+    if (slice_is(name, "records")) {
         *out = (struct template_value){.kind = TEMPLATE_LIST, .node = r->entries, .n = r->count};
+        return true;
+    }
+    if (slice_is(name, "labels")) {
+        *out = (struct template_value){
+            .kind = TEMPLATE_LIST, .node = r->model->labels, .n = r->model->n_labels};
         return true;
     }
     for (size_t i = 0; i < sizeof(shared_names) / sizeof(shared_names[0]); i++) {
@@ -317,8 +318,7 @@ static bool get_shared(struct rendering *r, struct slice name, struct template_v
             if (shared_names[i].add(r, &r->scratch) != 0) {
                 return false;
             }
-            *out = (struct template_value){.kind = TEMPLATE_TEXT, .text = buf_slice(&r->scratch)};
-            r->plain = true;
+            *out = raw_text(r);
             return true;
         }
     }
@@ -343,21 +343,28 @@ static bool on_get(void *arg, const void *node, struct slice name, struct templa
     if (buf_addf(&r->scratch, "%zu", e->index) != 0) {
         return false;
     }
-    *out = (struct template_value){.kind = TEMPLATE_TEXT, .text = buf_slice(&r->scratch)};
-    r->plain = true;
+    *out = raw_text(r);
     return true;
 }
 
 static void on_item(void *arg, const void *list, size_t i, struct template_value *out) {
-    const struct entry *entries = list;
-    *out = (struct template_value){.kind = TEMPLATE_NODE, .node = &entries[i]};
+    const struct rendering *r = arg;
+    if (list == r->model->labels) {
+        *out = (struct template_value){
+            .kind = TEMPLATE_TEXT, .text = slice_of(r->model->labels[i]), .is_raw = true};
+        return;
+    }
+    *out = (struct template_value){.kind = TEMPLATE_NODE, .node = &r->entries[i]};
+}
+
+// on_list writes a list where its name stands alone: the slots, or the labels with commas between.
+static int on_list(void *arg, const void *list, size_t n, struct buf *out) {
+    const struct rendering *r = arg;
+    return list == r->model->labels ? instruct_labels(r->model, out) : add_slots(r, out);
 }
 
 static int on_escape(void *arg, struct slice text, struct buf *out) {
-    struct rendering *r = arg;
-    if (r->plain) {
-        return buf_add_slice(out, text);
-    }
+    const struct rendering *r = arg;
     switch (r->model->options.input_format) {
     case FORMAT_XML:
         return add_xml(out, text);
@@ -370,7 +377,7 @@ static int on_escape(void *arg, struct slice text, struct buf *out) {
 
 static int render(struct rendering *r, const struct template *t, struct buf *out) {
     struct template_source source = {
-        .get = on_get, .item = on_item, .escape = on_escape, .arg = r};
+        .get = on_get, .item = on_item, .list = on_list, .escape = on_escape, .arg = r};
     r->scratch.max = out->max;
     return template_render(t, &source, r, out);
 }

@@ -28,7 +28,6 @@
 struct prompt_plan {
     bool batched;        // batch.size > 1
     bool has_records;    // the template places the records itself
-    bool has_section;    // by {{#records}}, not by {{records}}
     struct buf item_schema; // JSON Schema of one item of the answer
     struct buf schema;   // JSON Schema of the answer as sent to a provider: its root is an object
 };

@@ -23,7 +23,6 @@
 // What a rendering reads. One lives for the time of one request.
 struct rendering {
     const struct ask *ask;
-    bool plain;         // the value that get gave last is JSON already
     struct buf scratch; // what get lends until the next call
 };
 
@@ -108,7 +107,6 @@ static struct template_value text_value(struct slice text, bool there) {
 static bool on_get(void *arg, const void *node, struct slice name, struct template_value *out) {
     struct rendering *r = arg;
     const struct ask *ask = r->ask;
-    r->plain = false;
     if (slice_is(name, "prompt")) {
         *out = text_value(ask->user, true);
         return true;
@@ -128,7 +126,7 @@ static bool on_get(void *arg, const void *node, struct slice name, struct templa
                 return false; // the body lacks a value then, and is no JSON
             }
             *out = text_value(buf_slice(&r->scratch), r->scratch.n > 0);
-            r->plain = true;
+            out->is_raw = true; // it is JSON already
             return true;
         }
     }
@@ -140,8 +138,7 @@ static void on_item(void *arg, const void *list, size_t i, struct template_value
 }
 
 static int on_escape(void *arg, struct slice text, struct buf *out) {
-    const struct rendering *r = arg;
-    return r->plain ? buf_add_slice(out, text) : json_add_string(out, text);
+    return json_add_string(out, text);
 }
 
 // check_body makes sure that the body is JSON and applies option 'params' to it.

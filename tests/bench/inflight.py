@@ -3,11 +3,12 @@ its memory a waiting call."""
 import kit
 
 SLOTS = 4096
+RAMP = 7.5  # s: without a limit given, a pool begins with 64 calls at once and doubles with each round
 
 
 def bench(box, out, rounds, quick):
     report = kit.Report("inflight", out)
-    waves = 4 if quick else 10
+    waves = 10 if quick else 20
     found = []
     for i in range(1 if quick else rounds):
         found.append(one_round(box, waves, i))
@@ -37,7 +38,7 @@ def one_round(box, waves, i):
     times = sorted(line["unix_us"] / 1e6 for line in box.ledger(f"provider{i}"))[1:]
     for child in (worker, coordinator, redis, provider):
         box.end(child)
-    begin, end = times[0] + 1.5, times[-1] - 1.5
+    begin, end = times[0] + RAMP, times[-1] - 1.5
     rate = sum(1 for t in times if begin <= t < end) / (end - begin)
     return 100 * rate / SLOTS, 1e6 * cpu / n, (peak - base) / SLOTS, base / 1000
 

@@ -186,7 +186,8 @@ static void test_repeats_are_a_tenth_and_one_a_second(void **state) {
     struct group group = {.pool = &pool};
     struct lane lane = {.group = &group};
     struct batch batch = {.lane = &lane};
-    struct call first = {.batch = &batch}, again = {.batch = &batch, .is_retry = true};
+    struct call first = {.batch = &batch, .group = lane.group};
+    struct call again = {.batch = &batch, .group = lane.group, .is_retry = true};
     for (int i = 0; i < 11; i++) { // and one for ten first calls
         permits_spend(&core, &first);
         permits_spend(&core, &again);

@@ -209,7 +209,7 @@ static void every_option_of_flink(void **state) {
         "circuit-breaker-half-open-requests", "circuit-breaker-timeout", "compression",
         "custom-headers", "flatten-batch-dim", "health-check-enabled",
         "health-check-interval", "max-retries", "priority", "retry-initial-backoff",
-        "retry-max-backoff", "sequence-end", "sequence-id", "sequence-id-auto-increment",
+        "retry-max-backoff", "default-value", "sequence-end", "sequence-id", "sequence-id-auto-increment",
         "sequence-start"};
     char *page = read_file("../docs/flink.md");
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -107,6 +107,51 @@ static void consumers_see_json_lines(void **state) {
     buf_free(&out);
 }
 
+static void what_went_before_stands_in_meta(void **state) {
+    static const struct result_note refused = {.model = SLICE_LIT("first"), .revision = 7,
+                                               .outcome = OUTCOME_FILTERED, .sentence = SLICE_LIT("no")};
+    static const struct result_note spent = {.outcome = OUTCOME_TRANSIENT, .sentence = SLICE_LIT("HTTP 503")};
+    static const struct {
+        const char *says;
+        const struct result_note *fallback, *defaulted;
+        const char *want;
+    } cases[] = {
+        {"another model answered", &refused, NULL,
+         ",\"warning\":null,\"fallback\":{\"model\":\"first\",\"revision\":7,\"code\":\"filtered\",\"message\":\"no\"}}}\n"},
+        {"the default, after one model", NULL, &spent,
+         ",\"warning\":null,\"default\":{\"code\":\"transient\",\"message\":\"HTTP 503\"}}}\n"},
+        {"the default, after two models", &refused, &spent,
+         ",\"warning\":null,\"fallback\":{\"model\":\"first\",\"revision\":7,\"code\":\"filtered\",\"message\":\"no\"},"
+         "\"default\":{\"code\":\"transient\",\"message\":\"HTTP 503\"}}}\n"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buf blob = {.max = 1 << 16}, out = {.max = 1 << 16};
+        struct result_shared with = shared;
+        struct result result = good;
+        with.metadata = 1u << METADATA_ERROR_STRING;
+        result.fallback = cases[i].fallback;
+        result.defaulted = cases[i].defaulted;
+        assert_int_equal(result_blob_begin(&blob, &with, 2), 0);
+        assert_int_equal(result_blob_add(&blob, &result), 0);
+        assert_int_equal(result_blob_add(&blob, &failed), 0);
+        assert_int_equal(result_blob_expand(buf_slice(&blob), 0, 1, RESULT_JSON, true, &out), 0);
+        size_t n = strlen(cases[i].want);
+        if (out.n < n || strcmp(out.p + out.n - n, cases[i].want) != 0) {
+            fail_msg("%s: %s", cases[i].says, out.p);
+        }
+        assert_non_null(strstr(out.p, cases[i].defaulted != NULL ? "\"error-string\":\"HTTP 503\",\"error\":null"
+                                                                 : "\"error-string\":null,\"error\":null"));
+        buf_clear(&out);
+        assert_int_equal(result_blob_expand(buf_slice(&blob), 1, 1, RESULT_MSGPACK, true, &out), 0);
+        for (size_t cut = 1; cut < blob.n; cut++) { // cut off anywhere
+            buf_clear(&out);
+            assert_int_equal(result_blob_expand((struct slice){blob.p, cut}, 0, 2, RESULT_JSON, true, &out), -EPROTO);
+        }
+        buf_free(&blob);
+        buf_free(&out);
+    }
+}
+
 static void msgpack_says_the_same(void **state) {
     struct buf blob = make_blob(), out = {.max = 1 << 16}, json = {.max = 1 << 16};
     for (int meta = 0; meta < 2; meta++) {
@@ -339,6 +384,7 @@ static void what_is_kept_is_the_bytes_it_was(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(consumers_see_json_lines),
+        cmocka_unit_test(what_went_before_stands_in_meta),
         cmocka_unit_test(msgpack_says_the_same),
         cmocka_unit_test(errors_fill_the_columns_for_them),
         cmocka_unit_test(what_is_not_known_is_null),

@@ -318,12 +318,83 @@ static void test_names(void **state) {
     template_free(t);
 }
 
+// ---- Linked partials ----------------------------------------------------------------------------
+
+static void on_walk(void *arg, struct slice name, bool inside) {
+    assert_int_equal(buf_addf(arg, "%.*s%s ", SLICE_FMT(name), inside ? "+" : ""), 0);
+}
+
+static const struct template *linked(void *arg, struct slice name) {
+    return partial(arg, name);
+}
+
+static void test_linked(void **state) {
+    struct error why = {0};
+    struct template *t = template_compile(slice_of("{{#r}}{{>p}}{{/r}}{{>p}}{{>q}}"), NULL);
+    struct template *p = template_compile(slice_of("{{a}}{{>q}}"), NULL), *q = template_compile(slice_of("{{b}}"), NULL);
+    struct world w = {.names = {SLICE_LIT("p"), SLICE_LIT("q")}, .partials = {p, q}, .n_partials = 1};
+    assert_int_equal(template_link(t, linked, &w, &why), -ENOENT);
+    assert_string_equal(why.text, "got '{{> q}}'");
+    w.n_partials = 2;
+    assert_int_equal(template_link(t, linked, &w, &why), 0);
+    assert_int_equal(template_link(p, linked, &w, &why), 0);
+    assert_false(template_is_endless(t));
+    struct buf names;
+    buf_init(&names, 256);
+    template_names(t, on_name, &names);
+    assert_string_equal(names.p, "r a b b ");
+    buf_clear(&names);
+    template_walk(t, "r", on_walk, &names);
+    assert_string_equal(names.p, "r a+ b+ a b b ");
+    buf_clear(&names);
+    struct template_source source = {.get = get, .item = item, .arg = &w}; // is not asked for partials
+    struct json_object *data;
+    assert_int_equal(json_parse(slice_of("{\"a\":\"A\",\"b\":\"B\",\"r\":[{\"a\":\"C\"}]}"), &data, NULL), 0);
+    assert_int_equal(template_render(t, &source, data, &names), 0);
+    assert_string_equal(names.p, "CBABB");
+    assert_int_equal(template_link(q, linked, &w, &why), 0);
+    buf_free(&names);
+    json_object_put(data);
+    template_free(t);
+    template_free(p);
+    template_free(q);
+    struct template *loop = template_compile(slice_of("{{>p}}"), NULL);
+    w = (struct world){.names = {SLICE_LIT("p")}, .partials = {loop}, .n_partials = 1};
+    assert_int_equal(template_link(loop, linked, &w, &why), 0);
+    assert_true(template_is_endless(loop));
+    template_free(loop);
+}
+
+static int list_of(void *arg, const void *list, size_t n, struct buf *out) {
+    return buf_addf(out, "[%zu]", n);
+}
+
+static void expect_list(struct world *w, struct json_object *data, const char *want) {
+    struct template_source source = {.get = get, .item = item, .list = list_of, .escape = escape_html, .arg = w};
+    struct template *t = template_compile(slice_of("{{l}} {{{l}}} {{#l}}{{.}}{{/l}}"), NULL);
+    struct buf out;
+    buf_init(&out, 64);
+    assert_int_equal(template_render(t, &source, data, &out), 0);
+    assert_string_equal(out.p, want);
+    buf_free(&out);
+    template_free(t);
+}
+
+static void test_lists_by_name(void **state) {
+    struct world w = {.n_partials = 0};
+    struct json_object *data;
+    assert_int_equal(json_parse(slice_of("{\"l\":[\"<\",\"b\"]}"), &data, NULL), 0);
+    expect_list(&w, data, "[2] [2] &lt;b");
+    json_object_put(data);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),        cmocka_unit_test(test_specification),
         cmocka_unit_test(test_no_functions), cmocka_unit_test(test_ceiling),
         cmocka_unit_test(test_partial_loop), cmocka_unit_test(test_nested_sections),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names),        cmocka_unit_test(test_linked),
+        cmocka_unit_test(test_lists_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 // Decimal numbers, dates and timestamps in text. Invariant: digits are never lost without being
 // rounded, and no day that is not in the calendar gets through. Called by cast.c.
-#include "worker/cast.h"
+#include "common/cast.h"
 
 #include <errno.h>
 #include <stdio.h>

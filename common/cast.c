@@ -1,6 +1,7 @@
 // Casts of what a model answered. Invariant: a value is cast exactly or refused; nothing is guessed
-// from words. A sentence says what kind of value came, never its text. Called by parse.c.
-#include "worker/cast.h"
+// from words. A sentence says what kind of value came, never its text. Called by worker/parse.c and
+// model_default.c.
+#include "common/cast.h"
 
 #include "common/json.h"
 

@@ -1,7 +1,7 @@
 // cast: what a model answered becomes the value of an OUTPUT column, or a sentence that says why not.
 // The rules are those of docs/models.md, "Casting".
-#ifndef HEADRACE_WORKER_CAST_H
-#define HEADRACE_WORKER_CAST_H
+#ifndef HEADRACE_COMMON_CAST_H
+#define HEADRACE_COMMON_CAST_H
 
 #include "common/bytes.h"
 #include "common/error.h"
