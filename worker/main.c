@@ -220,6 +220,9 @@ static int start(struct worker *w, struct error *why) {
 
 static void stop(struct worker *w) {
     if (w->loop != NULL) {
+        if (w->drain_timer != NULL) {
+            loop_timer_stop(w->drain_timer); // the loop turns once more while handles close
+        }
         metrics_server_free(w->metrics);
         jobs_drop(w->jobs);
         w->receive.jobs = NULL;
