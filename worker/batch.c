@@ -238,6 +238,14 @@ bool batch_is_gone(const struct transfer_end *end) {
     return own;
 }
 
+bool batch_ended(struct batch_step *step) {
+    if (strcmp(step->done.state, "running") != 0) {
+        return true;
+    }
+    (void)batch_fail(step, OUTCOME_TRANSIENT, "the job has not ended yet");
+    return false;
+}
+
 void batch_gone(struct batch_step *step) {
     step->done.outcome = OUTCOME_OK;
     step->done.state = "gone";

@@ -154,6 +154,9 @@ int batch_fail(struct batch_step *step, enum outcome outcome, const char *format
 struct json_object *batch_read(struct batch_step *step, const struct transfer_end *end);
 // batch_is_gone says whether an answer is a provider's own "there is no such thing", which no page is.
 bool batch_is_gone(const struct transfer_end *end);
+// batch_ended says whether a job's state is an end at which answers can be collected; if it still runs, the step
+// is failed: what it has not given yet must not be taken for missing.
+bool batch_ended(struct batch_step *step);
 // batch_gone ends a step well: the job is not there.
 void batch_gone(struct batch_step *step);
 

@@ -174,9 +174,8 @@ static const struct exchange delete = {.ask = ask_delete, .read = read_delete};
 // ---- Collect ------------------------------------------------------------------------------------
 
 static const struct exchange *read_collect(struct batch_step *step, const struct transfer_end *end) {
-    bool ended = read_state(step, end) && strcmp(step->done.state, "running") != 0 &&
-                 strcmp(step->done.state, "gone") != 0;
-    return ended ? &results : NULL;
+    bool ended = read_state(step, end) && batch_ended(step);
+    return ended && strcmp(step->done.state, "gone") != 0 ? &results : NULL;
 }
 
 static int ask_results(struct batch_step *step) {

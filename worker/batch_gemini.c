@@ -346,7 +346,7 @@ static const struct exchange delete_file = {.ask = ask_delete_file, .read = read
 // ---- Collect ------------------------------------------------------------------------------------
 
 static const struct exchange *read_collect(struct batch_step *step, const struct transfer_end *end) {
-    bool ended = read_state(step, end) && strcmp(step->done.state, "running") != 0;
+    bool ended = read_state(step, end) && batch_ended(step);
     return ended && step->files[0][0] != '\0' ? &download : NULL;
 }
 

@@ -283,7 +283,7 @@ const struct exchange batch_openai_cancel = {.ask = ask_cancel, .read = read_can
 // ---- Collect: the file of answers, then the file of errors --------------------------------------
 
 static const struct exchange *read_collect(struct batch_step *step, const struct transfer_end *end) {
-    if (!read_state(step, end) || strcmp(step->done.state, "running") == 0) {
+    if (!read_state(step, end) || !batch_ended(step)) {
         return NULL;
     }
     step->done.outcome = OUTCOME_OK; // why it failed was said at its end

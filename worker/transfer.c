@@ -18,7 +18,7 @@
 #define CONNECTIONS 16L      // kept warm
 #define CONNECT_MS 10000     // most time for resolving, connecting, TLS
 #define KEEPALIVE_S 30L
-#define STILL_S 60           // least time without a byte after which a file is given up
+#define STILL_S 120          // least time without a byte after which a file is given up
 #define BASE_HEADERS 128     // most headers of a model
 
 struct transfer {

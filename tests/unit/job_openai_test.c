@@ -266,6 +266,15 @@ static void answers_that_are_durable_are_passed_by(void **state) {
     case_teardown(&f);
 }
 
+static void what_has_not_ended_cannot_be_collected(void **state) {
+    const struct turn script[] = {{.want = "GET /v1/batches/batch_1", .status = 200, .body = BATCH("finalizing", FILES)}, {0}};
+    struct fixture f;
+    case_setup(&f, OPENAI, "/v1", COLUMNS, script);
+    collect(&f, 0);
+    case_done(&f, "transient", "");
+    case_teardown(&f);
+}
+
 // What can come in place of a file.
 static const struct {
     const char *name;
@@ -348,6 +357,7 @@ int main(void) {
         cmocka_unit_test(a_batch_that_has_ended_cannot_be_cancelled_and_tells_so),
         cmocka_unit_test(answers_of_both_files_are_read_as_those_of_calls),
         cmocka_unit_test(answers_that_are_durable_are_passed_by),
+        cmocka_unit_test(what_has_not_ended_cannot_be_collected),
         cmocka_unit_test(a_download_that_fails_loses_nothing),
         cmocka_unit_test(files_are_deleted_and_what_is_not_there_does_not_count),
         cmocka_unit_test(embeddings_are_lines_too),
