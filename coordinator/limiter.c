@@ -9,14 +9,13 @@
 #define RUN_CALLS 48           // a run is this many calls long,
 #define RUN_LEAST_US 250000    // but no shorter
 #define RUN_MOST_US 5000000    // and no longer
+#define RUN_SMALL_US 800000    // where others draw from a bucket that holds a few seconds' worth
 #define LATE_US 2000000        // a reply that took longer lay about while this process was stopped
 #define LEAD_US 60000          // the next run is asked for so long before the end of this one
 #define GRACE_US 200000        // what is left of a run may still go so long after its end
 #define CATCH_UP_US 20000      // calls that are later than this do not hurry to make up for it
 #define RETRY_US 250000        // a request without a reply is made again
 #define IDLE_BACK_US 1000000   // what was not used goes back, though nothing is ready
-#define AGREE 3                // samples that have to say the same before a limit is raised
-#define KNEE 0.1               // a provider with less than this part of the limit left slows us down
 #define AWAY_MOST_US 120000000 // longer than this nothing is sent without Redis
 #define AWAY_PART 0.8
 #define UNSEEN_US 1000000      // nobody looked for so long: the records' Redis was away too
@@ -24,6 +23,7 @@
 #define CALLS_SPARE_US 30000000 // without Redis, new calls go out so long; the lease is as much longer
 #define MOST_PACE_US 1e14        // of one call: never
 #define MINUTE_US 60000000
+#define WAIT_MOST_US 15000000  // the buckets are asked again, should they fill at the full rate by then
 
 static int64_t later(int64_t a, int64_t b) {
     return a > b ? a : b;
@@ -51,7 +51,7 @@ static double of_kind(const struct amount *a, enum limit_kind kind) {
     return a->input + a->output;
 }
 
-static int64_t limit_of(const struct limiter *l, int kind) {
+int64_t limiter_limit(const struct limiter *l, int kind) {
     int64_t limit = l->config.limit[kind], said = l->said[kind];
     return said > 0 && (limit == 0 || said < limit) ? said : limit;
 }
@@ -60,7 +60,7 @@ void limiter_init(struct limiter *l, const struct limiter_config *config) {
     memset(l, 0, sizeof(*l));
     l->config = *config;
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        l->share[kind] = 1;
+        l->share[kind] = l->share_told[kind] = 1;
     }
 }
 
@@ -75,7 +75,7 @@ void limiter_ask_anew(struct limiter *l) {
 
 bool limiter_has_rates(const struct limiter *l) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        if (limit_of(l, kind) > 0) {
+        if (limiter_limit(l, kind) > 0) {
             return true;
         }
     }
@@ -101,10 +101,16 @@ static void end_run(struct limiter *l, size_t i) {
     l->runs[i] = l->runs[--l->n_runs];
 }
 
+void limiter_drop_runs(struct limiter *l) {
+    while (l->n_runs > 0) {
+        end_run(l, l->n_runs - 1);
+    }
+}
+
 static bool is_spent(const struct limiter *l, const struct run *run) {
     bool spent = run->n <= 0;
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        spent = spent || (run->granted[kind] > 0 && run->left[kind] <= 0 && limit_of(l, kind) > 0);
+        spent = spent || (run->granted[kind] > 0 && run->left[kind] <= 0 && limiter_limit(l, kind) > 0);
     }
     return spent;
 }
@@ -172,6 +178,14 @@ int64_t limiter_room(const struct limiter *l) {
     return l->is_away && left < AWAY_CALLS ? AWAY_CALLS : left;
 }
 
+static double least_share(const struct limiter *l) {
+    double least = 1;
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        least = limiter_limit(l, kind) > 0 ? fmin(least, l->share[kind]) : least;
+    }
+    return least;
+}
+
 static void learn(struct limiter *l, const struct amount *cost) {
     if (l->mean.calls == 0) {
         l->mean = l->largest = *cost;
@@ -196,7 +210,7 @@ static void turn_minute(struct limiter *l, int64_t now_us) {
 
 // charge takes off what no run has paid for. Of a limit that is not known, it is kept for when one is.
 static void charge(struct limiter *l, int kind, double amount) {
-    if (limit_of(l, kind) > 0) {
+    if (limiter_limit(l, kind) > 0) {
         l->owed[kind] += amount > 0 ? amount : 0;
         l->back[kind] += amount < 0 ? -amount : 0;
     } else {
@@ -228,7 +242,8 @@ void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us)
     if (run != NULL) {
         run->n--;
         run->next_us = run->next_us > now_us - CATCH_UP_US ? run->next_us : now_us - CATCH_UP_US;
-        run->next_us += (int64_t)fmin(part * (double)run->duration_us, MOST_PACE_US);
+        double slower = fmax(1, run->share / least_share(l)); // others have begun to spend since
+        run->next_us += (int64_t)fmin(part * slower * (double)run->duration_us, MOST_PACE_US);
         l->run_us = run->is_begun ? l->run_us : now_us;
         l->n_of_run = run->is_begun ? l->n_of_run + 1 : 1;
         run->is_begun = true;
@@ -248,91 +263,6 @@ void limiter_settle(struct limiter *l, const struct amount *reserved, const stru
     }
 }
 
-// ---- What the provider says ---------------------------------------------------------------------------
-
-// slow_down stretches the runs that are there to a limit that was lowered.
-static void slow_down(struct limiter *l, double by) {
-    for (size_t i = 0; i < l->n_runs; i++) {
-        l->runs[i].duration_us = (int64_t)fmin((double)l->runs[i].duration_us * by, MOST_PACE_US);
-    }
-}
-
-static void heard_limit(struct limiter *l, int kind, int64_t limit) {
-    int64_t before = limit_of(l, kind);
-    if (limit == l->said[kind]) {
-        l->n_higher[kind] = 0;
-        return;
-    }
-    if (limit > l->said[kind] && l->said[kind] > 0) {
-        l->n_higher[kind] = limit == l->higher[kind] ? l->n_higher[kind] + 1 : 1;
-        l->higher[kind] = limit;
-        if (l->n_higher[kind] < AGREE) {
-            return;
-        }
-    }
-    l->n_higher[kind] = 0;
-    l->most[kind] = 0;
-    l->said[kind] = limit;
-    int64_t after = limit_of(l, kind);
-    if (before == 0 && after > 0) { // the calls of before count as well
-        l->owed[kind] += fmax(0, l->before[kind]);
-        l->before[kind] = 0;
-    }
-    if (before != after) {
-        l->is_news = true;
-        if (before > after && after > 0) {
-            slow_down(l, (double)before / (double)after);
-        }
-    }
-}
-
-// heard_remaining slows down in proportion where a bucket that refills evenly is nearly empty: somebody else
-// uses the same account, and both together come to rest at the limit.
-static void heard_remaining(struct limiter *l, int kind, const struct limit_seen *seen) {
-    if (l->config.profile->refill != LIMIT_REFILL_BUCKET || kind == LIMIT_REQUESTS_DAY ||
-        kind == LIMIT_TOKENS_DAY) {
-        return;
-    }
-    // What a bucket holds when it is full may be much less than a minute's worth.
-    l->most[kind] = seen->remaining > l->most[kind] ? seen->remaining : l->most[kind];
-    double knee = fmin(KNEE * (double)seen->limit, 0.5 * (double)l->most[kind]);
-    double share = fmin(1, fmax(0.02, (double)seen->remaining / fmax(1, knee)));
-    if (share < l->share[kind]) {
-        slow_down(l, fmin(2, l->share[kind] / share));
-    }
-    l->is_news = l->is_news || fabs(share - l->share[kind]) > 0.05;
-    l->share[kind] = share;
-    l->is_share_heard[kind] = true;
-}
-
-void limiter_heard(struct limiter *l, const struct limits_seen *seen) {
-    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        const struct limit_seen *one = &seen->of[kind];
-        if (one->limit > 0) {
-            heard_limit(l, kind, one->limit);
-            if (one->remaining >= 0) {
-                heard_remaining(l, kind, one);
-            }
-        }
-    }
-}
-
-void limiter_refused(struct limiter *l, int64_t sent_us, int64_t block_until_us, int64_t now_us) {
-    if (block_until_us > l->block_until_us) {
-        l->block_until_us = block_until_us;
-        l->is_news = true;
-    }
-    if (sent_us > l->cut_us) { // else it went out before the last refusal was known
-        l->cut = true;
-        l->cut_us = now_us;
-        l->is_news = true;
-    }
-    // Nothing of the runs goes out any more.
-    while (l->n_runs > 0) {
-        end_run(l, l->n_runs - 1);
-    }
-}
-
 // ---- Redis ----------------------------------------------------------------------------------------------
 
 // rate_of is calls a second at the limits, for calls of the mean cost; INFINITY: no limit known. *binds gets
@@ -342,7 +272,7 @@ static double rate_of(const struct limiter *l, int *binds) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         bool is_day = kind == LIMIT_REQUESTS_DAY || kind == LIMIT_TOKENS_DAY;
         double cost = of_kind(&l->mean, (enum limit_kind)kind);
-        int64_t limit = limit_of(l, kind);
+        int64_t limit = limiter_limit(l, kind);
         double most = limit > 0 && cost > 0 && !is_day ? (double)limit * l->share[kind] / 60 / cost : INFINITY;
         *binds = most < rate ? kind : *binds;
         rate = fmin(rate, most);
@@ -350,10 +280,21 @@ static double rate_of(const struct limiter *l, int *binds) {
     return rate;
 }
 
+// has_small_bucket: somebody else draws from a bucket that would be empty before a long run ends.
+static bool has_small_bucket(const struct limiter *l) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        if (l->others[kind].is_small && l->share[kind] < 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int64_t span_of(const struct limiter *l) {
     int binds = 0;
     double us = RUN_CALLS / rate_of(l, &binds) * 1e6;
-    return us < RUN_LEAST_US ? RUN_LEAST_US : us > RUN_MOST_US ? RUN_MOST_US : (int64_t)us;
+    int64_t most_us = has_small_bucket(l) ? RUN_SMALL_US : RUN_MOST_US;
+    return us < RUN_LEAST_US ? RUN_LEAST_US : us > (double)most_us ? most_us : (int64_t)us;
 }
 
 // lead_us: how long before the end of the last run the next one is asked for. What its calls give back lets the
@@ -404,7 +345,7 @@ static int64_t calls_due_us(const struct limiter *l) {
 
 static bool has_back(const struct limiter *l) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        if (limit_of(l, kind) > 0 && (l->back[kind] >= 1 || l->owed[kind] >= 1)) {
+        if (limiter_limit(l, kind) > 0 && (l->back[kind] >= 1 || l->owed[kind] >= 1)) {
             return true;
         }
     }
@@ -455,6 +396,7 @@ static void fill_kinds(struct limiter *l, struct permit_request *r, const struct
             .want = cost * (double)r->n_want,
         };
         l->back[kind] = l->owed[kind] = 0;
+        l->share_told[kind] = l->share[kind];
         l->is_share_heard[kind] = false;
     }
 }
@@ -507,6 +449,7 @@ static void add_run(struct limiter *l, const struct permit_reply *reply, int64_t
         .n = reply->n,
         .next_us = now_us + reply->delay_us,
         .duration_us = reply->duration_us,
+        .share = least_share(l),
         .end_us = now_us + reply->delay_us + reply->duration_us,
     };
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
@@ -526,6 +469,30 @@ static void go_away(struct limiter *l, int64_t now_us) {
     wait_as_even(l);
 }
 
+// tell_others: what is below zero of a level is granted, and goes out until the run's end.
+static void tell_others(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        double ahead = fmax(0, -reply->of[kind].level);
+        int64_t ahead_us = later(0, reply->delay_us) + (reply->n > 0 ? reply->duration_us : 0);
+        if (reply->of[kind].limit > 0) {
+            others_told(&l->others[kind], reply->of[kind].spent - ahead, ahead, ahead_us, now_us);
+        }
+    }
+}
+
+// wait_at_most_us: the rate may be low for a while only, by what refusals or others have done to it.
+static int64_t wait_at_most_us(const struct permit_reply *reply) {
+    double most = WAIT_MOST_US;
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        bool is_day = kind == LIMIT_REQUESTS_DAY || kind == LIMIT_TOKENS_DAY;
+        if (reply->of[kind].limit > 0) {
+            double minutes = -reply->of[kind].level / (double)reply->of[kind].limit * (is_day ? 1440 : 1);
+            most = fmax(most, 1.1 * minutes * MINUTE_US);
+        }
+    }
+    return (int64_t)fmin(most, MOST_PACE_US);
+}
+
 void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t now_us) {
     l->is_out = false;
     if (reply == NULL) {
@@ -540,12 +507,15 @@ void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t 
     l->calls = reply->calls;
     l->calls_until_us = l->asked_us + CALLS_SPARE_US;
     drop_spent_runs(l, now_us);
+    if (l->tried_us == l->asked_us) { // else it may be an old one
+        tell_others(l, reply, now_us);
+    }
     if (reply->n > 0 && l->n_runs < 2) {
         // It tells of a time that is past then.
         int64_t late_us = now_us - l->tried_us - LATE_US;
         add_run(l, reply, late_us > 0 ? now_us - late_us : now_us);
     } else if (l->request.n_want > 0) {
-        int64_t full_us = later(SYNC_GAP_US, reply->delay_us - l->request.ahead_us);
+        int64_t full_us = later(SYNC_GAP_US, sooner(reply->delay_us, wait_at_most_us(reply)) - l->request.ahead_us);
         l->waits_until_us = now_us + (reply->blocked_us > 0 ? reply->blocked_us : full_us);
     }
 }

@@ -11,6 +11,7 @@
 #define HEADRACE_COORDINATOR_LIMITER_H
 
 #include "common/limit_profile.h"
+#include "coordinator/others.h"
 #include "coordinator/permit.h"
 
 // What a call costs. Tokens as they are charged, not as they are paid for.
@@ -28,6 +29,7 @@ struct limiter_config {
 struct run {
     int64_t n;
     int64_t next_us, duration_us, end_us; // next_us: of the next call
+    double share;                 // that it was granted with
     bool is_begun;
     double granted[N_LIMIT_KINDS], left[N_LIMIT_KINDS];
 };
@@ -45,7 +47,9 @@ struct limiter {
     int64_t higher[N_LIMIT_KINDS]; // that it says is higher now
     int n_higher[N_LIMIT_KINDS];   // so many times in a row
     int64_t most[N_LIMIT_KINDS]; // that the provider had left, ever since its limit is this
+    struct others others[N_LIMIT_KINDS]; // who use the same account
     double share[N_LIMIT_KINDS]; // of the refill that may be used, as the provider's headers suggest
+    double share_told[N_LIMIT_KINDS];
     bool is_share_heard[N_LIMIT_KINDS]; // since the newest request
     int64_t n_ready, n_inflight; // as the last limiter_request was told
     bool is_news;                // there is something to tell at once
@@ -75,6 +79,11 @@ void limiter_configure(struct limiter *l, const struct limiter_config *config);
 // limiter_ask_anew: what the buckets held back before is asked for at once, if it is wanted.
 void limiter_ask_anew(struct limiter *l);
 
+// limiter_limit is a limit as it holds now: the lower one of the configured and the provider's own; 0: none.
+int64_t limiter_limit(const struct limiter *l, int kind);
+// limiter_drop_runs gives all runs back.
+void limiter_drop_runs(struct limiter *l);
+
 // limiter_has_rates says whether calls need permits; limiter_is_shared whether anything is held in Redis.
 bool limiter_has_rates(const struct limiter *l);
 bool limiter_is_shared(const struct limiter *l);
@@ -90,7 +99,7 @@ void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us)
 void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used);
 
 // limiter_heard takes what an answer's headers said.
-void limiter_heard(struct limiter *l, const struct limits_seen *seen);
+void limiter_heard(struct limiter *l, const struct limits_seen *seen, int64_t now_us);
 // limiter_refused: a call that was sent at sent_us was refused for its rate; the pool waits until then.
 void limiter_refused(struct limiter *l, int64_t sent_us, int64_t block_until_us, int64_t now_us);
 

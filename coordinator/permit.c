@@ -111,7 +111,8 @@ bool permit_reply_parse(struct slice reply, struct permit_reply *out) {
     for (int64_t i = 0; ok && i < n_kinds; i++) {
         int kind = read_kind(&at);
         ok = kind >= 0 && read_integer(&at, 0, &out->of[kind].limit) &&
-             read_number(&at, &out->of[kind].level) && read_number(&at, &out->of[kind].granted);
+             read_number(&at, &out->of[kind].level) && read_number(&at, &out->of[kind].granted) &&
+             read_number(&at, &out->of[kind].spent);
     }
     return ok && *at == '\0';
 }

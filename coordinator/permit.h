@@ -44,6 +44,7 @@ struct permit_reply {
     struct {
         int64_t limit; // 0: none
         double level, granted;
+        double spent; // by all coordinators ever, what is granted included
     } of[N_LIMIT_KINDS];
 };
 

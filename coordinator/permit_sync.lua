@@ -15,7 +15,8 @@
 -- A run of n calls begins after a delay and lasts for a duration, in which its calls go out evenly: runs
 -- follow each other and never overlap, so that all coordinators together keep to the refill.
 -- What was reserved before a bucket was last full comes back for nothing: the bucket has filled without it.
--- Returns "n delay duration calls-at-once blocked scale kinds", and for each kind " kind limit level granted".
+-- Returns "n delay duration calls-at-once blocked scale kinds", and for each kind " kind limit level granted spent"
+-- (what was granted ever, less what came back).
 -- The same number of the same coordinator gets the same answer again, and changes nothing; its run is where
 -- it was, so that its delay may be less than 0.
 local MINUTE, DAY = 60000000, 86400000000
@@ -204,7 +205,9 @@ for i, k in ipairs(kinds) do
     end
     k.level = k.level - granted
     keep('level:' .. k.name, k.level)
-    rows[i] = string.format(' %s %.0f %.3f %.3f', k.name, k.limit, k.level, granted)
+    local spent = (state['spent:' .. k.name] or 0) + granted - k.back + k.owed
+    keep('spent:' .. k.name, spent)
+    rows[i] = string.format(' %s %.0f %.3f %.3f %.3f', k.name, k.limit, k.level, granted, spent)
 end
 
 -- Calls at once: no more than what the others leave, and no more than a fair part while others want some.

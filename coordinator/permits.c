@@ -282,7 +282,7 @@ void permits_settle(struct core *core, struct call *call, const struct message_r
         shrink_window(pool, call->sent_us, core->now_us);
     }
     if (report->limits.n > 0 && limits_seen_unpack(report->limits, &seen) == 0) {
-        limiter_heard(&pool->limiter, &seen);
+        limiter_heard(&pool->limiter, &seen, core->now_us);
     }
 }
 

@@ -256,8 +256,10 @@ int permit_model_sync(struct permit_model *m, int64_t now_us, const char *holder
         duration = k->is_day ? duration : most(duration, (granted - most(k->level, 0)) / k->rate);
         k->level -= granted;
         keep(&m->level[k->kind], k->level);
-        n_rows += snprintf(rows + n_rows, sizeof(rows) - (size_t)n_rows, " %s %.0f %.3f %.3f",
-                           limit_kind_name((enum limit_kind)k->kind), k->limit, k->level, granted);
+        double spent = get(&m->spent[k->kind], 0) + granted - k->back + k->owed;
+        keep(&m->spent[k->kind], spent);
+        n_rows += snprintf(rows + n_rows, sizeof(rows) - (size_t)n_rows, " %s %.0f %.3f %.3f %.3f",
+                           limit_kind_name((enum limit_kind)k->kind), k->limit, k->level, granted, spent);
     }
     double calls = calls_at_once(&s);
     snprintf(mine->holder, sizeof(mine->holder), "%s", holder);

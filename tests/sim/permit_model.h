@@ -26,7 +26,7 @@ struct permit_field {
 struct permit_model {
     struct permit_field at, blocked, scale, scale_at;
     struct permit_field limit[N_LIMIT_KINDS], share[N_LIMIT_KINDS], share_at[N_LIMIT_KINDS],
-        level[N_LIMIT_KINDS], full[N_LIMIT_KINDS], day[N_LIMIT_KINDS], of[N_LIMIT_KINDS];
+        level[N_LIMIT_KINDS], spent[N_LIMIT_KINDS], full[N_LIMIT_KINDS], day[N_LIMIT_KINDS], of[N_LIMIT_KINDS];
     struct permit_lease leases[PERMIT_LEASES_MAX];
     size_t n_leases;
 };

@@ -39,7 +39,7 @@ static void test_arguments_come_in_the_order_of_the_script(void **state) {
 static void test_a_reply_is_read(void **state) {
     struct permit_reply r;
     assert_true(permit_reply_parse(
-        SLICE_LIT("12 -300 2000000 4 1500 0.7000 2 requests 600 -11.500 12.000 tokens-day 1000 998.000 2.500"), &r));
+        SLICE_LIT("12 -300 2000000 4 1500 0.7000 2 requests 600 -11.500 12.000 70.000 tokens-day 1000 998.000 2.500 9.000"), &r));
     assert_int_equal(r.n, 12);
     assert_int_equal(r.delay_us, -300);
     assert_int_equal(r.duration_us, 2000000);
@@ -48,6 +48,7 @@ static void test_a_reply_is_read(void **state) {
     assert_true(r.scale == 0.7);
     assert_int_equal(r.of[LIMIT_REQUESTS].limit, 600);
     assert_true(r.of[LIMIT_REQUESTS].level == -11.5 && r.of[LIMIT_REQUESTS].granted == 12);
+    assert_true(r.of[LIMIT_REQUESTS].spent == 70);
     assert_true(r.of[LIMIT_TOKENS_DAY].level == 998 && r.of[LIMIT_TOKENS_DAY].granted == 2.5);
     assert_int_equal(r.of[LIMIT_TOKENS].limit, 0);
 }
@@ -61,12 +62,12 @@ static const struct {
     {"a word for a number", SLICE_LIT("1 0 zero 0 0 1 0")},
     {"less than no calls", SLICE_LIT("-1 0 0 0 0 1 0")},
     {"lasts less than no time", SLICE_LIT("1 0 -5 0 0 1 0")},
-    {"a kind that does not exist", SLICE_LIT("1 0 0 0 0 1 1 thoughts 1 1 1")},
-    {"fewer kinds than it says", SLICE_LIT("1 0 0 0 0 1 2 requests 1 1 1")},
-    {"more kinds than it says", SLICE_LIT("1 0 0 0 0 1 0 requests 1 1 1")},
+    {"a kind that does not exist", SLICE_LIT("1 0 0 0 0 1 1 thoughts 1 1 1 1")},
+    {"fewer kinds than it says", SLICE_LIT("1 0 0 0 0 1 2 requests 1 1 1 1")},
+    {"more kinds than it says", SLICE_LIT("1 0 0 0 0 1 0 requests 1 1 1 1")},
     {"more kinds than there are", SLICE_LIT("1 0 0 0 0 1 1000000000")},
     {"no number", SLICE_LIT("1 0 0 0 0 nan 0")},
-    {"without end", SLICE_LIT("1 0 0 0 0 1 1 requests 1 inf 1")},
+    {"without end", SLICE_LIT("1 0 0 0 0 1 1 requests 1 inf 1 1")},
     {"past all time", SLICE_LIT("1 9223372036854775807 0 0 0 1 0")},
     {"a zero byte within", SLICE_LIT("1 0 0 0 0 1 0\0 more")},
 };
