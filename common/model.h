@@ -35,7 +35,7 @@ const struct type *column_full(const struct column *column, struct type *plain);
 // Choices, in the order of their names in model_options.def.
 enum model_task { TASK_TEXT_GENERATION, TASK_CLASSIFICATION, TASK_EMBEDDING, TASK_CLUSTERING,
                   TASK_REGRESSION };
-enum model_mode { MODE_ONLINE };
+enum model_mode { MODE_ONLINE, MODE_BATCH, MODE_AUTO };
 enum model_null_input { NULL_PASS, NULL_ERROR, NULL_SKIP };             // null.input
 enum model_format { FORMAT_JSON, FORMAT_XML, FORMAT_TEXT };           // input.format
 enum model_response {                                                 // response.format

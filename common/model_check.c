@@ -1,6 +1,7 @@
 // The whole of a model, checked once: options against their bounds and against each other, columns,
 // credentials, JSON. Invariant: a model that passed can be called without another check.
 // Called by model_sql_read.c and model_override.
+#include "common/batch_api.h"
 #include "common/limit_profile.h"
 #include "common/model_parts.h"
 
@@ -306,12 +307,34 @@ static int check_columns(const struct model *model, struct error *why) {
     return 0;
 }
 
+// check_mode wants a provider that has a batch API for jobs.
+static int check_mode(const struct model *model, int *line, struct error *why) {
+    static const char *const names[] = {
+#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG, MODELS) #name,
+#include "common/batch_apis.def"
+#undef BATCH_API
+    };
+    if (model->options.mode == MODE_ONLINE || batch_api_of(model->provider->id) != NULL) {
+        return 0;
+    }
+    char list[256];
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "", names[i]);
+    }
+    return error_set(why, model_blame(model, "mode", line),
+                     "option 'mode': got '%s' with the provider %s, which has no batch API, want 'online', or "
+                     "one of the providers %s",
+                     model->options.mode == MODE_BATCH ? "batch" : "auto", model->provider->name, list);
+}
+
 int model_check(struct model *model, int *line, struct error *why) {
     *line = 0;
     int rc = check_columns(model, why);
     rc = rc != 0 ? rc : read_options(model, line, why);
     rc = rc != 0 ? rc : check_endpoint(model, line, why);
     rc = rc != 0 ? rc : model_check_provider(model, line, why);
+    rc = rc != 0 ? rc : check_mode(model, line, why);
     rc = rc != 0 ? rc : check_api_key(model, line, why);
     rc = rc != 0 ? rc : check_headers(model, line, why);
     rc = rc != 0 ? rc : check_params(model, line, why);

@@ -110,6 +110,11 @@ static int64_t io_day(void *arg) {
     return clock_unix_ms() / 86400000;
 }
 
+static int64_t io_unix_ms(void *arg) {
+    (void)arg;
+    return clock_unix_ms();
+}
+
 struct core_io actions_io(struct coordinator *c) {
     return (struct core_io){
         .write = io_write,
@@ -122,6 +127,7 @@ struct core_io actions_io(struct coordinator *c) {
         .draw = io_draw,
         .permit = io_permit,
         .day = io_day,
+        .unix_ms = io_unix_ms,
         .claim = io_claim,
         .arg = c,
     };

@@ -200,7 +200,8 @@ void batch_default(struct batch *batch, size_t slot, struct slice defaults, enum
 }
 
 // ---- Blobs ----------------------------------------------------------------------------------------
-// [version, model, revision, options, cost_known, n_slots, [record, ...]]
+// [version, model, revision, options, cost_known, n_slots, [record, ...], [number of a counted call, ...],
+//  accepted_ms]
 // record: [slot, id, key, producer | nil, seq, values, n_calls, in, cached, out, cost, held | nil]
 //         with cache_write, reasoning behind them when there are any, and behind these [0, nil, defaulted | nil]
 // a note, such as defaulted: [outcome, sentence]
@@ -310,7 +311,7 @@ int batch_pack(const struct batch *batch, struct buf *out) {
     struct packing packing = {.out = out};
     msgpack_packer pk;
     msgpack_packer_init(&pk, &packing, pack_write);
-    msgpack_pack_array(&pk, 8);
+    msgpack_pack_array(&pk, 9);
     msgpack_pack_uint64(&pk, BATCH_VERSION);
     pack_bytes(&pk, slice_of(group->model->name));
     msgpack_pack_uint64(&pk, group->model->revision);
@@ -331,6 +332,7 @@ int batch_pack(const struct batch *batch, struct buf *out) {
     for (size_t i = 0; i < batch->n_counted; i++) {
         msgpack_pack_uint64(&pk, batch->counted[i]);
     }
+    msgpack_pack_uint64(&pk, (uint64_t)batch->accepted_ms);
     return packing.rc;
 }
 
@@ -359,7 +361,8 @@ static int open_blob(struct slice blob, msgpack_unpacked *unpacked, const msgpac
     // The scan first: the unpacker believes every declared count and reserves memory for it.
     if (frame_scan(blob, 1, NULL) == 1 &&
         msgpack_unpack_next(unpacked, blob.p, blob.n, NULL) == MSGPACK_UNPACK_SUCCESS &&
-        (is_array(&unpacked->data, 8) || is_array(&unpacked->data, 7)) && // 7: of an earlier version
+        unpacked->data.type == MSGPACK_OBJECT_ARRAY && unpacked->data.via.array.size >= 7 &&
+        unpacked->data.via.array.size <= 9 && // fewer: of an earlier version
         as_number(&unpacked->data.via.array.ptr[0]) == BATCH_VERSION &&
         unpacked->data.via.array.ptr[6].type == MSGPACK_OBJECT_ARRAY) {
         *fields = unpacked->data.via.array.ptr;
@@ -465,6 +468,7 @@ int batch_unpack(struct batch *batch, struct slice blob, batch_producer_fn *prod
     if (rc != 0) {
         return rc;
     }
+    batch->accepted_ms = unpacked.data.via.array.size > 8 ? (int64_t)as_number(&fields[8]) : 0;
     const msgpack_object *counted = unpacked.data.via.array.size > 7 ? &fields[7] : NULL;
     for (size_t i = 0; counted != NULL && counted->type == MSGPACK_OBJECT_ARRAY &&
                        i < counted->via.array.size; i++) {

@@ -75,6 +75,7 @@ struct batch {
     size_t held_bytes;           // of payloads that are not emitted
     int64_t est_tokens;          // estimate of its records' tokens
     int64_t opened_us;
+    int64_t accepted_ms;         // wall clock: when its first record came in; 0: not known
     int64_t due_us;              // OPEN: when it is aged
     bool is_due;                 // OPEN: aged or flushed: may be sent as it is
     bool is_sealing;             // SEALED, and its first call is not made

@@ -46,7 +46,8 @@ int64_t bill_estimate(struct call *call) {
         return 0;
     }
     const struct price_usage usage = estimate_most(&group->estimate, group->model, call_size(call));
-    return (int64_t)ceil(price_cost(&group->bill->price, &usage) * SPEND_NANO);
+    double factor = call_is_for_job(call) ? group->bill->price.batch : 1;
+    return (int64_t)ceil(price_cost(&group->bill->price, &usage) * factor * SPEND_NANO);
 }
 
 bool bill_is_sure(const struct group *group) {
@@ -68,7 +69,7 @@ double bill_cost(const struct bill *bill, const struct message_report *report) {
                                       .cached = (double)report->cached_tokens,
                                       .write = (double)report->cache_write_tokens,
                                       .output = (double)report->output_tokens};
-    return price_cost(price, &usage);
+    return price_cost(price, &usage) * (report->line.n > 0 ? price->batch : 1);
 }
 
 static void add(struct core *core, struct partition *p, const struct bill *bill,

@@ -23,7 +23,7 @@ int64_t bill_estimate(struct call *call);
 // bill_is_sure says whether estimates of the group's calls rest on something: a price by call, or usage.
 bool bill_is_sure(const struct group *group);
 
-// bill_cost returns USD of a report, or a negative number when price or usage is not known.
+// bill_cost returns USD of a report (of a line of a job at the price of the batch API), or a negative number when price or usage is not known.
 double bill_cost(const struct bill *bill, const struct message_report *report);
 // bill_report adds a call whose report has come to the sums, with the partition's next write.
 //   charge    what they hold for it already

@@ -166,12 +166,14 @@ void budget_models_changed(struct core *core) {
 
 // has_money says whether a call fits into a budget. Until the first usage has taught what calls of the
 // model cost, they go one at a time.
-static bool has_money(const struct budget *b, const struct group *group, int64_t estimate) {
+static bool has_money(const struct budget *b, const struct call *call, int64_t estimate) {
     if (b == NULL || b->limit == INT64_MAX) {
         return true;
     }
+    const struct group *group = call->group;
     bool is_alone = b->reserved == 0;
-    return group->bill->is_priced && estimate <= left(b) && (is_alone || bill_is_sure(group));
+    bool is_line = call_is_for_job(call); // a job of one line would teach it, in a day
+    return group->bill->is_priced && estimate <= left(b) && (is_alone || is_line || bill_is_sure(group));
 }
 
 bool budget_may_send(struct core *core, struct call *call) {
@@ -184,7 +186,7 @@ bool budget_may_send(struct core *core, struct call *call) {
     for (size_t i = 0; i < 2; i++) {
         bool was_afforded = call->afforded != NULL;
         bool is_last = of_group[i] != NULL && of_group[i]->parked != NULL && !was_afforded; // others were first
-        if (is_last || !has_money(of_group[i], group, estimate)) {
+        if (is_last || !has_money(of_group[i], call, estimate)) {
             call_leave(core, call);
             call->parked = of_group[i];
             call_enter(core, call, CALL_READY, false);
@@ -223,7 +225,8 @@ static size_t n_affordable(const struct core *core, const struct budget *b, stru
     for (struct call *call = b->parked; call != NULL; call = call->ready_next) {
         const struct group *group = call->group;
         int64_t estimate = bill_estimate(call);
-        if ((n > 0 && !bill_is_sure(group)) || !has_money(b, group, estimate + promised)) {
+        bool is_sure = call_is_for_job(call) || bill_is_sure(group);
+        if ((n > 0 && !is_sure) || !has_money(b, call, estimate + promised)) {
             break;
         }
         promised += estimate > 0 ? estimate : 1;
@@ -297,7 +300,7 @@ void budget_claimed(struct core *core, struct slice key, int64_t day, int64_t gr
 static bool is_stuck(const struct core *core, const struct budget *b) {
     bool is_unclear = b->is_day && core->io->claim != NULL && (b->is_asking || b->asked_us == 0);
     return b->parked != NULL && b->reserved == 0 && !is_unclear &&
-           !has_money(b, b->parked->group, bill_estimate(b->parked));
+           !has_money(b, b->parked, bill_estimate(b->parked));
 }
 
 bool budget_waiting(const struct core *core, struct buf *out) {

@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "coordinator/budget.h"
 #include "coordinator/flow.h"
+#include "coordinator/job.h"
 #include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/retry.h"
@@ -31,6 +32,10 @@ struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots
     return call;
 }
 
+bool call_is_for_job(const struct call *call) {
+    return call->group->jobs != NULL && !call->online;
+}
+
 static bool is_suspect(const struct call *call) {
     return call->n_lost >= RETRY_LOST_SUSPECT;
 }
@@ -39,6 +44,9 @@ static bool is_suspect(const struct call *call) {
 static struct call **list_of(const struct call *call) {
     if (call->parked != NULL) {
         return &call->parked->parked;
+    }
+    if (call_is_for_job(call)) {
+        return &call->group->to_list;
     }
     return is_suspect(call) ? &pool_of(call)->suspects : NULL;
 }
@@ -109,6 +117,10 @@ void call_leave(struct core *core, struct call *call) {
     case CALL_WAITING:
         waiting_remove(core, call);
         break;
+    case CALL_LISTED:
+        budget_give_back(core, call);
+        job_drop_line(core, call->line);
+        break;
     case CALL_SENT:
         roster_unload(core, call);
         if (call->tries_out) {
@@ -143,6 +155,11 @@ void call_enter(struct core *core, struct call *call, enum call_state state, boo
     case CALL_WAITING:
         marks_drop(call);
         waiting_add(core, call);
+        break;
+    case CALL_LISTED:
+        marks_drop(call);
+        call->parked = NULL;
+        budget_take(core, call);
         break;
     case CALL_SENT:
         call->parked = NULL;

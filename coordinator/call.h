@@ -12,10 +12,13 @@ struct call *call_whole(struct batch *batch);
 void call_free(struct core *core, struct call *call);
 
 // call_enter puts a call into the place of a state: READY at the end or in front of its pool's, WAITING
-// until not_before_us, SENT once roster_load gave it to a worker.
+// until not_before_us, SENT once roster_load gave it to a worker, LISTED once job_add_line
+// gave it to a job.
 void call_enter(struct core *core, struct call *call, enum call_state state, bool in_front);
 // call_to_worker puts a call into the place of SENT: at a worker, with a DISPATCH of so many bytes.
 void call_to_worker(struct core *core, struct call *call, struct worker *worker, int64_t n_bytes);
+// call_is_for_job says whether a call is to be a line of a job, and not to be made by itself.
+bool call_is_for_job(const struct call *call);
 // call_leave takes a call out of the place that its state stands for.
 void call_leave(struct core *core, struct call *call);
 

@@ -3,6 +3,7 @@
 #include "coordinator/claim.h"
 #include "coordinator/call.h"
 #include "coordinator/dispatch.h"
+#include "coordinator/jobs.h"
 #include "coordinator/late.h"
 #include "coordinator/marks.h"
 
@@ -21,10 +22,41 @@ struct restoring {
     bool asked[MODEL_BATCH_MAX]; // by a call that was restored
 };
 
+// restore_line makes a line of a job again, if some of its records have no answer. It keeps all its records: its
+// answer counts places in its prompt.
+static void restore_line(struct restoring *r, const struct mark *mark) {
+    struct batch *batch = r->batch;
+    uint16_t slots[MODEL_BATCH_MAX];
+    size_t n = 0, n_open = 0;
+    for (size_t i = 0; i < (mark->n_slots > 0 ? mark->n_slots : batch->n); i++) {
+        size_t slot = mark->n_slots > 0 ? mark->slots[i] : i;
+        if (slot < batch->n) { // else it has left, as all after it have
+            slots[n++] = (uint16_t)slot;
+            n_open += !batch->entries[slot].answered;
+            r->asked[slot] = true;
+        }
+    }
+    if (n_open == 0) {
+        return;
+    }
+    struct call *call = call_new(batch, slots, n);
+    call->number = mark->number;
+    call->n_lost = mark->n_lost;
+    call->n_ambiguous = mark->n_ambiguous;
+    call->tries = mark->tries;
+    call->reasked = mark->reasked;
+    call->not_before_us = r->not_before_us;
+    jobs_restore_line(r->core, call, mark->job, mark->line);
+}
+
 // restore_call makes a call of a mark again, for those of its records that have no answer; or, if it may be
 // out and all have one that waits for its turn, for those: it is yet to be counted.
 static void restore_call(void *arg, const struct mark *mark) {
     struct restoring *r = arg;
+    if (mark->job != 0) {
+        restore_line(r, mark);
+        return;
+    }
     struct batch *batch = r->batch;
     uint16_t slots[MODEL_BATCH_MAX];
     size_t n = 0;
@@ -85,7 +117,8 @@ struct call *claim_find(struct batch *batch, uint32_t number) {
 }
 
 static bool may_be_out(const struct call *call) {
-    return call->state == CALL_SENT || call->unclaimed;
+    bool is_planned = call->state == CALL_LISTED && call->line->job->state != JOB_FILLING;
+    return call->state == CALL_SENT || call->unclaimed || is_planned;
 }
 
 // take_slots takes slots off the calls of a batch that are not out; a call with none left goes.
@@ -93,6 +126,10 @@ static void take_slots(struct core *core, struct batch *batch, const uint16_t *s
     struct call *call, *next;
     DL_FOREACH_SAFE(batch->calls, call, next) {
         size_t n = 0;
+        if (call->state == CALL_LISTED && !may_be_out(call)) { // it is another line without them
+            call_leave(core, call);
+            call_enter(core, call, CALL_READY, true);
+        }
         for (size_t i = 0; !may_be_out(call) && i < call->n_slots; i++) {
             bool claimed = false;
             for (size_t j = 0; j < n_slots; j++) {

@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "common/plant.h"
 #include "coordinator/bill.h"
+#include "coordinator/call.h"
 #include "coordinator/claim.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/emit.h"
@@ -195,7 +196,8 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     like.n_lost += c->outcome == OUTCOME_WORKER_LOST && !PLANT(FORGET_LOSS);
     like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
     like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
-    like.is_repeat = d.action == RETRY_SAME && outcome_of(c->outcome)->action == ACTION_RETRY;
+    bool is_line = call->state == CALL_LISTED;
+    like.is_repeat = d.action == RETRY_SAME && outcome_of(c->outcome)->action == ACTION_RETRY && !is_line;
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
     size_t half = n_left / 2;
@@ -213,7 +215,9 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
         }
         break;
     case RETRY_POOL:
-        pool_wait(core, pool, call->sent_us, c->retry_after_ms, c->draw);
+        if (!is_line) { // of a job: the pool's limits are not those of jobs
+            pool_wait(core, pool, call->sent_us, c->retry_after_ms, c->draw);
+        }
         dispatch_again(core, &like, left, n_left, 0);
         break;
     case RETRY_STOP:
@@ -250,8 +254,11 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     size_t n_left = left_of(call, left);
     count_outcome(core->status, report, outcome, n_new, n_left);
     core->status->retries += call->is_retry && outcome_of(outcome)->action != ACTION_AGAIN;
-    histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
-    enum ambiguity ambiguity = marks_ambiguity(report, outcome);
+    bool is_line = report->line.n > 0; // of a job: nobody waited for it, and the provider has said what became of it
+    if (!is_line) {
+        histogram_add(&core->status->dispatch_latency, core->now_us - call->sent_us);
+    }
+    enum ambiguity ambiguity = is_line ? AMBIGUITY_NONE : marks_ambiguity(report, outcome);
     if (ambiguity != AMBIGUITY_NONE) {
         marks_count(core, call->batch->id, call->number, ambiguity);
     }
@@ -403,6 +410,47 @@ void collect_report(struct core *core, struct slice route, const struct message_
     if (route_set(&taken.taken.route, route)) {
         partition_after(p, taken);
     }
+}
+
+// place_items makes slots of the batch of places in a line's prompt.
+static void place_items(const struct call *call, struct slice items, struct buf *out) {
+    struct slice payload;
+    uint64_t place;
+    enum outcome outcome;
+    while (item_next(&items, &place, &outcome, &payload) > 0) {
+        int rc = place < call->n_slots ? item_pack(out, call->slots[place], outcome, payload) : 0;
+        assert(rc == 0); // it has the size of what came
+    }
+}
+
+void collect_line(struct core *core, struct call *call, const struct message_report *line) {
+    struct batch *batch = call->batch;
+    int parsed = outcome_parse(line->outcome);
+    enum outcome outcome = parsed >= 0 ? (enum outcome)parsed : OUTCOME_UNREADABLE;
+    struct buf items;
+    buf_init(&items, 2 * line->items.n + 64 * MODEL_BATCH_MAX);
+    place_items(call, line->items, &items);
+    struct message_report report = *line;
+    report.batch = batch->id;
+    report.call = call->number;
+    report.items = buf_slice(&items);
+    bool was_asked = outcome_of(outcome)->action != ACTION_AGAIN;
+    for (size_t i = 0; was_asked && i < call->n_slots; i++) {
+        batch->entries[call->slots[i]].n_calls++;
+    }
+    if (!batch_is_counted(batch, call->number)) {
+        share_cost(core, batch, call, &report);
+    }
+    if (report.usage_known) {
+        estimate_learn(&call->group->estimate, call_size(call), (double)report.input_tokens,
+                       (double)report.output_tokens);
+    }
+    struct leftover leftover = {.outcome = OUTCOME_OK};
+    size_t n_new = take_items(core, batch, &report, &leftover);
+    if (settle_call(core, call, &report, outcome, &leftover, n_new) || n_new > 0) {
+        emit_ready(core, batch);
+    }
+    buf_free(&items);
 }
 
 void collect_lost(struct core *core, struct call *call) {

@@ -7,6 +7,8 @@
 
 // collect_report takes a worker's report, however late.
 void collect_report(struct core *core, struct slice route, const struct message_report *report);
+// collect_line takes what became of a line of a job, its slots places in the line's prompt; the call is gone after.
+void collect_line(struct core *core, struct call *call, const struct message_report *report);
 // collect_lost gives up a call whose worker is gone; it may have been billed.
 void collect_lost(struct core *core, struct call *call);
 // collect_crashed: a call was out when a coordinator crashed, and no worker has named it in the grace. It is

@@ -17,6 +17,7 @@
 #include "coordinator/fill.h"
 #include "coordinator/flow.h"
 #include "coordinator/intake.h"
+#include "coordinator/jobs.h"
 #include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
@@ -65,7 +66,7 @@ struct core *core_new(const struct core_config *config, const struct core_io *io
         core->partitions[i].index = i;
         core->partitions[i].first_oseq = 1;
     }
-    core->next_age_us = core->late_due_us = INT64_MAX;
+    core->next_age_us = core->late_due_us = core->next_jobs_us = INT64_MAX;
     buf_init(&core->scratch, SCRATCH_MAX_BYTES);
     buf_init(&core->scratch2, SCRATCH_MAX_BYTES);
     if (config->has_push) {
@@ -93,6 +94,7 @@ void core_free(struct core *core) {
         partition_forget(core, &core->partitions[i]);
     }
     forget_batches(core, NULL);
+    jobs_free(core);
     while (core->workers != NULL) {
         roster_free(core, core->workers);
     }
@@ -201,6 +203,12 @@ void core_spent(struct core *core, struct slice field, int64_t value) {
     spend_recovered(core, field, value);
 }
 
+void core_job(struct core *core, int64_t now_us, uint32_t partition, uint64_t job, struct slice blob) {
+    (void)partition; // the id says it
+    core->now_us = now_us;
+    jobs_restore(core, job, blob);
+}
+
 void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted) {
     budget_claimed(core, key, day, granted);
 }
@@ -239,6 +247,7 @@ void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
         }
     }
     if (core_is_open(core)) {
+        jobs_open(core);
         for (struct producer *producer = core->producers; producer != NULL; producer = producer->hh.next) {
             producer_start(core, producer);
         }
@@ -387,6 +396,24 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
         collect_report(core, route, &message->report); // used whoever brings it
         (void)is_known(core, route);
         break;
+    case MESSAGE_JOB_GOT:
+        if (is_known(core, route)) {
+            jobs_got(core, route, &message->job_got);
+        }
+        break;
+    case MESSAGE_JOB_DONE:
+        if (is_known(core, route)) {
+            jobs_done(core, route, &message->job_done);
+        }
+        break;
+    case MESSAGE_JOB_ANSWERS:
+        if (is_known(core, route)) {
+            jobs_answers(core, route, &message->job_answers);
+        }
+        break;
+    case MESSAGE_JOBS:
+        jobs_ask(core, route, &message->jobs);
+        break;
     case MESSAGE_MODEL_GET:
         if (is_known(core, route)) {
             on_model_get(core, route, &message->model_get);
@@ -477,15 +504,19 @@ void core_tick(struct core *core, int64_t now_us) {
 int64_t core_next_us(const struct core *core) {
     int64_t next = dispatch_next_us(core);
     next = core->next_age_us < next ? core->next_age_us : next;
+    next = jobs_next_us(core) < next ? jobs_next_us(core) : next;
     return core->next_heartbeat_us < next ? core->next_heartbeat_us : next;
 }
 
 void core_turn_end(struct core *core, int64_t now_us) {
     core->now_us = now_us;
     core->stalled = core->n_results >= core->config->max_results;
+    core->next_jobs_us = INT64_MAX;
     roster_flush(core); // before new calls: it is TAKEN that makes room at the worker
     if (core->store_ready && !core->halted) {
+        jobs_list(core);
         dispatch_pump(core);
+        jobs_pump(core);
         permits_pump(core);
         for (uint32_t i = 0; i < core->config->n_partitions; i++) {
             partition_flush(core, &core->partitions[i]);

@@ -53,6 +53,8 @@ struct core_io {
     void (*permit)(void *arg, struct slice pool, const struct permit_request *request);
     // day is the UTC day, in days since 1970-01-01. NULL: there are no days, it is always 0.
     int64_t (*day)(void *arg);
+    // unix_ms is the wall clock, in ms since 1970-01-01. NULL: there is none, it is always 0.
+    int64_t (*unix_ms)(void *arg);
     // claim asks Redis for a part of a budget of a day, see budget_claim.lua; core_claimed is the answer.
     // NULL: nobody shares it.
     void (*claim)(void *arg, struct slice key, int64_t day, int64_t want, int64_t need, int64_t limit);
@@ -75,6 +77,8 @@ void core_producer(struct core *core, uint32_t partition, struct slice producer,
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
 // core_spent: one field of the partition's sums of money and tokens, see spend.h.
 void core_spent(struct core *core, struct slice field, int64_t value);
+// core_job: the row of a job at a provider, see job.h.
+void core_job(struct core *core, int64_t now_us, uint32_t partition, uint64_t job, struct slice blob);
 // core_claimed: granted is nano-USD, or negative: the claim failed.
 void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted);
 void core_recovered(struct core *core, int64_t now_us, uint32_t partition);

@@ -81,6 +81,7 @@ struct pool {
     struct flow *flows;           // by key
     struct flow_class classes[MODEL_PRIORITIES];
     struct call *suspects;        // ready calls that lost workers and go to one of their own
+    int n_short_steps, n_long_steps; // of its jobs, at workers
     size_t n_groups;              // that belong to it
     UT_hash_handle hh;            // by name
 };
@@ -98,6 +99,12 @@ struct group {
     struct flow *flow;
     const char **columns;         // OUTPUT columns' names, n_output of them
     struct lane *lanes;           // one a partition
+    const struct batch_api *jobs; // mode batch or auto: its calls may be lines of jobs at this API; else NULL
+    struct call *to_list;         // READY calls that are to be lines of a job
+    struct job *filling;          // the job that takes lines now, or NULL
+    size_t n_jobs;                // of it
+    size_t n_sealing;             // batches sealed whose call is not made yet
+    bool is_flushed;              // its producers have said that nothing more comes
     UT_hash_handle hh;            // by key
 };
 
@@ -116,6 +123,7 @@ struct producer {
     char *model_name;             // for rows that name none; ""
     struct slice options;         // canonical; owned
     char *id_column, *key_column; // "" when not told
+    bool is_flushed;              // it said that nothing more comes, and nothing came since
     struct group *group;          // of model_name and options, looked up once
     enum model_priority priority; // of that group, as last known
     uint64_t acked;               // every sequence up to here is durable
@@ -157,13 +165,16 @@ struct worker {
 //                        │ └───────────────┤
 //                        │  time comes     ▼ retry after a back-off; worker lost
 //                        └────────────── WAITING
+//
+// Where calls are lines of jobs: READY → LISTED, once it stands in a job (jobs_collect.c), then (gone) when
+// its answer has come (jobs_answers.c), or READY again when the job ended without one.
 // What the sums of spend.h hold already for a call that was given up.
 struct charge {
     bool is_counted;
     int64_t maybe; // nano-USD
 };
 
-enum call_state { CALL_READY, CALL_WAITING, CALL_SENT };
+enum call_state { CALL_READY, CALL_WAITING, CALL_SENT, CALL_LISTED };
 
 // Why a call that was sent has no answer.
 enum ambiguity {
@@ -203,9 +214,11 @@ struct call {
     struct amount reserved;      // SENT: what it is thought to cost
     bool tries_out;              // SENT: to see whether the provider is back
     struct worker *worker;       // SENT
+    struct line *line;           // LISTED: what it is in its job
+    bool online;                 // no line of a job, whatever its group's mode
     struct budget *parked;       // READY, but waiting for this budget; NULL: not
     struct budget *afforded;     // READY, and let go by this budget, which it waited for; NULL: not
-    int64_t reserved_nusd;       // SENT: billionths of a USD that it may cost
+    int64_t reserved_nusd;       // SENT, LISTED: billionths of a USD that it may cost
     struct charge charge;
     struct call *prev, *next;               // in its batch
     struct call *ready_prev, *ready_next;   // in its flow, its class's chosen, or its pool's suspects
@@ -224,7 +237,7 @@ struct tally {
 enum partition_state { PARTITION_NONE, PARTITION_RECOVERING, PARTITION_OWNED, PARTITION_FENCED };
 
 // What happens once a write is durable.
-enum after_kind { AFTER_BATCH, AFTER_SEQ, AFTER_OUT, AFTER_TAKEN, AFTER_CONSUMER };
+enum after_kind { AFTER_BATCH, AFTER_SEQ, AFTER_OUT, AFTER_TAKEN, AFTER_CONSUMER, AFTER_JOB, AFTER_ANSWERS };
 struct after {
     enum after_kind kind;
     uint64_t cseq;
@@ -247,6 +260,9 @@ struct after {
             uint64_t batch, call;
         } taken;
         struct consumer *consumer; // stands in Redis then
+        struct {
+            uint64_t job, chunk; // AFTER_ANSWERS: number of the chunk
+        } job;
     };
 };
 
@@ -274,6 +290,7 @@ struct partition {
     struct lates *lates;        // likewise, of batches that are finished
     bool marks_due;             // a mark is waited for: write, though nothing else wants to
     bool tally_dirty;
+    bool is_planning;           // its write holds marks of the job that is being planned
     struct tally tally;
     struct txn *txn;            // what this turn gathers; NULL: nothing
     struct after *after;        // ring, oldest first
@@ -360,6 +377,11 @@ struct core {
     struct budget *budgets;      // by key
     struct learned *learned;     // by model; see estimate.h
     struct spend *spends;        // sums of money and tokens, by scope
+    struct job *jobs;            // by id
+    struct line *lines;          // of calls that are LISTED, by hash
+    uint64_t n_steps;            // of jobs, ordered
+    size_t n_closed_jobs;        // of jobs, those that are kept for people
+    int64_t next_jobs_us;        // when a job wants to be looked at
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers

@@ -37,6 +37,7 @@ void dispatch_again(struct core *core, struct call *like, const uint16_t *slots,
     call->seen = like->seen;
     call->is_retry = true;
     call->is_repeat = like->is_repeat;
+    call->online = like->online;
     delay_ms = call->is_repeat && delay_ms < 1 ? 1 : delay_ms;
     call->not_before_us = core->now_us + delay_ms * 1000;
     call_enter(core, call, delay_ms > 0 ? CALL_WAITING : CALL_READY, true);

@@ -13,6 +13,7 @@
 
 static struct batch *add_batch(struct core *core, struct lane *lane) {
     struct batch *batch = batch_new(partition_next_batch(lane->partition), lane, core->now_us);
+    batch->accepted_ms = core->io->unix_ms != NULL ? core->io->unix_ms(core->io->arg) : 0;
     HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
     DL_APPEND2(lane->batches, batch, lane_prev, lane_next);
     flow_hold(core, batch, (int64_t)batch_bytes(batch));
@@ -32,6 +33,7 @@ static struct batch *open_batch(struct core *core, struct lane *lane) {
 }
 
 static void not_sealing(struct batch *batch) {
+    batch->lane->group->n_sealing -= batch->is_sealing;
     flow_class_of(batch)->n_sealing -= batch->is_sealing;
     batch->is_sealing = false;
 }
@@ -44,6 +46,7 @@ void fill_seal(struct core *core, struct batch *batch) {
         batch->is_due = false;
     }
     batch->is_sealing = true;
+    batch->lane->group->n_sealing++;
     flow_class_of(batch)->n_sealing++;
     if (batch->n_in_write < batch->n) {
         partition_touch(batch->lane->partition, batch);
@@ -54,6 +57,7 @@ void fill_seal(struct core *core, struct batch *batch) {
 void fill_add(struct core *core, struct lane *lane, struct slice id, struct slice key,
                   struct slice values, struct producer *producer, uint64_t seq) {
     const struct model_options *o = &lane->group->model->options;
+    lane->group->is_flushed = false;
     int64_t tokens = record_tokens(values.n);
     int64_t most = o->batch_max_tokens != MODEL_UNSET ? o->batch_max_tokens : INT64_MAX;
     struct batch *batch = lane->open;
@@ -109,7 +113,7 @@ void fill_due(struct core *core, struct batch *batch) {
     if (batch->n_in_write < batch->n) {
         partition_touch(batch->lane->partition, batch);
     }
-    if (!batch->is_due) {
+    if (!batch->is_due && batch->lane->group->jobs == NULL) { // else it goes on filling until its job goes
         batch->is_due = true;
         flow_add_due(batch);
     }

@@ -2,6 +2,7 @@
 // order and without gaps, each exactly once; every row of a frame ends as a record in a batch or as
 // an error result. Called by core for messages of producers and frames of the PULL socket.
 #include "coordinator/intake.h"
+#include "common/batch_api.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/plant.h"
@@ -9,6 +10,7 @@
 #include "coordinator/emit.h"
 #include "coordinator/fill.h"
 #include "coordinator/flow.h"
+#include "coordinator/jobs.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
@@ -85,6 +87,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->pool = pool_get(core, model);
     g->pool->n_groups++;
     g->flow = flow_get(g->pool, model);
+    g->jobs = model->options.mode != MODE_ONLINE ? batch_api_of(model->provider->id) : NULL;
     estimate_init(&g->estimate, &core->learned, model);
     budget_join(core, g);
     g->columns = mem_alloc(model->n_output * sizeof(char *));
@@ -151,6 +154,9 @@ void group_free(struct core *core, struct group *g) {
 }
 
 static bool is_idle(const struct core *core, const struct group *g) {
+    if (g->n_jobs > 0) {
+        return false;
+    }
     for (uint32_t i = 0; i < core->config->n_partitions; i++) {
         if (g->lanes[i].batches != NULL) {
             return false;
@@ -472,6 +478,7 @@ void intake_append(struct core *core, struct slice route, const struct message_a
         return;
     }
     uint64_t last_seq = append->first_seq + append->count - 1;
+    p->is_flushed = false;
     // Credit is given in records before their size is known: far too much of it is taken back.
     if (core->n_bytes > 2 * core->config->max_bytes && !flow_is_due_memory(core, p->priority)) {
         p->told_limit = p->accepted;
@@ -501,7 +508,7 @@ void intake_append(struct core *core, struct slice route, const struct message_a
 }
 
 void intake_flush(struct core *core, struct slice route) {
-    const struct producer *p = find_route(core, route);
+    struct producer *p = find_route(core, route);
     if (p == NULL) {
         refuse(core, route, "not-open", 0, "FLUSH: got it before OPEN");
         return;
@@ -517,6 +524,8 @@ void intake_flush(struct core *core, struct slice route) {
             }
         }
     }
+    p->is_flushed = true;
+    jobs_flush(core, p);
 }
 
 void intake_gone(struct core *core, struct slice route) {

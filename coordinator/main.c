@@ -77,6 +77,11 @@ static void on_spent(void *arg, uint32_t partition, struct slice field, int64_t 
     core_spent(c->core, field, value);
 }
 
+static void on_job(void *arg, uint32_t partition, uint64_t job, struct slice blob) {
+    struct coordinator *c = arg;
+    core_job(c->core, clock_us(), partition, job, blob);
+}
+
 static void on_recovered(void *arg, uint32_t partition) {
     struct coordinator *c = arg;
     core_recovered(c->core, clock_us(), partition);
@@ -427,7 +432,7 @@ int main(int argc, char **argv) {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
         .on_consumer = on_consumer, .on_recovered = on_recovered, .on_leased = on_leased, .on_written = on_written,
-        .on_fenced = on_fenced, .on_mark = on_mark, .on_spent = on_spent, .arg = &c};
+        .on_fenced = on_fenced, .on_mark = on_mark, .on_spent = on_spent, .on_job = on_job, .arg = &c};
     const struct link_config link_config = {
         .bind = c.options.bind, .bind_in = c.options.bind_in, .bind_out = c.options.bind_out};
     const struct link_handlers link_handlers = {.on_message = on_message, .on_frame = on_frame,

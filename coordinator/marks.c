@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/flow.h"
+#include "coordinator/job.h"
 #include "coordinator/late.h"
 #include "coordinator/partition.h"
 #include "proto/frame.h"
@@ -13,8 +14,10 @@
 #include <inttypes.h>
 #include <msgpack.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MARK_FIELDS 7
+#define MARK_LINE_FIELDS 9 // of a line of a job
 
 static struct partition *partition_of_batch(struct core *core, uint64_t batch) {
     uint64_t index = batch >> 52; // see partition_next_batch
@@ -51,7 +54,7 @@ void marks_drop(struct call *call) {
 void marks_ahead(struct batch *batch) {
     struct flow_class *class = flow_class_of(batch);
     bool may_go = batch->state == BATCH_SEALED || batch->is_due;
-    if (may_go && batch->mark_cseq == 0 && batch->last_call == 0 && batch->calls == NULL &&
+    if (may_go && batch->lane->group->jobs == NULL && batch->mark_cseq == 0 && batch->last_call == 0 && batch->calls == NULL &&
         class->may_mark > 0) {
         class->may_mark--;
         class->n_ahead++;
@@ -137,6 +140,11 @@ static bool is_out(const struct call *call) {
     return call->state == CALL_SENT || call->mark_cseq != 0 || call->unclaimed;
 }
 
+// is_planned says whether a call is a line of a job that is more than a thought.
+static bool is_planned(const struct call *call) {
+    return call->state == CALL_LISTED && call->line->job->state != JOB_FILLING;
+}
+
 static bool has_history(const struct call *call) {
     return call->n_lost > 0 || call->n_ambiguous > 0;
 }
@@ -173,7 +181,7 @@ static void pack_call(msgpack_packer *pk, struct call *call) {
     if (call->state == CALL_READY && call->mark_cseq != 0 && call->next_number == 0) {
         call->next_number = ++call->batch->last_call;
     }
-    msgpack_pack_array(pk, MARK_FIELDS);
+    msgpack_pack_array(pk, is_planned(call) ? MARK_LINE_FIELDS : MARK_FIELDS);
     pack_bool(pk, is_out(call));
     msgpack_pack_uint64(pk, call->state == CALL_READY ? call->next_number : call->number);
     msgpack_pack_uint64(pk, (uint64_t)call->n_lost);
@@ -181,6 +189,11 @@ static void pack_call(msgpack_packer *pk, struct call *call) {
     msgpack_pack_uint64(pk, (uint64_t)call->tries);
     pack_bool(pk, call->reasked);
     pack_slots(pk, call);
+    if (is_planned(call)) {
+        msgpack_pack_uint64(pk, call->line->job->id);
+        msgpack_pack_bin(pk, sizeof(call->line->hash));
+        msgpack_pack_bin_body(pk, call->line->hash, sizeof(call->line->hash));
+    }
 }
 
 // pack_first packs the call that a batch will make once it is durable.
@@ -202,7 +215,7 @@ static void write_mark(struct core *core, struct partition *p, struct batch *bat
     msgpack_packer_init(&pk, blob, pack_write);
     size_t n = (batch->mark_cseq != 0) + late_count(core, batch->id);
     for (const struct call *call = batch->calls; call != NULL; call = call->next) {
-        n += is_out(call) || has_history(call);
+        n += is_out(call) || has_history(call) || is_planned(call);
     }
     if (n > 0) {
         msgpack_pack_array(&pk, n);
@@ -210,7 +223,7 @@ static void write_mark(struct core *core, struct partition *p, struct batch *bat
             pack_first(&pk, batch);
         }
         for (struct call *call = batch->calls; call != NULL; call = call->next) {
-            if (is_out(call) || has_history(call)) {
+            if (is_out(call) || has_history(call) || is_planned(call)) {
                 pack_call(&pk, call);
             }
         }
@@ -317,6 +330,11 @@ static void read_mark(const msgpack_object *o, struct mark *mark) {
     mark->n_lost = (int)(number_of(&f[2]) & 0xFFFF);
     mark->n_ambiguous = (int)(number_of(&f[3]) & 0xFFFF);
     mark->tries = (int)(number_of(&f[4]) & 0xFFFF);
+    if (o->via.array.size == MARK_LINE_FIELDS && f[8].type == MSGPACK_OBJECT_BIN &&
+        f[8].via.bin.size == sizeof(mark->line)) {
+        mark->job = number_of(&f[7]);
+        memcpy(mark->line, f[8].via.bin.ptr, sizeof(mark->line));
+    }
     const msgpack_object_array *runs = &f[6].via.array;
     for (uint32_t i = 0; i + 1 < runs->size; i += 2) {
         uint64_t slot = number_of(&runs->ptr[i]), n = number_of(&runs->ptr[i + 1]);
@@ -334,7 +352,8 @@ void marks_each(struct slice blob, mark_fn *each, void *arg) {
     const msgpack_object_array *list = &unpacked.data.via.array;
     for (uint32_t i = 0; i < list->size; i++) {
         const msgpack_object *o = &list->ptr[i];
-        if (o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size == MARK_FIELDS &&
+        if (o->type == MSGPACK_OBJECT_ARRAY &&
+            (o->via.array.size == MARK_FIELDS || o->via.array.size == MARK_LINE_FIELDS) &&
             o->via.array.ptr[6].type == MSGPACK_OBJECT_ARRAY) {
             struct mark mark;
             read_mark(o, &mark);

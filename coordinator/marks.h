@@ -8,8 +8,9 @@
 // holds for one number: a call that goes again has another one, since the worker of each may yet name it.
 //
 // A batch's mark, a msgpack array: [out, number, n_lost, n_ambiguous, tries, reasked, [slot, n, ...]] for
-// each call; no slots: all of the batch. out false: the call waits, and only its history counts.
-// Behind them stand the late calls of the batch: late.h. The tally has id 0: array of the numbers of struct tally, in their order.
+// each call; no slots: all of the batch. out false: the call waits, and only its history counts, or it is a
+// line of a job: then the job's id and the line's hash (16 bytes) follow. Behind them stand the late calls of
+// the batch: late.h. The tally has id 0: array of the numbers of struct tally, in their order.
 #ifndef HEADRACE_COORDINATOR_MARKS_H
 #define HEADRACE_COORDINATOR_MARKS_H
 
@@ -52,6 +53,8 @@ struct mark {
     bool is_out, reasked;
     uint32_t number;
     int n_lost, n_ambiguous, tries;
+    uint64_t job;           // 0: it is no line of a job
+    unsigned char line[16]; // the line's hash
     size_t n_slots;
     uint16_t slots[MODEL_BATCH_MAX];
 };

@@ -1,5 +1,5 @@
 -- One numbered write to a partition: all of it or nothing.
--- KEYS: own, bat, prd, out, dlq, cur, snt, use.
+-- KEYS: own, bat, prd, out, dlq, cur, snt, use, job.
 -- ARGV: epoch:start, cseq, oseq, then operations in their order:
 --   P id blob        keep a batch          D id     a batch is done
 --   S producer seq   accepted up to seq    L blob   a record given up on
@@ -9,6 +9,7 @@
 --   M id blob        calls of a batch that may be out (0: the tally)
 --   U id             none of them is
 --   A field amount   added to a sum of money or tokens
+--   J id blob        a job's row             K id     it is forgotten
 -- Returns OK: it has run, now or before (the same cseq again does nothing). Errors:
 --   FENCED    a later epoch: somebody else owns the partition
 --   ROLLBACK  the number does not follow the last one, the epoch is an earlier one (they only grow) or of
@@ -34,7 +35,7 @@ if cseq ~= had + 1 then
 end
 
 -- A script's error does not undo what it wrote: everything is checked before the first write.
-local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2, M = 2, U = 1, A = 2}
+local n_args = {P = 2, D = 1, S = 2, O = 2, L = 1, X = 1, C = 2, M = 2, U = 1, A = 2, J = 2, K = 1}
 local top, last = tonumber(own[3]), tonumber(ARGV[3])
 local i = 4
 while i <= #ARGV do
@@ -86,6 +87,10 @@ while i <= #ARGV do
         redis.call('HSET', KEYS[7], ARGV[i + 1], ARGV[i + 2])
     elseif op == 'U' then
         redis.call('HDEL', KEYS[7], ARGV[i + 1])
+    elseif op == 'J' then
+        redis.call('HSET', KEYS[9], ARGV[i + 1], ARGV[i + 2])
+    elseif op == 'K' then
+        redis.call('HDEL', KEYS[9], ARGV[i + 1])
     elseif op == 'X' then
         redis.call('XDEL', KEYS[5], ARGV[i + 1])
     elseif op == 'A' then

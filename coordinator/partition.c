@@ -6,6 +6,7 @@
 #include "coordinator/collect.h"
 #include "coordinator/deliver.h"
 #include "coordinator/fill.h"
+#include "coordinator/jobs.h"
 #include "coordinator/marks.h"
 #include "coordinator/producer.h"
 #include "coordinator/roster.h"
@@ -253,6 +254,12 @@ void partition_written(struct core *core, struct partition *p, uint64_t cseq) {
             break;
         case AFTER_CONSUMER:
             after.consumer->cursors[p->index].is_new = false;
+            break;
+        case AFTER_JOB:
+            jobs_durable(core, after.job.job);
+            break;
+        case AFTER_ANSWERS:
+            jobs_answers_durable(core, after.job.job, after.job.chunk);
             break;
         }
     }

@@ -29,7 +29,7 @@ struct slice part_key(const struct part *part, enum part_key key, char text[STOR
         [KEY_OWN] = "own", [KEY_BAT] = "bat", [KEY_PRD] = "prd",
         [KEY_OUT] = "out", [KEY_CUR] = "cur", [KEY_DLQ] = "dlq",
         [KEY_SNT] = "snt",
-        [KEY_USE] = "use",
+        [KEY_USE] = "use", [KEY_JOB] = "job",
     };
     int n = snprintf(text, STORE_KEY_MAX, "hr:{%s:%" PRIu32 "}:%s", part->store->config.ns, part->id,
                      suffixes[key]);

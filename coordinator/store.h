@@ -9,6 +9,7 @@
 //   hr:{ns:p}:cur  HASH    consumer -> highest oseq acked
 //   hr:{ns:p}:dlq  STREAM  field "b": a record given up on, see letter.h
 //   hr:{ns:p}:use  HASH    sums of money and tokens, see spend.h
+//   hr:{ns:p}:job  HASH    job id -> row of a job at a provider, see job.h
 // and for the namespace:
 //   hr:{ns}:partitions  STRING  how many there are; never changes
 //   hr:{ns}:prd    HASH    producer -> highest sequence ever ACKED (a hint that only saves resending)
@@ -52,7 +53,7 @@ struct store_handlers {
     void (*on_refused)(void *arg, const struct error *why);
     void (*on_lost)(void *arg, const char *reason);
     // Recovery of one partition, in this order: acquired, then any number of batch, mark, producer,
-    // consumer, spent, then recovered. Slices are valid during the call.
+    // consumer, spent, job, then recovered. Slices are valid during the call.
     //   first_oseq  oldest result still in the outbox; oseq + 1 when it is empty
     void (*on_acquired)(void *arg, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
                         uint64_t first_oseq);
@@ -72,6 +73,8 @@ struct store_handlers {
     void (*on_mark)(void *arg, uint32_t partition, uint64_t batch, struct slice blob);
     // on_spent: one field of hr:{ns:p}:use. May be NULL.
     void (*on_spent)(void *arg, uint32_t partition, struct slice field, int64_t value);
+    // on_job: the row of a job at a provider. May be NULL.
+    void (*on_job)(void *arg, uint32_t partition, uint64_t job, struct slice blob);
 };
 
 // store_new begins to connect. Returns NULL with why for an address that cannot be read.

@@ -20,10 +20,10 @@ enum part_state { PART_IDLE, PART_ACQUIRING, PART_RECOVERING, PART_OWNED };
 // Steps of recovery, one command each (RECOVER_BATCHES: one a chunk).
 enum recover_step {
     RECOVER_OUT, RECOVER_IDS, RECOVER_BATCHES, RECOVER_MARKS, RECOVER_PRODUCERS, RECOVER_CONSUMERS,
-    RECOVER_SPENT
+    RECOVER_SPENT, RECOVER_JOBS
 };
 
-enum part_key { KEY_OWN, KEY_BAT, KEY_PRD, KEY_OUT, KEY_CUR, KEY_DLQ, KEY_SNT, KEY_USE, N_PART_KEYS };
+enum part_key { KEY_OWN, KEY_BAT, KEY_PRD, KEY_OUT, KEY_CUR, KEY_DLQ, KEY_SNT, KEY_USE, KEY_JOB, N_PART_KEYS };
 
 // A write that is not confirmed, in part->writes; a dropped one is on no list and waits for its reply.
 struct write {

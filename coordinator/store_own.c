@@ -191,6 +191,21 @@ static bool take_spent(struct part *part, const redisReply *reply) {
     return true;
 }
 
+// take_jobs reads job id, blob, job id, blob, ...
+static bool take_jobs(struct part *part, const redisReply *reply) {
+    const struct store_handlers *h = &part->store->handlers;
+    for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+        uint64_t job;
+        if (!reply_number(reply->element[i], &job) || reply->element[i + 1]->type != REDIS_REPLY_STRING) {
+            return false;
+        }
+        if (h->on_job != NULL) {
+            h->on_job(h->arg, part->id, job, reply_slice(reply->element[i + 1]));
+        }
+    }
+    return true;
+}
+
 static bool take_step(struct part *part, const redisReply *reply) {
     const struct store_handlers *h = &part->store->handlers;
     switch (part->step) {
@@ -209,7 +224,10 @@ static bool take_step(struct part *part, const redisReply *reply) {
         part->step = RECOVER_SPENT;
         return take_positions(part, reply, h->on_consumer);
     case RECOVER_SPENT:
-        if (!take_spent(part, reply)) {
+        part->step = RECOVER_JOBS;
+        return take_spent(part, reply);
+    case RECOVER_JOBS:
+        if (!take_jobs(part, reply)) {
             return false;
         }
         on_recovered(part);
@@ -251,7 +269,7 @@ static void recover_step(struct part *part) {
         [RECOVER_OUT] = {KEY_OUT, "XRANGE"},     [RECOVER_IDS] = {KEY_BAT, "HKEYS"},
         [RECOVER_BATCHES] = {KEY_BAT, "HMGET"},  [RECOVER_MARKS] = {KEY_SNT, "HGETALL"},
         [RECOVER_PRODUCERS] = {KEY_PRD, "HGETALL"}, [RECOVER_CONSUMERS] = {KEY_CUR, "HGETALL"},
-        [RECOVER_SPENT] = {KEY_USE, "HGETALL"},
+        [RECOVER_SPENT] = {KEY_USE, "HGETALL"},  [RECOVER_JOBS] = {KEY_JOB, "HGETALL"},
     };
     char name[STORE_KEY_MAX];
     struct slice key = part_key(part, steps[part->step].key, name);

@@ -16,7 +16,7 @@ static void on_write_reply(void *arg, const redisReply *reply);
 
 static void send_write(struct part *part, struct write *write) {
     static const enum part_key keys[] = {KEY_OWN, KEY_BAT, KEY_PRD, KEY_OUT, KEY_DLQ,
-                                         KEY_CUR, KEY_SNT, KEY_USE};
+                                         KEY_CUR, KEY_SNT, KEY_USE, KEY_JOB};
     enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
     char names[N_KEYS][STORE_KEY_MAX];
     char numbers[3][24], own[STORE_OWN_MAX];

@@ -95,6 +95,17 @@ void txn_undead(struct txn *txn, struct slice id) {
     add_arg(txn, id);
 }
 
+void txn_job(struct txn *txn, uint64_t job, struct slice blob) {
+    add_arg(txn, SLICE_LIT("J"));
+    add_number(txn, job);
+    add_arg(txn, blob);
+}
+
+void txn_unjob(struct txn *txn, uint64_t job) {
+    add_arg(txn, SLICE_LIT("K"));
+    add_number(txn, job);
+}
+
 void txn_use(struct txn *txn, struct slice field, int64_t amount) {
     char text[24];
     int n = snprintf(text, sizeof(text), "%" PRId64, amount);

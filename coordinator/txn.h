@@ -36,11 +36,13 @@ void txn_dead(struct txn *txn, struct slice blob);                      // a rec
 void txn_mark(struct txn *txn, uint64_t batch, struct slice blob);      // what is out of a batch; 0: the tally
 void txn_unmark(struct txn *txn, uint64_t batch);                       // nothing is
 void txn_undead(struct txn *txn, struct slice id);                      // it is no more: stream id
+void txn_job(struct txn *txn, uint64_t job, struct slice blob);         // a job's row, new or changed
+void txn_unjob(struct txn *txn, uint64_t job);                          // a job is forgotten
 void txn_use(struct txn *txn, struct slice field, int64_t amount);      // added to a sum; see spend.h
 
 // txn_args fills args (n_args + 3 of them) as part_write.lua wants them (the store adds to the epoch who took it): epoch, cseq, oseq, then the
 // operations: "P" id blob | "D" id | "S" producer seq | "C" consumer oseq | "O" oseq blob | "L" blob |
-// "X" id | "M" id blob | "U" id | "A" field amount. numbers holds the
+// "X" id | "M" id blob | "U" id | "A" field amount | "J" id blob | "K" id. numbers holds the
 // text of the first three. Slices are valid until the txn changes.
 size_t txn_args(const struct txn *txn, char numbers[3][24], struct slice *args);
 

@@ -247,6 +247,10 @@ static void on_recovered(struct sim *sim, struct coord *c, struct redis_request 
     for (size_t i = 0; i < POSITIONS_MAX && kept->consumers[i].name[0] != '\0'; i++) {
         core_consumer(c->core, r->part, slice_of(kept->consumers[i].name), kept->consumers[i].n);
     }
+    for (size_t i = 0; i < kept->n_jobs; i++) {
+        struct slice blob = {.p = kept->jobs[i].bytes, .n = kept->jobs[i].n_bytes};
+        core_job(c->core, sim->now_us, r->part, kept->jobs[i].id, blob);
+    }
     core_recovered(c->core, sim->now_us, r->part);
     sim_trace(sim, "%s has recovered partition %u: %zu batches", c->name, r->part, r->n_entries);
 }

@@ -30,6 +30,10 @@ void redis_part_clear(struct redis_part *p) {
     for (size_t i = 0; i < p->n_marks; i++) {
         free(p->marks[i].bytes);
     }
+    for (size_t i = 0; i < p->n_jobs; i++) {
+        free(p->jobs[i].bytes);
+    }
+    free(p->jobs);
     free(p->batches);
     free(p->outs);
     free(p->letters);
@@ -203,6 +207,14 @@ static size_t carry_out(struct sim *sim, struct redis_part *p, uint32_t part, co
         return 3;
     case 'U':
         kept_remove(p->marks, &p->n_marks, number(args[1]));
+        return 2;
+    case 'J':
+        kept = (struct kept){.id = number(args[1]), .bytes = slice_dup(args[2]), .n_bytes = args[2].n};
+        kept_remove(p->jobs, &p->n_jobs, kept.id);
+        kept_add(&p->jobs, &p->n_jobs, &p->cap_jobs, kept);
+        return 3;
+    case 'K':
+        kept_remove(p->jobs, &p->n_jobs, number(args[1]));
         return 2;
     case 'S':
         slice_copy(args[1], name, sizeof(name));

@@ -28,6 +28,8 @@ static struct redis_part copy_part(const struct redis_part *from) {
     to.letters = copy_kept(from->letters, from->n_letters);
     to.marks = copy_kept(from->marks, from->n_marks);
     to.cap_marks = to.n_marks + 1;
+    to.jobs = copy_kept(from->jobs, from->n_jobs);
+    to.cap_jobs = to.n_jobs + 1;
     to.cap_batches = to.n_batches + 1;
     to.cap_letters = to.n_letters + 1;
     to.cap_outs = to.n_outs + 1;

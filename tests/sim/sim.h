@@ -100,8 +100,9 @@ struct redis_part {
     uint64_t start;          // of the process that took the epoch
     int owner;               // index of a coordinator, -1: nobody
     int64_t until_ms;        // of Redis's clock
-    struct kept *batches, *outs, *letters, *marks;
-    size_t n_batches, n_outs, n_letters, n_marks, cap_batches, cap_outs, cap_letters, cap_marks;
+    struct kept *batches, *outs, *letters, *marks, *jobs;
+    size_t n_batches, n_outs, n_letters, n_marks, n_jobs;
+    size_t cap_batches, cap_outs, cap_letters, cap_marks, cap_jobs;
     uint64_t last_letter;
     struct position producers[PRODUCERS_MAX], consumers[POSITIONS_MAX];
     int64_t used;            // input tokens in its sums

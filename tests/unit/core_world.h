@@ -58,6 +58,8 @@ struct world_partition {
         int64_t n;
     } uses[128];
     size_t n_uses;
+    struct world_batch jobs[WORLD_KEEP / 16]; // rows of jobs
+    size_t n_jobs;
     uint64_t cseq, oseq, trimmed;
 };
 
@@ -162,6 +164,10 @@ static inline double world_draw(void *arg) {
     return ((struct world *)arg)->draw;
 }
 
+static inline int64_t world_unix_ms(void *arg) {
+    return 1000000000000 + ((struct world *)arg)->now_us / 1000;
+}
+
 static inline int64_t world_day(void *arg) {
     return ((struct world *)arg)->day;
 }
@@ -203,6 +209,10 @@ static inline void world_start(struct world *w) {
         for (size_t j = 0; j < p->n_uses; j++) {
             core_spent(w->core, slice_of(p->uses[j].field), p->uses[j].n);
         }
+        for (size_t j = 0; j < p->n_jobs; j++) {
+            struct slice blob = {.p = p->jobs[j].blob, .n = p->jobs[j].n};
+            core_job(w->core, w->now_us, i, p->jobs[j].id, blob);
+        }
         core_recovered(w->core, w->now_us, i);
     }
 }
@@ -214,7 +224,8 @@ static inline struct world *world_new(uint32_t n_partitions, const char *options
                                      .heartbeat_ms = 1000, .grace_ms = 3000, .default_model = "m"};
     w->io = (struct core_io){.write = world_write, .send = world_send, .push = world_push,
                              .ack = world_ack, .read = world_read, .hint = world_hint,
-                             .model = world_model, .draw = world_draw, .day = world_day, .arg = w};
+                             .model = world_model, .draw = world_draw, .day = world_day,
+                             .unix_ms = world_unix_ms, .arg = w};
     w->partitions = mem_zalloc(n_partitions * sizeof(*w->partitions));
     w->now_us = 1000000;
     w->draw = 0.5;
@@ -248,6 +259,9 @@ static inline void world_free(struct world *w) {
         }
         for (size_t j = 0; j < w->partitions[i].n_marks; j++) {
             free(w->partitions[i].marks[j].blob);
+        }
+        for (size_t j = 0; j < w->partitions[i].n_jobs; j++) {
+            free(w->partitions[i].jobs[j].blob);
         }
         for (size_t j = 0; j < w->partitions[i].n_outs; j++) {
             free(w->partitions[i].outs[j].blob);
@@ -373,6 +387,16 @@ static inline void world_apply(struct world *w, const struct txn *txn) {
             slice_copy(args[i + 2], number, sizeof(number));
             world_use(p, args[i + 1], strtoll(number, NULL, 10));
             i += 3;
+            break;
+        case 'J':
+            world_remove(p->jobs, &p->n_jobs, id);
+            p->jobs[p->n_jobs++] =
+                (struct world_batch){.id = id, .blob = slice_dup(args[i + 2]), .n = args[i + 2].n};
+            i += 3;
+            break;
+        case 'K':
+            world_remove(p->jobs, &p->n_jobs, id);
+            i += 2;
             break;
         case 'X':
             p->n_dead--;

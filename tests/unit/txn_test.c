@@ -42,6 +42,7 @@ struct model {
     uint64_t epoch, cseq, oseq;
     char start[24];
     char owner[8];
+    unsigned jobs[N_IDS];              // likewise
     unsigned batches[N_IDS];           // 0: none; else the number in its blob
     uint64_t producers[N_NAMES], consumers[N_NAMES]; // 0: none
     struct {
@@ -67,7 +68,7 @@ static redisReply *run_script(struct world *w, const char *name, const char *key
                               const struct slice *args) {
     const char **argv = mem_alloc((n_args + 16) * sizeof(*argv));
     size_t *lengths = mem_alloc((n_args + 16) * sizeof(*lengths));
-    char texts[8][24], count[24];
+    char texts[10][24], count[24];
     size_t n_keys = 0;
     for (const char *k = keys; *k != '\0'; k += 3) {
         snprintf(texts[n_keys], sizeof(texts[0]), "hr:{t:0}:%.3s", k);
@@ -241,7 +242,7 @@ static void add_operations(struct world *w, struct txn *txn, struct model *m) {
         unsigned number = (unsigned)draw(w, 1000) + 1;
         int len = snprintf(blob, sizeof(blob), "blob %u%c\r\n;]]", number, 0);
         struct slice bytes = {.p = blob, .n = (size_t)len};
-        switch (draw(w, 6)) {
+        switch (draw(w, 8)) {
         case 0:
             txn_put(txn, FIRST_ID + i, bytes);
             m->batches[i] = number;
@@ -267,6 +268,14 @@ static void add_operations(struct world *w, struct txn *txn, struct model *m) {
         case 5:
             txn_dead(txn, bytes);
             m->n_dead++;
+            break;
+        case 6:
+            txn_job(txn, FIRST_ID + i, bytes);
+            m->jobs[i] = number;
+            break;
+        case 7:
+            txn_unjob(txn, FIRST_ID + i);
+            m->jobs[i] = 0;
             break;
         }
     }
@@ -301,12 +310,12 @@ static void do_write(struct world *w) {
                        : step == 1 && is_bad   ? "BADWRITE"
                                                : NULL;
     w->what = "write";
-    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), code);
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntusejob", n, args), code);
     if (code == NULL && step == 1) {
         after.cseq++;
         w->m = after;
         if (draw(w, 2) == 0) {
-            expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), NULL); // sent again
+            expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntusejob", n, args), NULL); // sent again
         }
     }
     free(args);
@@ -324,18 +333,18 @@ static uint64_t get_number(struct world *w, const char *command, const char *nam
     return n;
 }
 
-static void compare_batches(struct world *w) {
+static void compare_hash(struct world *w, const char *key, const unsigned *want) {
     size_t n = 0;
     for (size_t i = 0; i < N_IDS; i++) {
         char id[24];
         snprintf(id, sizeof(id), "%" PRIu64, FIRST_ID + i);
-        redisReply *r = redis_server_do(&w->server, "HGET hr:{t:0}:bat %s", id);
+        redisReply *r = redis_server_do(&w->server, "HGET hr:{t:0}:%s %s", key, id);
         unsigned got = r->type == REDIS_REPLY_STRING ? (unsigned)atoi(r->str + 5) : 0;
-        assert_int_equal(got, w->m.batches[i]);
+        assert_int_equal(got, want[i]);
         n += got != 0;
         freeReplyObject(r);
     }
-    assert_int_equal(get_number(w, "HLEN hr:{t:0}:bat", NULL), n);
+    assert_int_equal(get_number(w, "HLEN hr:{t:0}:%s", key), n);
 }
 
 static void compare_out(struct world *w) {
@@ -360,7 +369,8 @@ static void compare(struct world *w) {
         assert_true(get_number(w, "HGET hr:{t:0}:cur %s", names[i]) == m->consumers[i]);
     }
     assert_int_equal(get_number(w, "XLEN hr:{t:0}:dlq", NULL), m->n_dead);
-    compare_batches(w);
+    compare_hash(w, "bat", w->m.batches);
+    compare_hash(w, "job", w->m.jobs);
     compare_out(w);
 }
 
@@ -425,7 +435,7 @@ static void a_long_write_is_one_write(void **state) {
     char own[OWN_MAX];
     args[0] = its_epoch(&w, own);
     w.what = "60,000 arguments";
-    expect(&w, run_script(&w, "part_write", "ownbatprdoutdlqcursntuse", n, args), NULL);
+    expect(&w, run_script(&w, "part_write", "ownbatprdoutdlqcursntusejob", n, args), NULL);
     assert_int_equal(get_number(&w, "HLEN hr:{t:0}:bat", NULL), 20000);
     free(args);
     txn_free(txn);
@@ -447,7 +457,7 @@ static void letters_write(struct world *w, uint64_t cseq, const char *gone, cons
     char own[OWN_MAX];
     args[0] = its_epoch(w, own);
     w->what = gone;
-    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntuse", n, args), error);
+    expect(w, run_script(w, "part_write", "ownbatprdoutdlqcursntusejob", n, args), error);
     txn_free(txn);
 }
 
