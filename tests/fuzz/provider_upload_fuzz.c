@@ -1,5 +1,5 @@
-// Any body of an upload, in any pieces: the first byte says what kind it is and how it is cut. A form and a
-// document are held to their bounds, and what is taken does not depend on the cuts.
+// Any body of an upload, in any pieces: the first byte says what kind it is and how it is cut. A
+// form and a document are held to their bounds, and what is taken does not depend on the cuts.
 #include "tests/provider/upload.h"
 
 #include <assert.h>
@@ -11,8 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const path[] = {"batch", "inputConfig", "requests", "requests"};
 
 static struct upload *feed(uint8_t how, struct slice body, size_t piece) {
-    struct upload *u = how & 1 ? upload_array("", path + (how & 2 ? 0 : 3), how & 2 ? 4 : 1, 4096)
-                               : upload_form("", SLICE_LIT("multipart/form-data; boundary=b"), 4096);
+    struct upload *u = how & 1
+                           ? upload_array("", path + (how & 2 ? 0 : 3), how & 2 ? 4 : 1, 4096)
+                           : upload_form("", SLICE_LIT("multipart/form-data; boundary=b"), 4096);
     for (size_t at = 0; at < body.n; at += piece) {
         struct slice cut = slice_sub(body, at, piece);
         char *own = malloc(cut.n); // its own block, so that ASan sees its end
@@ -28,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     struct slice body = {.p = (const char *)data + 1, .n = size - 1};
-    struct upload *whole = feed(data[0], body, body.n + 1), *cut = feed(data[0], body, 1 + data[0] / 4);
+    struct upload *whole = feed(data[0], body, body.n + 1),
+                  *cut = feed(data[0], body, 1 + data[0] / 4);
     int rc = upload_end(whole);
     assert(upload_end(cut) == rc);
     assert(whole->n == body.n && (rc != 0 || (body.n <= 4096 && whole->spool->n <= 2 * body.n)));

@@ -1,6 +1,7 @@
-// Files and batches of Azure OpenAI, dated paths and v1. What differs from OpenAI: the key's header, files that
-// are pending at first, 100,000 lines, no expiry, counts that are null until the end, an error file of 0 bytes,
-// and a reply to create with a capital state and times as text. Called through the table of APIs.
+// Files and batches of Azure OpenAI, dated paths and v1. What differs from OpenAI: the key's
+// header, files that are pending at first, 100,000 lines, no expiry, counts that are null until the
+// end, an error file of 0 bytes, and a reply to create with a capital state and times as text.
+// Called through the table of APIs.
 //
 // Source: "How to use batch with Azure OpenAI", 2026-08.
 #include "tests/provider/openai_objects.h"
@@ -20,5 +21,7 @@ const struct api api_files_azure = {.name = "azure files",
                                     .owns = owns_files,
                                     .open = openai_open_file,
                                     .serve = openai_serve_files};
-const struct api api_batches_azure = {
-    .name = "azure batches", .key = API_KEY_AZURE, .owns = owns_batches, .serve = openai_serve_batches};
+const struct api api_batches_azure = {.name = "azure batches",
+                                      .key = API_KEY_AZURE,
+                                      .owns = owns_batches,
+                                      .serve = openai_serve_batches};

@@ -1,6 +1,6 @@
-// Gemini's batches of generateContent and embedContent: create with requests inside or in a file, look, list,
-// cancel, delete. A job is an operation; its results are a file, or stand in the operation. Called through
-// the table of APIs.
+// Gemini's batches of generateContent and embedContent: create with requests inside or in a file,
+// look, list, cancel, delete. A job is an operation; its results are a file, or stand in the
+// operation. Called through the table of APIs.
 //
 // Source: the API reference of Gemini, "Batch API", 2026-08.
 #include "tests/provider/batches.h"
@@ -43,22 +43,27 @@ static bool embeds(const struct batch_job *job) {
     return strcmp(job->api->end, ":batchEmbedContents") == 0;
 }
 
-static int check(struct batch_job *job, struct slice text, struct json_object *line, struct slice *id,
-                 struct batch_error *error) {
-    static const char *const names[] = {"key", "request"}, *const inlined[] = {"request", "metadata"};
+static int check(struct batch_job *job, struct slice text, struct json_object *line,
+                 struct slice *id, struct batch_error *error) {
+    static const char *const names[] = {"key", "request"}, *const inlined[] = {"request",
+                                                                               "metadata"};
     (void)text;
     strcpy(error->code, "INVALID_ARGUMENT");
-    *id = json_text(job->is_inline ? json_get(json_get(line, "metadata"), "key") : json_get(line, "key"));
-    const char *surplus = line != NULL ? api_unknown_field(line, job->is_inline ? inlined : names, 2) : NULL;
+    *id = json_text(job->is_inline ? json_get(json_get(line, "metadata"), "key")
+                                   : json_get(line, "key"));
+    const char *surplus =
+        line != NULL ? api_unknown_field(line, job->is_inline ? inlined : names, 2) : NULL;
     if (line == NULL) {
-        snprintf(error->message, sizeof(error->message), "Line %" PRIu64 " is not a valid JSON object.",
-                 job->n_rows);
+        snprintf(error->message, sizeof(error->message),
+                 "Line %" PRIu64 " is not a valid JSON object.", job->n_rows);
     } else if (surplus != NULL) {
-        snprintf(error->message, sizeof(error->message), "Line %" PRIu64 ": Unknown name \"%.40s\": Cannot "
-                 "find field.", job->n_rows, surplus);
+        snprintf(error->message, sizeof(error->message),
+                 "Line %" PRIu64 ": Unknown name \"%.40s\": Cannot "
+                 "find field.",
+                 job->n_rows, surplus);
     } else if (!json_object_is_type(json_get(line, "request"), json_type_object)) {
-        snprintf(error->message, sizeof(error->message), "Line %" PRIu64 ": request is not specified.",
-                 job->n_rows);
+        snprintf(error->message, sizeof(error->message),
+                 "Line %" PRIu64 ": request is not specified.", job->n_rows);
     } else {
         return 0;
     }
@@ -109,7 +114,7 @@ static void answer(const struct respond *respond, struct batch_job *job, struct 
 static int grpc_code(int status) {
     static const struct {
         int status, code;
-    } codes[] = {{400, 3}, {401, 16}, {403, 7}, {404, 5},  {408, 4},
+    } codes[] = {{400, 3},  {401, 16}, {403, 7}, {404, 5},  {408, 4},
                  {409, 10}, {429, 8},  {499, 1}, {503, 14}, {504, 4}};
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         if (codes[i].status == status) {
@@ -148,7 +153,7 @@ static int write_line(const struct batch_job *job, const struct row *row, struct
 }
 
 static void made(struct batch_job *job, int64_t now_us) {
-    struct jobs *jobs = job->jobs;
+    struct batch_jobs *jobs = job->jobs;
     const struct provider_options *o = jobs->respond->options;
     if (job->state != BATCH_COMPLETED) { // nothing is kept of a job that expired or was cancelled
         spool_leave(&job->results[0]);
@@ -165,21 +170,21 @@ static void made(struct batch_job *job, int64_t now_us) {
     (void)slice_copy(slice_of(file->id), job->output_id, sizeof(job->output_id));
 }
 
-static const struct batch_kind gemini_batch = {.id = "batches/",
-                                               .repeats = true,
-                                               .validates = true,
-                                               .validity_us = 2 * BATCHES_DAY_US,
-                                               .check = check,
-                                               .answer = answer,
-                                               .write = write_line,
-                                               .made = made};
+const struct batch_kind gemini_batch = {.id = "batches/",
+                                        .repeats = true,
+                                        .validates = true,
+                                        .validity_us = 2 * BATCHES_DAY_US,
+                                        .check = check,
+                                        .answer = answer,
+                                        .write = write_line,
+                                        .made = made};
 
 // --- the operation -------------------------------------------------------------------------------
 
 static const char *const state_names[] = {
-    [BATCH_VALIDATING] = "PENDING",   [BATCH_RUNNING] = "RUNNING",    [BATCH_FINALIZING] = "RUNNING",
-    [BATCH_CANCELLING] = "RUNNING",   [BATCH_COMPLETED] = "SUCCEEDED", [BATCH_FAILED] = "FAILED",
-    [BATCH_EXPIRED] = "EXPIRED",      [BATCH_CANCELLED] = "CANCELLED",
+    [BATCH_VALIDATING] = "PENDING", [BATCH_RUNNING] = "RUNNING",     [BATCH_FINALIZING] = "RUNNING",
+    [BATCH_CANCELLING] = "RUNNING", [BATCH_COMPLETED] = "SUCCEEDED", [BATCH_FAILED] = "FAILED",
+    [BATCH_EXPIRED] = "EXPIRED",    [BATCH_CANCELLED] = "CANCELLED",
 };
 
 // state_head is what the names of states begin with.
@@ -233,20 +238,22 @@ static int add_stats(const struct batch_job *job, struct buf *out) {
     return rc != 0 ? rc : buf_add_byte(out, '}');
 }
 
-static int add_metadata(const struct batch_call *call, const struct batch_job *job, struct buf *out) {
+static int add_metadata(const struct batch_call *call, const struct batch_job *job,
+                        struct buf *out) {
     char created[BATCHES_TIME_MAX], updated[BATCHES_TIME_MAX], ended[BATCHES_TIME_MAX];
     batches_time(job->created_us, created);
-    batches_time(jobs_is_ended(job) ? job->ended_us : call->now_us, updated);
+    batches_time(batch_jobs_is_ended(job) ? job->ended_us : call->now_us, updated);
     batches_time(job->ended_us, ended);
-    int rc = buf_addf(out,
-                      "\"metadata\":{\"@type\":\"type.googleapis.com/google.ai.generativelanguage.v1main.%s\","
-                      "\"model\":\"models/%s\",\"name\":\"%s\",\"displayName\":",
-                      embeds(job) ? "EmbedContentBatch" : "GenerateContentBatch", job->model, job->id);
+    int rc = buf_addf(
+        out,
+        "\"metadata\":{\"@type\":\"type.googleapis.com/google.ai.generativelanguage.v1main.%s\","
+        "\"model\":\"models/%s\",\"name\":\"%s\",\"displayName\":",
+        embeds(job) ? "EmbedContentBatch" : "GenerateContentBatch", job->model, job->id);
     rc = rc != 0 ? rc : json_add_string(out, slice_of(job->name));
     rc = rc != 0 ? rc
                  : buf_addf(out, ",\"state\":\"%s%s\",\"createTime\":\"%s\",\"updateTime\":\"%s\"",
                             state_head(call), state_names[job->state], created, updated);
-    rc = rc == 0 && jobs_is_ended(job) ? buf_addf(out, ",\"endTime\":\"%s\"", ended) : rc;
+    rc = rc == 0 && batch_jobs_is_ended(job) ? buf_addf(out, ",\"endTime\":\"%s\"", ended) : rc;
     rc = rc == 0 && job->input_id[0] != '\0'
              ? buf_addf(out, ",\"inputConfig\":{\"fileName\":\"%s\"}", job->input_id)
              : rc;
@@ -257,14 +264,16 @@ static int add_error(const struct batch_job *job, struct buf *out) {
     const char *message = job->state == BATCH_FAILED    ? job->errors[0].message
                           : job->state == BATCH_EXPIRED ? "The batch has expired."
                                                         : "The batch was cancelled.";
-    bool full = job->state == BATCH_FAILED && strcmp(job->errors[0].code, "token_limit_exceeded") == 0;
+    bool full =
+        job->state == BATCH_FAILED && strcmp(job->errors[0].code, "token_limit_exceeded") == 0;
     int code = full ? 8 : job->state == BATCH_FAILED ? 3 : job->state == BATCH_EXPIRED ? 4 : 1;
     int rc = buf_addf(out, ",\"done\":true,\"error\":{\"code\":%d,\"message\":", code);
     rc = rc != 0 ? rc : json_add_string(out, slice_of(message));
     return rc != 0 ? rc : buf_add_byte(out, '}');
 }
 
-// add_job appends a job's operation; with its results, unless it stands in a list and they are inlined.
+// add_job appends a job's operation; with its results, unless it stands in a list and they are
+// inlined.
 static int add_job(const struct batch_call *call, const struct batch_job *job, bool listed,
                    struct buf *out) {
     bool results = has_results(job, call->now_us) && !(listed && job->is_inline);
@@ -277,7 +286,7 @@ static int add_job(const struct batch_call *call, const struct batch_job *job, b
         rc = buf_add_str(out, ",\"done\":true");
         rc = rc == 0 && results ? buf_add_str(out, ",\"response\":") : rc;
         rc = rc == 0 && results ? add_output(job, out) : rc;
-    } else if (rc == 0 && jobs_is_ended(job)) {
+    } else if (rc == 0 && batch_jobs_is_ended(job)) {
         rc = add_error(job, out);
     }
     return rc != 0 ? rc : buf_add_byte(out, '}');
@@ -305,21 +314,23 @@ static struct json_object *member(struct json_object *object, const char *name, 
 }
 
 // check_names refuses members that are not known; 0 or -EINVAL after call_error.
-static int check_names(struct batch_call *call, struct json_object *object, const char *const *names, size_t n,
-                       const char *at) {
+static int check_names(struct batch_call *call, struct json_object *object,
+                       const char *const *names, size_t n, const char *at) {
     const char *surplus = object != NULL ? api_unknown_field(object, names, n) : NULL;
     if (surplus == NULL) {
         return 0;
     }
-    call_error(call, 400, NULL, "Invalid JSON payload received. Unknown name \"%.60s\" at '%s': Cannot find "
-               "field.", surplus, at);
+    call_error(call, 400, NULL,
+               "Invalid JSON payload received. Unknown name \"%.60s\" at '%s': Cannot find "
+               "field.",
+               surplus, at);
     return -EINVAL;
 }
 
 static int check_all_names(struct batch_call *call, struct json_object *root) {
     static const char *const of_root[] = {"batch"};
-    static const char *const of_batch[] = {"displayName", "display_name", "inputConfig", "input_config",
-                                           "priority", "name", "model"};
+    static const char *const of_batch[] = {
+        "displayName", "display_name", "inputConfig", "input_config", "priority", "name", "model"};
     static const char *const of_input[] = {"fileName", "file_name", "requests"};
     struct json_object *batch = json_get(root, "batch");
     struct json_object *input = member(batch, "inputConfig", "input_config");
@@ -332,7 +343,7 @@ static uint64_t n_active(const struct batch_call *call) {
     const struct batch_job *job;
     uint64_t n = 0;
     DL_FOREACH(call->b->jobs.list, job) {
-        n += job->owner == batches_owner(call) && !jobs_is_ended(job);
+        n += job->owner == batches_owner(call) && !batch_jobs_is_ended(job);
     }
     return n;
 }
@@ -342,7 +353,8 @@ static struct spool *find_input(struct batch_call *call, struct slice name) {
     struct upload *u = call->job->upload;
     bool inlined = u->array.found;
     if (inlined == (name.n > 0)) {
-        call_error(call, 400, NULL, "batch.input_config: want one of file_name and requests.requests");
+        call_error(call, 400, NULL,
+                   "batch.input_config: want one of file_name and requests.requests");
         return NULL;
     }
     if (inlined && u->n_elements == 0) {
@@ -358,7 +370,8 @@ static struct spool *find_input(struct batch_call *call, struct slice name) {
         return NULL;
     }
     if (call->now_us < file->ready_us) {
-        call_error(call, 409, NULL, "The File %s is not in an ACTIVE state and usage is not allowed.", file->id);
+        call_error(call, 409, NULL,
+                   "The File %s is not in an ACTIVE state and usage is not allowed.", file->id);
         return NULL;
     }
     return spool_share(file->spool);
@@ -368,7 +381,8 @@ static void begin(struct batch_call *call, struct json_object *root, enum batch_
     struct slice path = httpd_path(call->request);
     bool embed = ends_in(path, EMBED);
     struct json_object *batch = json_get(root, "batch");
-    struct slice file = json_text(member(member(batch, "inputConfig", "input_config"), "fileName", "file_name"));
+    struct slice file =
+        json_text(member(member(batch, "inputConfig", "input_config"), "fileName", "file_name"));
     struct slice name = json_text(member(batch, "displayName", "display_name"));
     size_t head = sizeof(MODELS) - 1, end = strlen(embed ? EMBED : GENERATE);
     struct slice model = slice_sub(path, head, path.n - head - end);
@@ -380,14 +394,17 @@ static void begin(struct batch_call *call, struct json_object *root, enum batch_
     (void)slice_copy(model, model_name, sizeof(model_name));
     uint64_t most = batches_most(call->b->respond->options->batch_jobs, JOBS_MOST);
     if (fault == BATCH_FAULT_QUEUE_FULL || n_active(call) >= most ||
-        jobs_queue_is_full(&call->b->jobs, batches_owner(call), model_name, input->n / TOKEN_BYTES,
-                           NULL)) {
-        call_error(call, 429, NULL, "You exceeded your current quota: too many enqueued tokens or batches.");
+        batch_jobs_queue_is_full(&call->b->jobs, batches_owner(call), model_name,
+                                 input->n / TOKEN_BYTES, NULL)) {
+        call_error(call, 429, NULL,
+                   "You exceeded your current quota: too many enqueued tokens or batches.");
         spool_leave(&input);
         return;
     }
-    struct batch_job *job = jobs_add(&call->b->jobs, &gemini_batch, batches_owner(call), &input, call->now_us);
-    job->api = api_find(embed ? SLICE_LIT(MODELS "m:batchEmbedContents") : SLICE_LIT(MODELS "m:generateContent"));
+    struct batch_job *job =
+        batch_jobs_add(&call->b->jobs, &gemini_batch, batches_owner(call), &input, call->now_us);
+    job->api = api_find(embed ? SLICE_LIT(MODELS "m:batchEmbedContents")
+                              : SLICE_LIT(MODELS "m:generateContent"));
     job->is_inline = file.n == 0;
     memcpy(job->model, model_name, sizeof(model_name));
     (void)slice_copy(path, job->endpoint, sizeof(job->endpoint));
@@ -412,7 +429,8 @@ static void create(struct batch_call *call) {
     int rc = upload_end(u);
     rc = rc != 0 ? rc : json_parse(buf_slice(&u->array.rest), &root, &why);
     if (rc == -EMSGSIZE) {
-        call_error(call, 400, NULL, "Request payload size exceeds the limit: %" PRIu64 " bytes.", INLINE_MOST);
+        call_error(call, 400, NULL, "Request payload size exceeds the limit: %" PRIu64 " bytes.",
+                   INLINE_MOST);
     } else if (rc != 0) {
         call_error(call, rc == -EIO ? 500 : 400, NULL, "Invalid JSON payload received. %s",
                    why.text[0] != '\0' ? why.text : u->why.text);
@@ -436,12 +454,14 @@ static void list(struct batch_call *call) {
         return;
     }
     struct buf *out = call_reply(call);
-    const struct batch_job *oldest = call->b->jobs.list, *job = oldest != NULL ? oldest->prev : NULL;
+    const struct batch_job *oldest = call->b->jobs.list,
+                           *job = oldest != NULL ? oldest->prev : NULL;
     uint64_t below = token.n > 0 ? strtoull(token.p, NULL, 16) : UINT64_MAX;
     bool more = false;
     int rc = buf_add_str(out, "{\"operations\":[");
     for (; rc == 0 && job != NULL && !more; job = job == oldest ? NULL : job->prev) {
-        if (job->owner != batches_owner(call) || job->kind != &gemini_batch || job->number >= below) {
+        if (job->owner != batches_owner(call) || job->kind != &gemini_batch ||
+            job->number >= below) {
             continue;
         }
         more = n == limit;
@@ -467,7 +487,7 @@ static void cancel(struct batch_call *call, struct batch_job *job) {
     if (call->reply->status != 0) {
         return;
     }
-    if (jobs_cancel(job, call->now_us) != 0) {
+    if (batch_jobs_cancel(job, call->now_us) != 0) {
         call_error(call, 409, NULL, "The batch %s has ended and cannot be cancelled.", job->id);
         return;
     }
@@ -480,7 +500,7 @@ static void remove_job(struct batch_call *call, struct batch_job *job) {
     (void)call_fault(call, BATCH_AT_REMOVE);
     if (call->reply->status == 0) {
         send_nothing(call);
-        jobs_remove(&call->b->jobs, job);
+        batch_jobs_remove(&call->b->jobs, job);
     }
 }
 
@@ -489,7 +509,8 @@ static void serve_one(struct batch_call *call, struct batch_job *job, bool cance
         call_note(call, "cancel", job->id, NULL);
         cancel(call, job);
     } else if (!cancels && call_is(call, "GET")) {
-        call_note(call, job->is_inline && has_results(job, call->now_us) ? "download" : "get", job->id, NULL);
+        call_note(call, job->is_inline && has_results(job, call->now_us) ? "download" : "get",
+                  job->id, NULL);
         (void)call_fault(call, BATCH_AT_POLL);
         if (call->reply->status == 0) {
             send_job(call, job);
@@ -503,7 +524,8 @@ static void serve_one(struct batch_call *call, struct batch_job *job, bool cance
 }
 
 static void serve(struct batch_call *call) {
-    struct slice path = httpd_path(call->request), id = slice_sub(path, strlen("/v1beta/"), SIZE_MAX);
+    struct slice path = httpd_path(call->request),
+                 id = slice_sub(path, strlen("/v1beta/"), SIZE_MAX);
     size_t n = strlen(":cancel");
     bool cancels = id.n > n && slice_is(slice_sub(id, id.n - n, n), ":cancel");
     id.n -= cancels ? n : 0;
@@ -515,7 +537,7 @@ static void serve(struct batch_call *call) {
     } else if (slice_starts(path, MODELS) || slice_is(path, BATCHES)) {
         call_error(call, 405, NULL, "Method Not Allowed");
     } else {
-        struct batch_job *job = jobs_find(&call->b->jobs, id, batches_owner(call));
+        struct batch_job *job = batch_jobs_find(&call->b->jobs, id, batches_owner(call));
         if (job == NULL) {
             call_error(call, 404, NULL, "Requested entity was not found.");
             return;

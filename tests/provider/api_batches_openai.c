@@ -1,5 +1,6 @@
-// Batches of OpenAI: create, look, list, cancel, and the lines of their input and output. Azure OpenAI's are
-// served here too; what differs is asked for with openai_is_azure. Called through the table of APIs.
+// Batches of OpenAI: create, look, list, cancel, and the lines of their input and output. Azure
+// OpenAI's are served here too; what differs is asked for with openai_call_is_azure. Called through
+// the table of APIs.
 //
 // Source: the API reference and the guide of OpenAI, "Batch", 2026-08.
 #include "tests/provider/openai_objects.h"
@@ -52,53 +53,65 @@ static int check_model(struct batch_job *job, struct json_object *body, struct b
     }
     return slice_is(model, job->model)
                ? 0
-               : refuse(error, "model_mismatch", "The provided model '%.*s' does not match the other requests' "
-                        "model '%s'.", SLICE_FMT(slice_sub(model, 0, 60)), job->model);
+               : refuse(error, "model_mismatch",
+                        "The provided model '%.*s' does not match the other requests' "
+                        "model '%s'.",
+                        SLICE_FMT(slice_sub(model, 0, 60)), job->model);
 }
 
 // check_counts counts lines, and the inputs of embeddings.
-static int check_counts(struct batch_job *job, struct json_object *body, struct batch_error *error) {
+static int check_counts(struct batch_job *job, struct json_object *body,
+                        struct batch_error *error) {
     uint64_t most = batches_most(job->jobs->respond->options->batch_rows,
                                  is_azure_job(job) ? AZURE_ROWS_MOST : ROWS_MOST);
     struct json_object *input = json_get(body, "input");
     if (job->n_rows == most + 1) {
-        return refuse(error, "too_many_tasks", "The number of requests in the batch exceeds the maximum of "
-                      "%" PRIu64 ".", most);
+        return refuse(error, "too_many_tasks",
+                      "The number of requests in the batch exceeds the maximum of "
+                      "%" PRIu64 ".",
+                      most);
     }
     if (strcmp(job->api->end, "/embeddings") == 0) {
         bool many = json_object_is_type(input, json_type_array);
         uint64_t before = job->n_inputs;
         job->n_inputs += many ? json_object_array_length(input) : 1;
         if (job->n_inputs > INPUTS_MOST && before <= INPUTS_MOST) {
-            return refuse(error, "too_many_tasks", "The number of embedding inputs in the batch exceeds the "
-                          "maximum of %" PRIu64 ".", INPUTS_MOST);
+            return refuse(error, "too_many_tasks",
+                          "The number of embedding inputs in the batch exceeds the "
+                          "maximum of %" PRIu64 ".",
+                          INPUTS_MOST);
         }
     }
     return 0;
 }
 
-static int check(struct batch_job *job, struct slice text, struct json_object *line, struct slice *id,
-                 struct batch_error *error) {
+static int check(struct batch_job *job, struct slice text, struct json_object *line,
+                 struct slice *id, struct batch_error *error) {
     struct json_object *body = json_get(line, "body");
     if (line == NULL && is_azure_job(job) && slice_starts(text, "\xEF\xBB\xBF")) {
-        return refuse(error, "invalid_request", "A valid model deployment name couldn't be extracted from the "
-                      "input file. Please ensure that each row in the input file has a valid deployment name "
-                      "specified in the 'model' field, and that the deployment name is consistent across all "
-                      "rows.");
+        return refuse(
+            error, "invalid_request",
+            "A valid model deployment name couldn't be extracted from the "
+            "input file. Please ensure that each row in the input file has a valid deployment name "
+            "specified in the 'model' field, and that the deployment name is consistent across all "
+            "rows.");
     }
     if (line == NULL) {
         return refuse(error, "invalid_json_line", "This line is not parseable as valid JSON.");
     }
     *id = json_text(json_get(line, "custom_id"));
     if (id->n == 0 || id->n > BATCH_ID_MAX) {
-        return refuse(error, "missing_required_parameter", "Missing required parameter: 'custom_id'.");
+        return refuse(error, "missing_required_parameter",
+                      "Missing required parameter: 'custom_id'.");
     }
     if (!slice_is(json_text(json_get(line, "method")), "POST")) {
         return refuse(error, "invalid_method", "Invalid value for 'method': expected POST.");
     }
     if (!slice_is(json_text(json_get(line, "url")), job->endpoint)) {
-        return refuse(error, "url_mismatch", "The URL provided for this request does not match the batch "
-                      "endpoint '%s'.", job->endpoint);
+        return refuse(error, "url_mismatch",
+                      "The URL provided for this request does not match the batch "
+                      "endpoint '%s'.",
+                      job->endpoint);
     }
     if (!json_object_is_type(body, json_type_object)) {
         return refuse(error, "missing_required_parameter", "Missing required parameter: 'body'.");
@@ -118,12 +131,14 @@ static int write_error(const struct row *row, struct buf *out) {
     const char *code = row->end == ROW_EXPIRED     ? "batch_expired"
                        : row->end == ROW_CANCELLED ? "batch_cancelled"
                                                    : "request_timeout";
-    const char *message = row->end == ROW_EXPIRED
-                              ? "This request could not be executed before the completion window expired."
-                          : row->end == ROW_CANCELLED
-                              ? "This request was not executed because the batch was cancelled."
-                              : "This request timed out.";
-    return buf_addf(out, ",\"response\":null,\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}", code, message);
+    const char *message =
+        row->end == ROW_EXPIRED
+            ? "This request could not be executed before the completion window expired."
+        : row->end == ROW_CANCELLED
+            ? "This request was not executed because the batch was cancelled."
+            : "This request timed out.";
+    return buf_addf(out, ",\"response\":null,\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}", code,
+                    message);
 }
 
 static int write_line(const struct batch_job *job, const struct row *row, struct buf *out) {
@@ -133,9 +148,10 @@ static int write_line(const struct batch_job *job, const struct row *row, struct
     if (rc != 0 || row->end != ROW_ANSWERED) {
         return rc != 0 ? rc : write_error(row, out);
     }
-    rc = buf_addf(out, ",\"response\":{\"status_code\":%d,\"request_id\":\"%s\",\"body\":", row->status,
+    rc = buf_addf(out,
+                  ",\"response\":{\"status_code\":%d,\"request_id\":\"%s\",\"body\":", row->status,
                   row->job->id);
-    rc = rc != 0                       ? rc
+    rc = rc != 0                        ? rc
          : slice_starts(row->body, "{") ? buf_add_slice(out, row->body)
                                         : json_add_string(out, row->body);
     return rc != 0 ? rc : buf_add_str(out, "},\"error\":null}");
@@ -143,7 +159,7 @@ static int write_line(const struct batch_job *job, const struct row *row, struct
 
 // make_file makes results into a file of the job.
 static void make_file(struct batch_job *job, int which, int64_t now_us) {
-    struct jobs *jobs = job->jobs;
+    struct batch_jobs *jobs = job->jobs;
     const struct provider_options *o = jobs->respond->options;
     struct error why;
     if (job->results[which] == NULL && is_azure_job(job)) {
@@ -152,14 +168,16 @@ static void make_file(struct batch_job *job, int which, int64_t now_us) {
     if (job->results[which] == NULL) {
         return;
     }
-    struct file *file = files_add(jobs->files, "file-", (uint64_t)o->seed, job->owner, &job->results[which],
-                                  now_us);
-    snprintf(file->name, sizeof(file->name), "%s_%s.jsonl", job->id, which == 0 ? "output" : "error");
+    struct file *file = files_add(jobs->files, "file-", (uint64_t)o->seed, job->owner,
+                                  &job->results[which], now_us);
+    snprintf(file->name, sizeof(file->name), "%s_%s.jsonl", job->id,
+             which == 0 ? "output" : "error");
     strcpy(file->purpose, "batch_output");
     file->is_result = true;
     int64_t keep_us = o->batch_keep > 0 ? o->batch_keep * 1000 : 30 * BATCHES_DAY_US;
     file->expires_us = now_us + (job->keep_us > 0 ? job->keep_us : keep_us);
-    (void)slice_copy(slice_of(file->id), which == 0 ? job->output_id : job->error_id, sizeof(job->error_id));
+    (void)slice_copy(slice_of(file->id), which == 0 ? job->output_id : job->error_id,
+                     sizeof(job->error_id));
 }
 
 static void made(struct batch_job *job, int64_t now_us) {
@@ -203,7 +221,7 @@ static int add_errors(const struct batch_job *job, struct buf *out) {
         const struct batch_error *e = &job->errors[i];
         rc = buf_addf(out, "%s{\"code\":\"%s\",\"message\":", i > 0 ? "," : "", e->code);
         rc = rc != 0 ? rc : json_add_string(out, slice_of(e->message));
-        rc = rc != 0      ? rc
+        rc = rc != 0       ? rc
              : e->line > 0 ? buf_addf(out, ",\"param\":null,\"line\":%" PRIu64 "}", e->line)
                            : buf_add_str(out, ",\"param\":null,\"line\":null}");
     }
@@ -211,7 +229,8 @@ static int add_errors(const struct batch_job *job, struct buf *out) {
 }
 
 static int add_id(struct buf *out, const char *name, const char *id) {
-    return id[0] != '\0' ? buf_addf(out, ",\"%s\":\"%s\"", name, id) : buf_addf(out, ",\"%s\":null", name);
+    return id[0] != '\0' ? buf_addf(out, ",\"%s\":\"%s\"", name, id)
+                         : buf_addf(out, ",\"%s\":null", name);
 }
 
 static int add_times(const struct batch_job *job, bool as_text, struct buf *out) {
@@ -238,21 +257,25 @@ static int add_times(const struct batch_job *job, bool as_text, struct buf *out)
 }
 
 static int add_counts(const struct batch_job *job, struct buf *out) {
-    bool ended = jobs_is_ended(job);
+    bool ended = batch_jobs_is_ended(job);
     if (is_azure_job(job) && !ended) {
-        return buf_add_str(out, ",\"request_counts\":{\"total\":null,\"completed\":null,\"failed\":null}");
+        return buf_add_str(
+            out, ",\"request_counts\":{\"total\":null,\"completed\":null,\"failed\":null}");
     }
-    int rc = buf_addf(out,
-                      ",\"request_counts\":{\"total\":%" PRIu64 ",\"completed\":%" PRIu64
-                      ",\"failed\":%" PRIu64 "}",
-                      job->state == BATCH_VALIDATING || job->state == BATCH_FAILED ? 0 : job->n_rows,
-                      job->n_succeeded, job->n_errored);
+    int rc =
+        buf_addf(out,
+                 ",\"request_counts\":{\"total\":%" PRIu64 ",\"completed\":%" PRIu64
+                 ",\"failed\":%" PRIu64 "}",
+                 job->state == BATCH_VALIDATING || job->state == BATCH_FAILED ? 0 : job->n_rows,
+                 job->n_succeeded, job->n_errored);
     if (rc == 0 && ended) {
-        rc = buf_addf(out,
-                      ",\"usage\":{\"input_tokens\":%" PRIu64 ",\"input_tokens_details\":{\"cached_tokens\":0},"
-                      "\"output_tokens\":%" PRIu64 ",\"output_tokens_details\":{\"reasoning_tokens\":0},"
-                      "\"total_tokens\":%" PRIu64 "}",
-                      job->input_tokens, job->output_tokens, job->input_tokens + job->output_tokens);
+        rc = buf_addf(
+            out,
+            ",\"usage\":{\"input_tokens\":%" PRIu64
+            ",\"input_tokens_details\":{\"cached_tokens\":0},"
+            "\"output_tokens\":%" PRIu64 ",\"output_tokens_details\":{\"reasoning_tokens\":0},"
+            "\"total_tokens\":%" PRIu64 "}",
+            job->input_tokens, job->output_tokens, job->input_tokens + job->output_tokens);
     }
     return rc;
 }
@@ -262,19 +285,23 @@ static int add_job(const struct batch_job *job, bool fresh, struct buf *out) {
     char state[16];
     (void)slice_copy(slice_of(state_names[job->state]), state, sizeof(state));
     state[0] = odd ? (char)(state[0] - 'a' + 'A') : state[0];
-    int rc = buf_addf(out, "{\"id\":\"%s\",\"object\":\"batch\",\"endpoint\":\"%s\",\"status\":\"%s\","
-                      "\"completion_window\":\"24h\"", job->id, job->endpoint, state);
+    int rc = buf_addf(out,
+                      "{\"id\":\"%s\",\"object\":\"batch\",\"endpoint\":\"%s\",\"status\":\"%s\","
+                      "\"completion_window\":\"24h\"",
+                      job->id, job->endpoint, state);
     rc = rc != 0 ? rc : add_id(out, "input_file_id", job->input_id);
     rc = rc != 0 ? rc : add_id(out, "output_file_id", job->output_id);
     rc = rc != 0 ? rc : add_id(out, "error_file_id", job->error_id);
     rc = rc != 0 ? rc : buf_add_str(out, ",\"model\":");
-    rc = rc != 0                ? rc
+    rc = rc != 0                 ? rc
          : job->model[0] != '\0' ? json_add_string(out, slice_of(job->model))
                                  : buf_add_str(out, "null");
     rc = rc != 0 ? rc : add_errors(job, out);
     rc = rc != 0 ? rc : add_times(job, odd, out);
     rc = rc != 0 ? rc : add_counts(job, out);
-    return rc != 0 ? rc : buf_addf(out, ",\"metadata\":%s}", job->metadata != NULL ? job->metadata : "null");
+    return rc != 0
+               ? rc
+               : buf_addf(out, ",\"metadata\":%s}", job->metadata != NULL ? job->metadata : "null");
 }
 
 static void send_job(struct batch_call *call, const struct batch_job *job, bool fresh) {
@@ -290,13 +317,16 @@ static int check_metadata(struct batch_call *call, struct json_object *metadata)
                  json_object_object_length(metadata) <= METADATA_MOST;
     if (right) {
         json_object_object_foreach(metadata, key, value) {
-            right = right && strlen(key) <= KEY_MOST && json_object_is_type(value, json_type_string) &&
+            right = right && strlen(key) <= KEY_MOST &&
+                    json_object_is_type(value, json_type_string) &&
                     json_text(value).n <= VALUE_MOST;
         }
     }
     if (!right) {
-        call_error(call, 400, NULL, "Invalid 'metadata': expected at most %d pairs of strings, keys of at most "
-                   "%d and values of at most %d characters.", METADATA_MOST, KEY_MOST, VALUE_MOST);
+        call_error(call, 400, NULL,
+                   "Invalid 'metadata': expected at most %d pairs of strings, keys of at most "
+                   "%d and values of at most %d characters.",
+                   METADATA_MOST, KEY_MOST, VALUE_MOST);
     }
     return right ? 0 : -EINVAL;
 }
@@ -305,7 +335,7 @@ static int check_metadata(struct batch_call *call, struct json_object *metadata)
 static const struct api *find_lines(const struct batch_call *call, struct slice endpoint) {
     static const char *const known[] = {"/v1/chat/completions", "/v1/responses", "/v1/embeddings",
                                         "/chat/completions"};
-    bool azure = openai_is_azure(call);
+    bool azure = openai_call_is_azure(call);
     char path[80];
     for (size_t i = 0; i < (azure ? 4u : 3u); i++) {
         if (slice_is(endpoint, known[i])) {
@@ -321,7 +351,8 @@ static int read_keep(struct batch_call *call, struct json_object *expires, int64
     int64_t seconds = json_object_get_int64(json_get(expires, "seconds"));
     if (expires != NULL && (!slice_is(json_text(json_get(expires, "anchor")), "created_at") ||
                             seconds < 3600 || seconds > 2592000)) {
-        call_error(call, 400, NULL, "Invalid 'output_expires_after': expected the anchor created_at, and "
+        call_error(call, 400, NULL,
+                   "Invalid 'output_expires_after': expected the anchor created_at, and "
                    "between 3600 and 2592000 seconds.");
         return -EINVAL;
     }
@@ -334,7 +365,7 @@ static uint64_t n_active(const struct batch_call *call) {
     const struct batch_job *job;
     uint64_t n = 0;
     DL_FOREACH(call->b->jobs.list, job) {
-        n += job->owner == batches_owner(call) && !jobs_is_ended(job);
+        n += job->owner == batches_owner(call) && !batch_jobs_is_ended(job);
     }
     return n;
 }
@@ -365,8 +396,9 @@ static struct batch_job *begin(struct batch_call *call, struct json_object *root
         return NULL;
     }
     struct spool *input = spool_share(file->spool);
-    struct batch_job *job = jobs_add(&call->b->jobs, openai_is_azure(call) ? &azure_batch : &openai_batch,
-                                     batches_owner(call), &input, call->now_us);
+    struct batch_job *job =
+        batch_jobs_add(&call->b->jobs, openai_call_is_azure(call) ? &azure_batch : &openai_batch,
+                       batches_owner(call), &input, call->now_us);
     job->api = api;
     job->keep_us = keep_us;
     (void)slice_copy(endpoint, job->endpoint, sizeof(job->endpoint));
@@ -375,8 +407,8 @@ static struct batch_job *begin(struct batch_call *call, struct json_object *root
 }
 
 static void create(struct batch_call *call) {
-    static const char *const names[] = {"input_file_id", "endpoint", "completion_window", "metadata",
-                                        "output_expires_after"};
+    static const char *const names[] = {"input_file_id", "endpoint", "completion_window",
+                                        "metadata", "output_expires_after"};
     struct json_object *root = NULL;
     enum batch_fault fault = call_fault(call, BATCH_AT_CREATE);
     call_note(call, "create", NULL, NULL);
@@ -415,7 +447,8 @@ static void list(struct batch_call *call) {
     bool started = after.n == 0, more = false;
     int rc = buf_add_str(out, "{\"object\":\"list\",\"data\":[");
     while (rc == 0 && job != NULL) {
-        bool seen = job->owner == batches_owner(call) && (job->kind == &openai_batch || is_azure_job(job));
+        bool seen =
+            job->owner == batches_owner(call) && (job->kind == &openai_batch || is_azure_job(job));
         if (seen && started && n == limit) {
             more = true;
             break;
@@ -441,8 +474,9 @@ static void cancel(struct batch_call *call, struct batch_job *job) {
     if (call->reply->status != 0) {
         return;
     }
-    if (jobs_cancel(job, call->now_us) != 0) {
-        call_error(call, 409, NULL, "Cannot cancel a batch with status '%s'.", state_names[job->state]);
+    if (batch_jobs_cancel(job, call->now_us) != 0) {
+        call_error(call, 409, NULL, "Cannot cancel a batch with status '%s'.",
+                   state_names[job->state]);
         return;
     }
     send_job(call, job, false);
@@ -452,16 +486,18 @@ static void cancel(struct batch_call *call, struct batch_job *job) {
 
 void openai_serve_batches(struct batch_call *call) {
     struct slice rest, id, verb;
-    bool known = openai_rest(httpd_path(call->request), openai_is_azure(call), "/batches", &rest);
+    bool known =
+        openai_rest(httpd_path(call->request), openai_call_is_azure(call), "/batches", &rest);
     openai_split(known ? rest : SLICE_NONE, &id, &verb);
-    struct batch_job *job = jobs_find(&call->b->jobs, id, batches_owner(call));
+    struct batch_job *job = batch_jobs_find(&call->b->jobs, id, batches_owner(call));
     if (id.n == 0 && call_is(call, "POST")) {
         create(call);
     } else if (id.n == 0 && call_is(call, "GET")) {
         call_note(call, "list", NULL, NULL);
         list(call);
     } else if (id.n > 0 && job == NULL) {
-        call_error(call, 404, NULL, "No batch found with id '%.*s'.", SLICE_FMT(slice_sub(id, 0, 80)));
+        call_error(call, 404, NULL, "No batch found with id '%.*s'.",
+                   SLICE_FMT(slice_sub(id, 0, 80)));
     } else if (id.n > 0 && verb.n == 0 && call_is(call, "GET")) {
         call_note(call, "get", job->id, NULL);
         (void)call_fault(call, BATCH_AT_POLL);
@@ -481,4 +517,5 @@ static bool owns(struct slice path) {
     return openai_rest(path, false, "/batches", &rest);
 }
 
-const struct api api_batches_openai = {.name = "batches", .owns = owns, .serve = openai_serve_batches};
+const struct api api_batches_openai = {
+    .name = "batches", .owns = owns, .serve = openai_serve_batches};

@@ -1,7 +1,8 @@
-// Gemini's files: a resumable upload, look, list, delete, and the download of what a job has made. Called
-// through the table of APIs.
+// Gemini's files: a resumable upload, look, list, delete, and the download of what a job has made.
+// Called through the table of APIs.
 //
-//   start ─▶ upload ... upload ─▶ upload, finalize        query says how far it came; cancel ends it
+//   start ─▶ upload ... upload ─▶ upload, finalize        query says how far it came; cancel ends
+//   it
 //
 // Source: the API reference of Gemini, "Files" and "Using files", 2026-08.
 #include "tests/provider/batches.h"
@@ -75,7 +76,8 @@ static struct upload *open_bytes(struct batches *b, const struct httpd_request *
         return NULL;
     }
     bool fits = offset_of(request) == file->spool->n;
-    return upload_bytes(b->respond->options->spool, file->spool, fits ? most_of(b) - file->spool->n : 0);
+    return upload_bytes(b->respond->options->spool, file->spool,
+                        fits ? most_of(b) - file->spool->n : 0);
 }
 
 // --- the object ----------------------------------------------------------------------------------
@@ -90,13 +92,15 @@ static int add_file(const struct batch_call *call, const struct file *file, stru
     rc = rc != 0 ? rc : json_add_string(out, slice_of(file->name));
     rc = rc != 0 ? rc : buf_add_str(out, ",\"mimeType\":");
     rc = rc != 0 ? rc : json_add_string(out, slice_of(file->type));
-    return rc != 0 ? rc
-                   : buf_addf(out,
-                              ",\"sizeBytes\":\"%" PRIu64 "\",\"createTime\":\"%s\",\"updateTime\":\"%s\","
-                              "\"expirationTime\":\"%s\",\"uri\":\"http://%.*s/v1beta/%s\",\"state\":\"%s\","
-                              "\"source\":\"%s\"}",
-                              file->spool->n, created, created, expires, SLICE_FMT(host), file->id,
-                              pending ? "PROCESSING" : "ACTIVE", file->is_result ? "GENERATED" : "UPLOADED");
+    return rc != 0
+               ? rc
+               : buf_addf(
+                     out,
+                     ",\"sizeBytes\":\"%" PRIu64 "\",\"createTime\":\"%s\",\"updateTime\":\"%s\","
+                     "\"expirationTime\":\"%s\",\"uri\":\"http://%.*s/v1beta/%s\",\"state\":\"%s\","
+                     "\"source\":\"%s\"}",
+                     file->spool->n, created, created, expires, SLICE_FMT(host), file->id,
+                     pending ? "PROCESSING" : "ACTIVE", file->is_result ? "GENERATED" : "UPLOADED");
 }
 
 // --- upload --------------------------------------------------------------------------------------
@@ -134,7 +138,8 @@ static void start(struct batch_call *call) {
     if (!slice_is_nocase(httpd_header(call->request, "X-Goog-Upload-Protocol"), "resumable")) {
         call_error(call, 400, NULL, "X-Goog-Upload-Protocol: want resumable");
     } else if (!whole || *end != '\0' || announced > most_of(b)) {
-        call_error(call, 400, NULL, "X-Goog-Upload-Header-Content-Length: want at most %" PRIu64, most_of(b));
+        call_error(call, 400, NULL, "X-Goog-Upload-Header-Content-Length: want at most %" PRIu64,
+                   most_of(b));
     } else if (type.n == 0) {
         call_error(call, 400, NULL, "X-Goog-Upload-Header-Content-Type: want the file's type");
     }
@@ -147,7 +152,8 @@ static void start(struct batch_call *call) {
         return;
     }
     uint64_t seed = (uint64_t)b->respond->options->seed;
-    struct file *file = files_add(&b->files, "files/", seed, batches_owner(call), &spool, call->now_us);
+    struct file *file =
+        files_add(&b->files, "files/", seed, batches_owner(call), &spool, call->now_us);
     file->is_open = true;
     file->ticket = fault_random(seed, file->number, TICKET_SALT);
     file->announced = length.n > 0 ? announced : UINT64_MAX;
@@ -156,7 +162,8 @@ static void start(struct batch_call *call) {
     (void)call_reply(call);
     httpd_reply_header(call->reply, "X-Goog-Upload-Status", "active");
     httpd_reply_header(call->reply, "X-Goog-Upload-URL",
-                       "http://%.*s" UPLOAD_PATH "?upload_id=%016" PRIx64 "&upload_protocol=resumable",
+                       "http://%.*s" UPLOAD_PATH "?upload_id=%016" PRIx64
+                       "&upload_protocol=resumable",
                        SLICE_FMT(slice_sub(host, 0, 140)), file->ticket);
     call_note(call, "start-upload", NULL, file->id);
 }
@@ -164,7 +171,8 @@ static void start(struct batch_call *call) {
 static void finalize(struct batch_call *call, struct file *file) {
     struct batches *b = call->b;
     if (file->announced != UINT64_MAX && file->announced != file->spool->n) {
-        call_error(call, 400, NULL, "The upload has %" PRIu64 " bytes, and %" PRIu64 " were announced.",
+        call_error(call, 400, NULL,
+                   "The upload has %" PRIu64 " bytes, and %" PRIu64 " were announced.",
                    file->spool->n, file->announced);
         return;
     }
@@ -228,15 +236,16 @@ static void upload(struct batch_call *call) {
         call_note(call, "upload", NULL, file->id);
         finalize(call, file);
     } else {
-        call_error(call, 400, NULL, "X-Goog-Upload-Command: want start, upload, finalize, query or cancel");
+        call_error(call, 400, NULL,
+                   "X-Goog-Upload-Command: want start, upload, finalize, query or cancel");
     }
 }
 
 // --- look, list, delete, download ----------------------------------------------------------------
 
 static bool is_seen(const struct batch_call *call, const struct file *file) {
-    return file->owner == batches_owner(call) && !file->is_open && slice_starts(slice_of(file->id), "files/") &&
-           file->expires_us > call->now_us;
+    return file->owner == batches_owner(call) && !file->is_open &&
+           slice_starts(slice_of(file->id), "files/") && file->expires_us > call->now_us;
 }
 
 static void list(struct batch_call *call) {
@@ -290,7 +299,8 @@ static void serve_one(struct batch_call *call, struct file *file) {
 static struct file *find(struct batch_call *call, struct slice id) {
     struct file *file = files_find(&call->b->files, id, batches_owner(call), call->now_us);
     if (file == NULL || !is_seen(call, file)) {
-        call_error(call, 403, NULL, "You do not have permission to access the File %.*s or it may not exist.",
+        call_error(call, 403, NULL,
+                   "You do not have permission to access the File %.*s or it may not exist.",
                    SLICE_FMT(slice_sub(id, 0, 80)));
         return NULL;
     }

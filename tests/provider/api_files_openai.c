@@ -1,5 +1,5 @@
-// Files of OpenAI, and of Azure OpenAI: upload as a form, look, list, content, delete. Lines are not looked at
-// here: a job does that. Called through the table of APIs.
+// Files of OpenAI, and of Azure OpenAI: upload as a form, look, list, content, delete. Lines are
+// not looked at here: a job does that. Called through the table of APIs.
 //
 // Source: the API reference of OpenAI, "Files", 2026-08.
 #include "tests/provider/openai_objects.h"
@@ -11,14 +11,14 @@
 #include <string.h>
 #include <time.h>
 
-#define FILE_MOST   UINT64_C(209715200) // of a batch's input
-#define FORM_MORE   UINT64_C(65536)     // what a form may have besides
-#define KEEP_DAYS   30
-#define LIST_MOST   10000
+#define FILE_MOST    UINT64_C(209715200) // of a batch's input
+#define FORM_MORE    UINT64_C(65536)     // what a form may have besides
+#define KEEP_DAYS    30
+#define LIST_MOST    10000
 #define EXPIRE_LEAST 3600
 #define EXPIRE_MOST  2592000
 
-bool openai_is_azure(const struct batch_call *call) {
+bool openai_call_is_azure(const struct batch_call *call) {
     return call->job->api->key == API_KEY_AZURE;
 }
 
@@ -67,9 +67,10 @@ int64_t openai_keep_us(const struct batches *b) {
 
 struct upload *openai_open_file(struct batches *b, const struct httpd_request *request) {
     struct slice path = httpd_path(request), rest;
-    bool is_upload = slice_is(httpd_method(request), "POST") &&
-                     (openai_rest(path, false, "/files", &rest) || openai_rest(path, true, "/files", &rest)) &&
-                     rest.n == 0;
+    bool is_upload =
+        slice_is(httpd_method(request), "POST") &&
+        (openai_rest(path, false, "/files", &rest) || openai_rest(path, true, "/files", &rest)) &&
+        rest.n == 0;
     const struct provider_options *o = b->respond->options;
     return is_upload ? upload_form(o->spool, httpd_header(request, "Content-Type"),
                                    batches_most(o->batch_bytes, FILE_MOST) + FORM_MORE)
@@ -78,13 +79,17 @@ struct upload *openai_open_file(struct batches *b, const struct httpd_request *r
 
 static int add_file(const struct batch_call *call, const struct file *file, struct buf *out) {
     bool pending = call->now_us < file->ready_us;
-    int rc = buf_addf(out, "{\"id\":\"%s\",\"object\":\"file\",\"bytes\":%llu,\"filename\":", file->id,
-                      (unsigned long long)file->spool->n);
+    int rc =
+        buf_addf(out, "{\"id\":\"%s\",\"object\":\"file\",\"bytes\":%llu,\"filename\":", file->id,
+                 (unsigned long long)file->spool->n);
     rc = rc != 0 ? rc : json_add_string(out, slice_of(file->name));
-    rc = rc != 0 ? rc : buf_addf(out, ",\"purpose\":\"%s\",\"status\":\"%s\",\"status_details\":null",
-                                 file->purpose, pending ? "pending" : "processed");
+    rc = rc != 0 ? rc
+                 : buf_addf(out, ",\"purpose\":\"%s\",\"status\":\"%s\",\"status_details\":null",
+                            file->purpose, pending ? "pending" : "processed");
     rc = rc != 0 ? rc : openai_add_time(out, "created_at", file->created_us, false);
-    rc = rc != 0 || file->expires_us == 0 ? rc : openai_add_time(out, "expires_at", file->expires_us, false);
+    rc = rc != 0 || file->expires_us == 0
+             ? rc
+             : openai_add_time(out, "expires_at", file->expires_us, false);
     return rc != 0 ? rc : buf_add_byte(out, '}');
 }
 
@@ -98,11 +103,13 @@ static int read_expiry(struct batch_call *call, const struct upload *u, int64_t 
     }
     char *end = NULL;
     long long n = seconds != NULL ? strtoll(seconds, &end, 10) : 0;
-    long long least = openai_is_azure(call) ? 1209600 : EXPIRE_LEAST;
-    if (anchor == NULL || strcmp(anchor, "created_at") != 0 || end == NULL || *end != '\0' || n < least ||
-        n > EXPIRE_MOST) {
-        call_error(call, 400, NULL, "Invalid 'expires_after': expected the anchor created_at, and between %lld "
-                   "and %d seconds.", least, EXPIRE_MOST);
+    long long least = openai_call_is_azure(call) ? 1209600 : EXPIRE_LEAST;
+    if (anchor == NULL || strcmp(anchor, "created_at") != 0 || end == NULL || *end != '\0' ||
+        n < least || n > EXPIRE_MOST) {
+        call_error(call, 400, NULL,
+                   "Invalid 'expires_after': expected the anchor created_at, and between %lld "
+                   "and %d seconds.",
+                   least, EXPIRE_MOST);
         return -EINVAL;
     }
     *keep_us = n * 1000000;
@@ -137,7 +144,8 @@ static void create(struct batch_call *call) {
     int64_t keep_us = 0;
     enum batch_fault fault = call_fault(call, BATCH_AT_UPLOAD);
     call_note(call, "upload", NULL, NULL);
-    if (call->reply->status != 0 || check_form(call, u) != 0 || read_expiry(call, u, &keep_us) != 0) {
+    if (call->reply->status != 0 || check_form(call, u) != 0 ||
+        read_expiry(call, u, &keep_us) != 0) {
         return;
     }
     struct batches *b = call->b;
@@ -146,7 +154,7 @@ static void create(struct batch_call *call) {
     (void)slice_copy(slice_of(u->filename), file->name, sizeof(file->name));
     strcpy(file->purpose, "batch");
     file->expires_us = call->now_us + keep_us;
-    file->ready_us += openai_is_azure(call) ? b->respond->options->batch_file_time * 1000 : 0;
+    file->ready_us += openai_call_is_azure(call) ? b->respond->options->batch_file_time * 1000 : 0;
     call_note(call, "upload", NULL, file->id);
     if (add_file(call, file, call_reply(call)) != 0) {
         call->reply->status = 500;
@@ -158,7 +166,8 @@ static void create(struct batch_call *call) {
 
 static void list(struct batch_call *call) {
     struct slice purpose = httpd_query(call->request, "purpose");
-    struct slice after = httpd_query(call->request, "after"), order = httpd_query(call->request, "order");
+    struct slice after = httpd_query(call->request, "after"),
+                 order = httpd_query(call->request, "order");
     bool rising = slice_is(order, "asc"), more = false, started = after.n == 0;
     int64_t limit = 0, n = 0;
     if (call_number(call, "limit", LIST_MOST, 1, LIST_MOST, &limit) != 0) {
@@ -195,7 +204,8 @@ static void remove_file(struct batch_call *call, struct file *file) {
     if (call_fault(call, BATCH_AT_REMOVE) != BATCH_FAULT_COUNT) {
         return;
     }
-    int rc = buf_addf(call_reply(call), "{\"id\":\"%s\",\"object\":\"file\",\"deleted\":true}", file->id);
+    int rc = buf_addf(call_reply(call), "{\"id\":\"%s\",\"object\":\"file\",\"deleted\":true}",
+                      file->id);
     call->reply->status = rc == 0 ? 200 : 500;
     files_remove(&call->b->files, file);
 }
@@ -220,7 +230,8 @@ static void serve_one(struct batch_call *call, struct file *file, struct slice v
 
 void openai_serve_files(struct batch_call *call) {
     struct slice rest, id, verb;
-    bool known = openai_rest(httpd_path(call->request), openai_is_azure(call), "/files", &rest);
+    bool known =
+        openai_rest(httpd_path(call->request), openai_call_is_azure(call), "/files", &rest);
     openai_split(known ? rest : SLICE_NONE, &id, &verb);
     if (id.n == 0 && call->job->upload != NULL) {
         create(call);
@@ -232,7 +243,8 @@ void openai_serve_files(struct batch_call *call) {
     } else {
         struct file *file = files_find(&call->b->files, id, batches_owner(call), call->now_us);
         if (file == NULL) {
-            call_error(call, 404, NULL, "No such File object: %.*s", SLICE_FMT(slice_sub(id, 0, 80)));
+            call_error(call, 404, NULL, "No such File object: %.*s",
+                       SLICE_FMT(slice_sub(id, 0, 80)));
             return;
         }
         serve_one(call, file, verb);

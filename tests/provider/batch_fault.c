@@ -1,5 +1,5 @@
-// Faults of the batch APIs. Invariant: whether one happens depends on the seed, on the number of the thing
-// it happens to, and on how often it may. Called by jobs and the APIs of batches.
+// Faults of the batch APIs. Invariant: whether one happens depends on the seed, on the number of
+// the thing it happens to, and on how often it may. Called by jobs and the APIs of batches.
 #include "tests/provider/batch_fault.h"
 #include "tests/provider/fault.h"
 
@@ -13,7 +13,8 @@ static const struct {
     const char *name;
     enum batch_when when;
 } rows[BATCH_FAULT_COUNT] = {
-#define BATCH_FAULT(id, name_, when_, text) [BATCH_FAULT_##id] = {.name = name_, .when = BATCH_AT_##when_},
+#define BATCH_FAULT(id, name_, when_, text)                                                        \
+    [BATCH_FAULT_##id] = {.name = name_, .when = BATCH_AT_##when_},
 #include "tests/provider/batch_fault.def"
 #undef BATCH_FAULT
 };
@@ -42,8 +43,9 @@ int batch_faults_add(struct batch_faults *faults, const char *text, struct error
     struct slice name = {.p = text, .n = equals != NULL ? (size_t)(equals - text) : 0};
     enum batch_fault fault = find(name);
     if (fault == BATCH_FAULT_COUNT) {
-        return error_set(why, -EINVAL,
-                         "--batch-fault: got '%.60s', want KIND=RATE with one of the kinds in --help", text);
+        return error_set(
+            why, -EINVAL,
+            "--batch-fault: got '%.60s', want KIND=RATE with one of the kinds in --help", text);
     }
     char *end = NULL;
     double rate = strtod(equals + 1, &end);
@@ -59,20 +61,24 @@ int batch_faults_add(struct batch_faults *faults, const char *text, struct error
         has_rate = end != from && times >= 0;
     }
     if (!has_rate || *end != '\0' || !(rate >= 0 && rate <= 1)) {
-        return error_set(why, -EINVAL,
-                         "--batch-fault %s: got '%.40s', want a rate of 0..1 or 0%%..100%%, and after a * how "
-                         "many times", rows[fault].name, equals + 1);
+        return error_set(
+            why, -EINVAL,
+            "--batch-fault %s: got '%.40s', want a rate of 0..1 or 0%%..100%%, and after a * how "
+            "many times",
+            rows[fault].name, equals + 1);
     }
     faults->rate[fault] = rate;
     faults->times[fault] = times;
     return 0;
 }
 
-bool batch_fault_hits(struct batch_faults *faults, enum batch_fault fault, uint64_t seed, uint64_t n) {
+bool batch_fault_hits(struct batch_faults *faults, enum batch_fault fault, uint64_t seed,
+                      uint64_t n) {
     if (faults->rate[fault] <= 0 || faults->times[fault] == 0) {
         return false;
     }
-    double draw = (double)(fault_random(seed, n, SALT + (uint64_t)fault) >> 11) / 9007199254740992.0;
+    double draw =
+        (double)(fault_random(seed, n, SALT + (uint64_t)fault) >> 11) / 9007199254740992.0;
     bool hits = draw < faults->rate[fault];
     faults->times[fault] -= hits && faults->times[fault] > 0;
     return hits;

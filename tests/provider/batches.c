@@ -1,5 +1,5 @@
-// What the APIs of files and batches share. Invariant: the timer runs while a job has not ended. Called by
-// serve and by the APIs.
+// What the APIs of files and batches share. Invariant: the timer runs while a job has not ended.
+// Called by serve and by the APIs.
 #include "tests/provider/batches.h"
 #include "common/clock.h"
 #include "common/json.h"
@@ -21,7 +21,7 @@
 
 static void on_tick(void *arg) {
     struct batches *b = arg;
-    if (!jobs_step(&b->jobs, b->epoch_us + clock_us(), STEP_US)) {
+    if (!batch_jobs_step(&b->jobs, b->epoch_us + clock_us(), STEP_US)) {
         loop_timer_stop(b->timer);
     }
 }
@@ -29,16 +29,16 @@ static void on_tick(void *arg) {
 void batches_init(struct batches *b, struct loop *loop, const struct respond *respond,
                   struct ledger *ledger, int64_t epoch_us, batches_send *send, void *arg) {
     *b = (struct batches){.respond = respond, .epoch_us = epoch_us, .send = send, .arg = arg};
-    b->jobs = (struct jobs){.respond = respond,
-                            .ledger = ledger,
-                            .files = &b->files,
-                            .faults = respond->setup->batch_faults,
-                            .arg = b};
+    b->jobs = (struct batch_jobs){.respond = respond,
+                                  .ledger = ledger,
+                                  .files = &b->files,
+                                  .faults = respond->setup->batch_faults,
+                                  .arg = b};
     b->timer = loop_add_timer(loop, on_tick, b);
 }
 
 void batches_free(struct batches *b) {
-    jobs_free(&b->jobs);
+    batch_jobs_free(&b->jobs);
     files_free(&b->files);
 }
 
@@ -79,8 +79,11 @@ void call_error(struct batch_call *call, int status, const char *code, const cha
     va_start(args, format);
     vsnprintf(why.text, sizeof(why.text), format, args);
     va_end(args);
-    const char *type = status == 429 ? "requests" : status >= 500 ? "server_error" : "invalid_request_error";
-    respond_error(call->b->respond, call->job, status, type, code, why.text, status == 429, call->reply);
+    const char *type = status == 429   ? "requests"
+                       : status >= 500 ? "server_error"
+                                       : "invalid_request_error";
+    respond_error(call->b->respond, call->job, status, type, code, why.text, status == 429,
+                  call->reply);
 }
 
 struct buf *call_reply(struct batch_call *call) {
@@ -115,8 +118,8 @@ void call_file(struct batch_call *call, struct spool *spool, const char *type) {
 }
 
 enum batch_fault call_fault(struct batch_call *call, enum batch_when when) {
-    enum batch_fault fault = batch_fault_at(&call->b->jobs.faults, when,
-                                            (uint64_t)call->b->respond->options->seed, call->job->n);
+    enum batch_fault fault = batch_fault_at(
+        &call->b->jobs.faults, when, (uint64_t)call->b->respond->options->seed, call->job->n);
     switch (fault) {
     case BATCH_FAULT_UPLOAD_500:
     case BATCH_FAULT_CREATE_500:
@@ -183,15 +186,17 @@ int call_number(struct batch_call *call, const char *name, int64_t def, int64_t 
     bool whole = slice_copy(text, copy, sizeof(copy));
     long long n = strtoll(copy, &end, 10);
     if (!whole || *end != '\0' || n < least || n > most) {
-        call_error(call, 400, NULL, "Invalid '%s': got '%s', expected a value between %lld and %lld.", name,
-                   copy, (long long)least, (long long)most);
+        call_error(call, 400, NULL,
+                   "Invalid '%s': got '%s', expected a value between %lld and %lld.", name, copy,
+                   (long long)least, (long long)most);
         return -EINVAL;
     }
     *number = n;
     return 0;
 }
 
-int call_body(struct batch_call *call, const char *const *names, size_t n, struct json_object **root) {
+int call_body(struct batch_call *call, const char *const *names, size_t n,
+              struct json_object **root) {
     struct error why = {0};
     int rc = json_parse(httpd_body(call->request), root, &why);
     if (rc == 0 && !json_object_is_type(*root, json_type_object)) {

@@ -1,10 +1,11 @@
-// batches: what the APIs of files and batches share: files, jobs, their clock, and the way to an answer.
+// batches: what the APIs of files and batches share: files, jobs, their clock, and the way to an
+// answer.
 #ifndef HEADRACE_TESTS_PROVIDER_BATCHES_H
 #define HEADRACE_TESTS_PROVIDER_BATCHES_H
 
 #include "tests/provider/api.h"
 #include "tests/provider/files.h"
-#include "tests/provider/jobs.h"
+#include "tests/provider/batch_jobs.h"
 #include "tests/provider/respond.h"
 #include "tests/provider/upload.h"
 
@@ -20,7 +21,7 @@ typedef void batches_send(void *arg, struct httpd_request *request, struct job *
 struct batches {
     const struct respond *respond;
     struct files files;
-    struct jobs jobs;
+    struct batch_jobs jobs;
     struct loop_timer *timer;
     int64_t epoch_us; // to be added to monotonic time for the time since 1970
     batches_send *send;
@@ -37,9 +38,12 @@ struct batch_call {
     bool later;                // set when batches->send will answer
 };
 
+// The kinds of jobs, each in the file of its API.
+extern const struct batch_kind openai_batch, azure_batch, anthropic_batch, gemini_batch;
+
 // batches_init begins; respond and ledger outlive it.
-void batches_init(struct batches *b, struct loop *loop, const struct respond *respond, struct ledger *ledger,
-                  int64_t epoch_us, batches_send *send, void *arg);
+void batches_init(struct batches *b, struct loop *loop, const struct respond *respond,
+                  struct ledger *ledger, int64_t epoch_us, batches_send *send, void *arg);
 void batches_free(struct batches *b);
 // batches_left tells that a request is over: its job, if one waits for it, waits no more.
 void batches_left(struct batches *b, struct httpd_request *request);
@@ -65,8 +69,8 @@ void call_error(struct batch_call *call, int status, const char *code, const cha
 struct buf *call_reply(struct batch_call *call);
 // call_file answers with a file's bytes, unless a fault of a download hits.
 void call_file(struct batch_call *call, struct spool *spool, const char *type);
-// call_fault draws the faults of a time. Those that are an answer of their own are answered: reply->status
-// is not 0 then. Returns what was drawn, for call_lose.
+// call_fault draws the faults of a time. Those that are an answer of their own are answered:
+// reply->status is not 0 then. Returns what was drawn, for call_lose.
 enum batch_fault call_fault(struct batch_call *call, enum batch_when when);
 // call_lose spoils the answer to what was done: faults ending in -lost and -made.
 void call_lose(struct batch_call *call, enum batch_fault fault);
@@ -76,8 +80,8 @@ void call_note(struct batch_call *call, const char *op, const char *job, const c
 // call_number reads an argument of the query, least..most. Returns 0, or -EINVAL after call_error.
 MUST_CHECK int call_number(struct batch_call *call, const char *name, int64_t def, int64_t least,
                            int64_t most, int64_t *number);
-// call_body parses the body, a JSON object, with no members but the n names. Returns 0 with *root, which the
-// caller frees, or -EINVAL after call_error.
+// call_body parses the body, a JSON object, with no members but the n names. Returns 0 with *root,
+// which the caller frees, or -EINVAL after call_error.
 MUST_CHECK int call_body(struct batch_call *call, const char *const *names, size_t n,
                          struct json_object **root);
 

@@ -17,23 +17,25 @@ static void do_expire(struct batch_job *job, int64_t now_us) {
 }
 
 static void do_cancel(struct batch_job *job, int64_t now_us) {
-    int rc = jobs_cancel(job, now_us);
+    int rc = batch_jobs_cancel(job, now_us);
     (void)rc; // it may have ended
 }
 
 static void do_delete(struct batch_job *job, int64_t now_us) {
     (void)now_us;
     if (job->waiting == NULL) { // else somebody waits for an answer about it
-        jobs_remove(job->jobs, job);
+        batch_jobs_remove(job->jobs, job);
     }
 }
 
 static const struct {
     const char *name;
     void (*run)(struct batch_job *job, int64_t now_us);
-} actions[] = {{"finish", do_finish}, {"expire", do_expire}, {"cancel", do_cancel}, {"delete", do_delete}};
+} actions[] = {
+    {"finish", do_finish}, {"expire", do_expire}, {"cancel", do_cancel}, {"delete", do_delete}};
 
-int control_batches_change(struct batches *b, struct slice body, int64_t now_us, struct error *why) {
+int control_batches_change(struct batches *b, struct slice body, int64_t now_us,
+                           struct error *why) {
     struct json_object *root = NULL;
     int rc = json_parse(body, &root, why);
     struct slice id = json_text(json_get(root, "job")), what = json_text(json_get(root, "do"));
@@ -52,15 +54,17 @@ int control_batches_change(struct batches *b, struct slice body, int64_t now_us,
         rc = error_set(why, -EINVAL, "do: got '%.*s', want finish, expire, cancel or delete",
                        SLICE_FMT(slice_sub(what, 0, 40)));
     } else if (rc == 0 && n_done == 0 && !slice_is(id, "all")) {
-        rc = error_set(why, -EINVAL, "job: got '%.*s', which is none", SLICE_FMT(slice_sub(id, 0, 80)));
+        rc = error_set(why, -EINVAL, "job: got '%.*s', which is none",
+                       SLICE_FMT(slice_sub(id, 0, 80)));
     }
     json_object_put(root);
     return rc;
 }
 
 static const char *const state_names[] = {
-    [BATCH_VALIDATING] = "validating", [BATCH_RUNNING] = "running",     [BATCH_FINALIZING] = "finalizing",
-    [BATCH_CANCELLING] = "cancelling", [BATCH_COMPLETED] = "completed", [BATCH_FAILED] = "failed",
+    [BATCH_VALIDATING] = "validating", [BATCH_RUNNING] = "running",
+    [BATCH_FINALIZING] = "finalizing", [BATCH_CANCELLING] = "cancelling",
+    [BATCH_COMPLETED] = "completed",   [BATCH_FAILED] = "failed",
     [BATCH_EXPIRED] = "expired",       [BATCH_CANCELLED] = "cancelled",
 };
 
@@ -69,13 +73,14 @@ static int write_jobs(const struct batches *b, struct buf *out) {
     int rc = buf_add_str(out, "{\"jobs\":[");
     DL_FOREACH(b->jobs.list, job) {
         rc = rc != 0 || job == b->jobs.list ? rc : buf_add_byte(out, ',');
-        rc = rc != 0 ? rc
-                     : buf_addf(out,
-                                "{\"id\":\"%s\",\"state\":\"%s\",\"rows\":%" PRIu64 ",\"done\":%" PRIu64
-                                ",\"succeeded\":%" PRIu64 ",\"errored\":%" PRIu64 ",\"cancelled\":%" PRIu64
-                                ",\"expired\":%" PRIu64 "}",
-                                job->id, state_names[job->state], job->n_rows, job->n_done, job->n_succeeded,
-                                job->n_errored, job->n_cancelled, job->n_expired);
+        rc = rc != 0
+                 ? rc
+                 : buf_addf(out,
+                            "{\"id\":\"%s\",\"state\":\"%s\",\"rows\":%" PRIu64 ",\"done\":%" PRIu64
+                            ",\"succeeded\":%" PRIu64 ",\"errored\":%" PRIu64
+                            ",\"cancelled\":%" PRIu64 ",\"expired\":%" PRIu64 "}",
+                            job->id, state_names[job->state], job->n_rows, job->n_done,
+                            job->n_succeeded, job->n_errored, job->n_cancelled, job->n_expired);
     }
     return rc != 0 ? rc : buf_add_str(out, "]}\n");
 }

@@ -11,8 +11,8 @@
 
 #include "tests/provider/batches.h"
 
-// control_batches_change does what the body of a POST asks for. Returns 0, or -EINVAL with why and nothing
-// done.
+// control_batches_change does what the body of a POST asks for. Returns 0, or -EINVAL with why and
+// nothing done.
 MUST_CHECK int control_batches_change(struct batches *b, struct slice body, int64_t now_us,
                                       struct error *why);
 // control_batches_serve answers a request to /control/batches.

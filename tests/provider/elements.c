@@ -1,5 +1,5 @@
-// A JSON document with one long array, as it comes in. Invariant: every byte goes either to `rest` or to
-// `element`, and depth is the number of brackets open. Called by uploads.
+// A JSON document with one long array, as it comes in. Invariant: every byte goes either to `rest`
+// or to `element`, and depth is the number of brackets open. Called by uploads.
 #include "tests/provider/elements.h"
 
 #include <ctype.h>
@@ -43,8 +43,9 @@ static int keep(struct elements *e, char c, struct error *why) {
     int rc = e->inside ? buf_add_byte(&e->element, c == '\n' || c == '\r' ? ' ' : c)
                        : buf_add_byte(&e->rest, c);
     return rc == 0 ? 0
-                   : error_set(why, -EINVAL, e->inside ? "a request of the batch is too long"
-                                                       : "the document is too long");
+                   : error_set(why, -EINVAL,
+                               e->inside ? "a request of the batch is too long"
+                                         : "the document is too long");
 }
 
 // give hands the element on.
@@ -108,8 +109,9 @@ static int add_string_byte(struct elements *e, char c, struct error *why) {
         e->n_name += e->n_name <= ELEMENTS_NAME_MAX;
         e->name[e->n_name - 1] = c;
     }
-    return (unsigned char)c < 0x20 ? error_set(why, -EINVAL, "a control character stands in a string")
-                                   : keep(e, c, why);
+    return (unsigned char)c < 0x20
+               ? error_set(why, -EINVAL, "a control character stands in a string")
+               : keep(e, c, why);
 }
 
 static int add_byte(struct elements *e, char c, struct error *why) {
@@ -148,5 +150,7 @@ int elements_add(struct elements *e, struct slice bytes, struct error *why) {
 }
 
 int elements_end(const struct elements *e, struct error *why) {
-    return e->depth == 0 && !e->in_string ? 0 : error_set(why, -EINVAL, "the document ends in the middle");
+    return e->depth == 0 && !e->in_string
+               ? 0
+               : error_set(why, -EINVAL, "the document ends in the middle");
 }

@@ -1,5 +1,5 @@
-// Uploaded and generated files. Invariant: a file is in the list and in the table, or gone. Called by the
-// APIs of files and by jobs.
+// Uploaded and generated files. Invariant: a file is in the list and in the table, or gone. Called
+// by the APIs of files and by jobs.
 #include "tests/provider/files.h"
 #include "common/mem.h"
 #include "tests/provider/fault.h"

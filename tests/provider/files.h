@@ -13,10 +13,10 @@ struct file {
     struct spool *spool; // an owner of it
     char name[128], purpose[32], type[64];
     int64_t created_us, ready_us, expires_us; // since 1970; expires_us 0: never
-    bool is_open;        // its upload goes on
-    uint64_t ticket;     // Gemini: of the upload
-    uint64_t announced;  // Gemini: bytes that the upload was to have; UINT64_MAX: not said
-    bool is_result;      // a job made it
+    bool is_open;                             // its upload goes on
+    uint64_t ticket;                          // Gemini: of the upload
+    uint64_t announced; // Gemini: bytes that the upload was to have; UINT64_MAX: not said
+    bool is_result;     // a job made it
     struct file *prev, *next;
     UT_hash_handle hh;
 };

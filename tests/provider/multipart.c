@@ -1,5 +1,5 @@
-// multipart/form-data, piece by piece. Invariant: `held` is shorter than a delimiter between two calls
-// inside a part, and than HEADERS_MAX outside. Called by uploads.
+// multipart/form-data, piece by piece. Invariant: `held` is shorter than a delimiter between two
+// calls inside a part, and than HEADERS_MAX outside. Called by uploads.
 //
 //   BEFORE ──first boundary──▶ HEADERS ──empty line──▶ PART ──boundary──▶ HEADERS
 //                                                        └───boundary --──▶ AFTER
@@ -17,7 +17,8 @@ int multipart_init(struct multipart *m, struct slice content_type, multipart_sin
                    struct error *why) {
     *m = (struct multipart){.sink = sink, .arg = arg};
     buf_init(&m->held, HELD_MAX);
-    const char *at = content_type.n > 0 ? memmem(content_type.p, content_type.n, "boundary=", 9) : NULL;
+    const char *at =
+        content_type.n > 0 ? memmem(content_type.p, content_type.n, "boundary=", 9) : NULL;
     if (!slice_starts(content_type, "multipart/form-data") || at == NULL) {
         return error_set(why, -EINVAL, "Content-Type: want multipart/form-data with a boundary");
     }
@@ -27,10 +28,12 @@ int multipart_init(struct multipart *m, struct slice content_type, multipart_sin
         rest = slice_sub(rest, 1, quote != NULL ? (size_t)(quote - rest.p - 1) : 0);
     } else {
         const char *semicolon = rest.n > 0 ? memchr(rest.p, ';', rest.n) : NULL;
-        rest = slice_trim(semicolon != NULL ? slice_sub(rest, 0, (size_t)(semicolon - rest.p)) : rest);
+        rest =
+            slice_trim(semicolon != NULL ? slice_sub(rest, 0, (size_t)(semicolon - rest.p)) : rest);
     }
     if (rest.n == 0 || rest.n > BOUNDARY_MAX) {
-        return error_set(why, -EINVAL, "Content-Type: want a boundary of 1 to %d bytes", BOUNDARY_MAX);
+        return error_set(why, -EINVAL, "Content-Type: want a boundary of 1 to %d bytes",
+                         BOUNDARY_MAX);
     }
     m->n_delimiter =
         (size_t)snprintf(m->delimiter, sizeof(m->delimiter), "\r\n--%.*s", SLICE_FMT(rest));
@@ -62,14 +65,16 @@ static bool parameter(struct slice header, const char *name, char *into) {
         return false;
     }
     value.n = (size_t)(quote - value.p);
-    return slice_utf8_error(value) < 0 && slice_copy(value, into, MULTIPART_NAME_MAX);
+    bool is_text = slice_utf8_error(value) < 0 && memchr(value.p, '\0', value.n) == NULL;
+    return is_text && slice_copy(value, into, MULTIPART_NAME_MAX);
 }
 
 static int read_headers(struct multipart *m, struct slice headers, struct error *why) {
     m->name[0] = m->filename[0] = '\0';
     while (headers.n > 0) {
         const char *eol = memmem(headers.p, headers.n, "\r\n", 2);
-        struct slice line = slice_sub(headers, 0, eol != NULL ? (size_t)(eol - headers.p) : headers.n);
+        struct slice line =
+            slice_sub(headers, 0, eol != NULL ? (size_t)(eol - headers.p) : headers.n);
         headers = slice_sub(headers, line.n + 2, SIZE_MAX);
         if (!slice_has_nocase(slice_sub(line, 0, 20), "content-disposition:")) {
             continue;
@@ -92,7 +97,8 @@ static int step_boundary(struct multipart *m, size_t after, struct error *why) {
     }
     bool last = slice_starts(rest, "--");
     if (!last && !slice_starts(rest, "\r\n")) {
-        return error_set(why, -EINVAL, "form: a boundary is followed by neither a line's end nor --");
+        return error_set(why, -EINVAL,
+                         "form: a boundary is followed by neither a line's end nor --");
     }
     m->state = last ? MULTIPART_AFTER : MULTIPART_HEADERS;
     drop(m, last ? m->held.n : after + 2);
@@ -103,7 +109,9 @@ static int step_headers(struct multipart *m, struct error *why) {
     struct slice all = buf_slice(&m->held);
     const char *end = all.n > 0 ? memmem(all.p, all.n, "\r\n\r\n", 4) : NULL;
     if (end == NULL) {
-        return all.n <= HEADERS_MAX ? 0 : error_set(why, -EINVAL, "form: a part's headers are too long");
+        return all.n <= HEADERS_MAX
+                   ? 0
+                   : error_set(why, -EINVAL, "form: a part's headers are too long");
     }
     size_t n = (size_t)(end - all.p);
     int rc = read_headers(m, slice_sub(all, 0, n), why);
@@ -119,7 +127,7 @@ static int step_headers(struct multipart *m, struct error *why) {
 static int step_part(struct multipart *m, struct error *why) {
     struct slice all = buf_slice(&m->held);
     const char *at = all.n > 0 ? memmem(all.p, all.n, m->delimiter, m->n_delimiter) : NULL;
-    size_t n = at != NULL ? (size_t)(at - all.p)
+    size_t n = at != NULL                ? (size_t)(at - all.p)
                : all.n >= m->n_delimiter ? all.n - m->n_delimiter + 1
                                          : 0;
     if (n > 0) {
@@ -168,5 +176,7 @@ int multipart_add(struct multipart *m, struct slice bytes, struct error *why) {
 }
 
 int multipart_end(const struct multipart *m, struct error *why) {
-    return m->state == MULTIPART_AFTER ? 0 : error_set(why, -EINVAL, "form: the closing boundary is missing");
+    return m->state == MULTIPART_AFTER
+               ? 0
+               : error_set(why, -EINVAL, "form: the closing boundary is missing");
 }

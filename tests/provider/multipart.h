@@ -11,7 +11,8 @@
 
 #define MULTIPART_NAME_MAX 128
 
-// multipart_sink gets the bytes of a part, in order; at least one call for each part, an empty one too.
+// multipart_sink gets the bytes of a part, in order; at least one call for each part, an empty one
+// too.
 //   name, filename  of the part; filename is "" when there is none
 // Returns 0, or a negative errno, which multipart_add hands on.
 typedef int multipart_sink(void *arg, const char *name, const char *filename, struct slice bytes);
@@ -22,7 +23,7 @@ struct multipart {
     enum multipart_state state;
     char delimiter[80]; // CRLF -- boundary
     size_t n_delimiter;
-    struct buf held;    // bytes not yet understood
+    struct buf held; // bytes not yet understood
     char name[MULTIPART_NAME_MAX], filename[MULTIPART_NAME_MAX];
     multipart_sink *sink;
     void *arg;

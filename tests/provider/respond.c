@@ -38,7 +38,8 @@ void respond_error(const struct respond *r, const struct job *job, int status, c
                    const char *code, const char *message, bool delay, struct httpd_reply *reply) {
     reply->after_ms = respond_delay(r, job, 0);
     if (!is_plain(job)) {
-        tell_error(job->api->style, status, message, r->options->retry_after, delay, job->id, reply);
+        tell_error(job->api->style, status, message, r->options->retry_after, delay, job->id,
+                   reply);
         return;
     }
     reply->status = status;
@@ -66,12 +67,14 @@ void respond_html(int status, struct httpd_reply *reply) {
     reply->type = "text/html";
     buf_init(&reply->body, RESPOND_MAX);
     int rc = buf_addf(&reply->body,
-                      "<html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n", what, what);
+                      "<html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n", what,
+                      what);
     (void)rc;
 }
 
 // make_trouble answers the faults that each provider words in its own way; false for the others.
-static bool make_trouble(const struct respond *r, const struct job *job, struct httpd_reply *reply) {
+static bool make_trouble(const struct respond *r, const struct job *job,
+                         struct httpd_reply *reply) {
     if (!tell_trouble(respond_style(r, job), job->fault, r->options->retry_after, job->id, reply)) {
         return false;
     }
@@ -100,8 +103,8 @@ static bool make_status(const struct respond *r, const struct job *job, struct h
         return true;
     case FAULT_HTTP_429:
     case FAULT_HTTP_429_NO_DELAY:
-        respond_error(r, job, 429, "requests", "rate_limit_exceeded", "Rate limit reached for requests.",
-                      job->fault == FAULT_HTTP_429, reply);
+        respond_error(r, job, 429, "requests", "rate_limit_exceeded",
+                      "Rate limit reached for requests.", job->fault == FAULT_HTTP_429, reply);
         return true;
     case FAULT_HTML:
         respond_html(502, reply);
@@ -167,12 +170,15 @@ static void say_context(const struct job *job, long long context, size_t n, stru
         error_set(why, 0, "prompt is too long: %zu tokens > %lld maximum", n, context);
         break;
     case TELL_GEMINI:
-        error_set(why, 0, "The input token count (%zu) exceeds the maximum number of tokens allowed (%lld).",
-                  n, context);
+        error_set(
+            why, 0,
+            "The input token count (%zu) exceeds the maximum number of tokens allowed (%lld).", n,
+            context);
         break;
     default:
         error_set(why, 0,
-                  "This model's maximum context length is %lld tokens. However, your messages resulted in "
+                  "This model's maximum context length is %lld tokens. However, your messages "
+                  "resulted in "
                   "%zu tokens.",
                   context, n);
         break;
@@ -188,7 +194,8 @@ static bool refuse_long(const struct respond *r, const struct job *job, const st
     }
     struct error why = {0};
     say_context(job, (long long)context, chat->input_tokens, &why);
-    respond_error(r, job, 400, "invalid_request_error", "context_length_exceeded", why.text, false, reply);
+    respond_error(r, job, 400, "invalid_request_error", "context_length_exceeded", why.text, false,
+                  reply);
     return true;
 }
 
@@ -197,17 +204,20 @@ static const char *schema_words(const struct job *job) {
     case TELL_ANTHROPIC:
         return "output_config.format: Extra inputs are not permitted";
     case TELL_GEMINI:
-        return "Invalid JSON payload received. Unknown name \"responseSchema\" at 'generation_config': "
+        return "Invalid JSON payload received. Unknown name \"responseSchema\" at "
+               "'generation_config': "
                "Cannot find field.";
     default:
-        return "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this "
+        return "Invalid parameter: 'response_format' of type 'json_schema' is not supported with "
+               "this "
                "model.";
     }
 }
 
 // answer_chat answers a request that was read.
-static void answer_chat(const struct respond *r, struct slice model, struct job *job, struct chat *chat,
-                        respond_admit *admit, void *arg, struct httpd_reply *reply) {
+static void answer_chat(const struct respond *r, struct slice model, struct job *job,
+                        struct chat *chat, respond_admit *admit, void *arg,
+                        struct httpd_reply *reply) {
     if (job->api->model_in_path) {
         chat->model = model;
     }
@@ -248,8 +258,8 @@ void respond_to_value(const struct respond *r, struct json_object *root, struct 
     free(chat);
 }
 
-void respond_to_body(const struct respond *r, struct slice body, struct slice model, struct job *job,
-                     respond_admit *admit, void *arg, struct httpd_reply *reply) {
+void respond_to_body(const struct respond *r, struct slice body, struct slice model,
+                     struct job *job, respond_admit *admit, void *arg, struct httpd_reply *reply) {
     struct json_object *root = NULL;
     struct error why = {0};
     if (json_parse(body, &root, &why) != 0) {

@@ -1,5 +1,5 @@
-// Bytes on disk in a file without a name. Invariant: n is what was added, and all of it but `waiting` is
-// in the file. Called by uploads, files and jobs.
+// Bytes on disk in a file without a name. Invariant: n is what was added, and all of it but
+// `waiting` is in the file. Called by uploads, files and jobs.
 #include "tests/provider/spool.h"
 #include "common/mem.h"
 
@@ -91,8 +91,9 @@ static int fill(const struct spool *spool, struct spool_window *window, uint64_t
 }
 
 static struct slice part_of(const struct spool_window *window, uint64_t at) {
-    return at >= window->at ? slice_sub(buf_slice(&window->bytes), (size_t)(at - window->at), SIZE_MAX)
-                            : SLICE_NONE;
+    return at >= window->at
+               ? slice_sub(buf_slice(&window->bytes), (size_t)(at - window->at), SIZE_MAX)
+               : SLICE_NONE;
 }
 
 int spool_read(const struct spool *spool, struct spool_window *window, uint64_t at, size_t n,

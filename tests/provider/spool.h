@@ -1,4 +1,5 @@
-// spool: bytes on disk in a file without a name: added at its end, read anywhere, gone with its last owner.
+// spool: bytes on disk in a file without a name: added at its end, read anywhere, gone with its
+// last owner.
 #ifndef HEADRACE_TESTS_PROVIDER_SPOOL_H
 #define HEADRACE_TESTS_PROVIDER_SPOOL_H
 
@@ -33,13 +34,13 @@ MUST_CHECK int spool_add(struct spool *spool, struct slice bytes);
 MUST_CHECK int spool_flush(struct spool *spool);
 // spool_read borrows n bytes from at on, until the next read of the window. The spool is flushed.
 // Returns 0 or -EIO (it has fewer).
-MUST_CHECK int spool_read(const struct spool *spool, struct spool_window *window, uint64_t at, size_t n,
-                          struct slice *bytes);
+MUST_CHECK int spool_read(const struct spool *spool, struct spool_window *window, uint64_t at,
+                          size_t n, struct slice *bytes);
 // spool_line borrows the line from at on, without its line feed, until the next read of the window.
 //   most  bytes of a line
 // Returns 1 with *line, 0 at the end, -EMSGSIZE (a longer line) or -EIO.
-MUST_CHECK int spool_line(const struct spool *spool, struct spool_window *window, uint64_t at, size_t most,
-                          struct slice *line);
+MUST_CHECK int spool_line(const struct spool *spool, struct spool_window *window, uint64_t at,
+                          size_t most, struct slice *line);
 void spool_window_free(struct spool_window *window);
 
 #endif

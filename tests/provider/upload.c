@@ -1,5 +1,5 @@
-// A request's body on its way to disk. Invariant: after the first error bytes are counted and dropped.
-// Called by the APIs of files and batches.
+// A request's body on its way to disk. Invariant: after the first error bytes are counted and
+// dropped. Called by the APIs of files and batches.
 #include "tests/provider/upload.h"
 #include "common/mem.h"
 
@@ -27,6 +27,9 @@ static int add_value(struct upload *u, const char *name, struct slice bytes) {
         }
         field = &u->fields[u->n_fields++];
         strcpy(field->name, name);
+    }
+    if (bytes.n > 0 && memchr(bytes.p, '\0', bytes.n) != NULL) {
+        return error_set(&u->why, -EINVAL, "form: a NUL stands in the field %.40s", name);
     }
     size_t n = strlen(field->value);
     return slice_copy(bytes, field->value + n, sizeof(field->value) - n)
@@ -61,7 +64,8 @@ struct upload *upload_form(const char *folder, struct slice content_type, uint64
     return u;
 }
 
-struct upload *upload_array(const char *folder, const char *const *path, size_t n_path, uint64_t most) {
+struct upload *upload_array(const char *folder, const char *const *path, size_t n_path,
+                            uint64_t most) {
     struct upload *u = upload_new(UPLOAD_ARRAY, folder, NULL, most);
     elements_init(&u->array, path, n_path, ELEMENT_MAX, on_element, u);
     return u;
@@ -105,7 +109,8 @@ void upload_add(struct upload *upload, struct slice bytes) {
 
 int upload_end(struct upload *upload) {
     if (upload->too_long) {
-        return error_set(&upload->why, -EMSGSIZE, "the request is too large: want at most %llu bytes",
+        return error_set(&upload->why, -EMSGSIZE,
+                         "the request is too large: want at most %llu bytes",
                          (unsigned long long)upload->most);
     }
     if (upload->rc == 0 && upload->kind == UPLOAD_FORM) {

@@ -1,4 +1,5 @@
-// upload: a request's body on its way to disk: a form with a file, a document with an array, or bytes.
+// upload: a request's body on its way to disk: a form with a file, a document with an array, or
+// bytes.
 #ifndef HEADRACE_TESTS_PROVIDER_UPLOAD_H
 #define HEADRACE_TESTS_PROVIDER_UPLOAD_H
 
@@ -22,11 +23,11 @@ struct upload_field {
 
 struct upload {
     enum upload_kind kind;
-    struct spool *spool;    // the file, or the array's elements as lines
-    uint64_t n, most;       // bytes of the body; what it may have, past that they are dropped
+    struct spool *spool; // the file, or the array's elements as lines
+    uint64_t n, most;    // bytes of the body; what it may have, past that they are dropped
     bool too_long;
-    int rc;                 // the first error; 0: none
-    struct error why;       // in words
+    int rc;           // the first error; 0: none
+    struct error why; // in words
     struct multipart form;
     struct upload_field fields[UPLOAD_FIELDS_MAX];
     size_t n_fields;
@@ -41,8 +42,10 @@ struct upload {
 //   content_type  the header
 struct upload *upload_form(const char *folder, struct slice content_type, uint64_t most);
 // upload_array begins a document with an array, which path names (elements.h).
-struct upload *upload_array(const char *folder, const char *const *path, size_t n_path, uint64_t most);
-// upload_bytes begins a body that goes to disk as it is, at the end of a spool that is there; NULL: a new one.
+struct upload *upload_array(const char *folder, const char *const *path, size_t n_path,
+                            uint64_t most);
+// upload_bytes begins a body that goes to disk as it is, at the end of a spool that is there; NULL:
+// a new one.
 struct upload *upload_bytes(const char *folder, struct spool *spool, uint64_t most);
 void upload_free(struct upload *upload);
 

@@ -17,7 +17,8 @@ static int on_element(void *arg, struct slice element) {
     return rc != 0 ? rc : buf_add_byte(seen, '|');
 }
 
-// feed gives a document in pieces. Returns 0 or the first error; seen gets "ELEMENT|ELEMENT|" and the rest.
+// feed gives a document in pieces. Returns 0 or the first error; seen gets "ELEMENT|ELEMENT|" and
+// the rest.
 static int feed(const char *text, size_t piece, bool deep, size_t most, struct buf *seen) {
     struct elements e;
     *seen = (struct buf){.max = 65536};
@@ -38,21 +39,31 @@ static void elements_come_one_by_one_and_the_rest_stays(void **state) {
         bool deep;
         const char *text, *want;
     } cases[] = {
-        {"objects", false, "{\"requests\":[{\"a\":[1,2]}, {\"b\":\"],\"}]}", "{\"a\":[1,2]}|{\"b\":\"],\"}|{\"requests\":[]}"},
+        {"objects", false, "{\"requests\":[{\"a\":[1,2]}, {\"b\":\"],\"}]}",
+         "{\"a\":[1,2]}|{\"b\":\"],\"}|{\"requests\":[]}"},
         {"none", false, "{\"requests\" : [ ] }", "{\"requests\" : [] }"},
-        {"line feeds become spaces", false, "{\"requests\":[{\n\"a\":\r\n1}\n]}", "{ \"a\":  1}|{\"requests\":[]}"},
-        {"an escaped quote", false, "{\"requests\":[\"a\\\"],[\",2]}", "\"a\\\"],[\"|2|{\"requests\":[]}"},
-        {"the name elsewhere", false, "{\"x\":{\"requests\":[1]},\"y\":\"requests\",\"requests\":[2]}",
+        {"line feeds become spaces", false, "{\"requests\":[{\n\"a\":\r\n1}\n]}",
+         "{ \"a\":  1}|{\"requests\":[]}"},
+        {"an escaped quote", false, "{\"requests\":[\"a\\\"],[\",2]}",
+         "\"a\\\"],[\"|2|{\"requests\":[]}"},
+        {"the name elsewhere", false,
+         "{\"x\":{\"requests\":[1]},\"y\":\"requests\",\"requests\":[2]}",
          "2|{\"x\":{\"requests\":[1]},\"y\":\"requests\",\"requests\":[]}"},
         {"the name is a longer one's end", false, "{\"my_requests\":[1]}", "{\"my_requests\":[1]}"},
-        {"a second array of the name", false, "{\"requests\":[1],\"requests\":[2]}", "1|{\"requests\":[],\"requests\":[2]}"},
-        {"no array there", false, "{\"requests\":{\"requests\":[1]}}", "{\"requests\":{\"requests\":[1]}}"},
+        {"a second array of the name", false, "{\"requests\":[1],\"requests\":[2]}",
+         "1|{\"requests\":[],\"requests\":[2]}"},
+        {"no array there", false, "{\"requests\":{\"requests\":[1]}}",
+         "{\"requests\":{\"requests\":[1]}}"},
         {"an array around", false, "[{\"requests\":[1]}]", "[{\"requests\":[1]}]"},
-        {"a deep one", true, "{\"batch\":{\"inputConfig\":{\"requests\":{\"requests\":[1,2]}},\"displayName\":\"j\"}}",
-         "1|2|{\"batch\":{\"inputConfig\":{\"requests\":{\"requests\":[]}},\"displayName\":\"j\"}}"},
-        {"its other spelling", true, "{\"batch\":{\"input_config\":{\"requests\":{\"requests\":[1]}}}}",
+        {"a deep one", true,
+         "{\"batch\":{\"inputConfig\":{\"requests\":{\"requests\":[1,2]}},\"displayName\":\"j\"}}",
+         "1|2|{\"batch\":{\"inputConfig\":{\"requests\":{\"requests\":[]}},\"displayName\":\"j\"}"
+         "}"},
+        {"its other spelling", true,
+         "{\"batch\":{\"input_config\":{\"requests\":{\"requests\":[1]}}}}",
          "1|{\"batch\":{\"input_config\":{\"requests\":{\"requests\":[]}}}}"},
-        {"its sisters", true, "{\"a\":{\"inputConfig\":{\"requests\":{\"requests\":[1]}}},\"batch\":{\"x\":[{}],"
+        {"its sisters", true,
+         "{\"a\":{\"inputConfig\":{\"requests\":{\"requests\":[1]}}},\"batch\":{\"x\":[{}],"
          "\"inputConfig\":{\"y\":{\"requests\":[3]},\"requests\":{\"requests\":[2]}}}}",
          "2|{\"a\":{\"inputConfig\":{\"requests\":{\"requests\":[1]}}},\"batch\":{\"x\":[{}],"
          "\"inputConfig\":{\"y\":{\"requests\":[3]},\"requests\":{\"requests\":[]}}}}"},

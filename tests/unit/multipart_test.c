@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #define TYPE "multipart/form-data; boundary=xXx"
-#define PART(name, more, value) \
+#define PART(name, more, value)                                                                    \
     "--xXx\r\nContent-Disposition: form-data; name=\"" name "\"" more "\r\n\r\n" value "\r\n"
 #define FILE_MORE "; filename=\"in.jsonl\"\r\nContent-Type: application/jsonl"
 
@@ -44,12 +44,14 @@ static int feed(const char *type, const char *body, size_t n, size_t piece, stru
 
 static void a_form_reads_the_same_in_pieces_of_any_size(void **state) {
     static const char body[] = PART("purpose", "", "batch")
-        PART("file", FILE_MORE, "{\"a\":1}\r\n--xX\r\n{\"b\":\"\r\n--\"}\n") PART("empty", "", "") "--xXx--\r\n";
+        PART("file", FILE_MORE, "{\"a\":1}\r\n--xX\r\n{\"b\":\"\r\n--\"}\n")
+            PART("empty", "", "") "--xXx--\r\n";
     for (size_t piece = 1; piece < sizeof(body); piece++) {
         struct seen seen;
         assert_int_equal(feed(TYPE, body, sizeof(body) - 1, piece, &seen), 0);
-        assert_string_equal(seen.text.p, ";purpose/=batch;file/in.jsonl={\"a\":1}\r\n--xX\r\n{\"b\":\"\r\n--\"}\n"
-                                         ";empty/=");
+        assert_string_equal(
+            seen.text.p, ";purpose/=batch;file/in.jsonl={\"a\":1}\r\n--xX\r\n{\"b\":\"\r\n--\"}\n"
+                         ";empty/=");
         buf_free(&seen.text);
     }
 }
@@ -61,17 +63,21 @@ static void what_is_not_a_whole_form_is_refused(void **state) {
         {"no boundary in the type", "multipart/form-data", "--xXx--\r\n"},
         {"an empty boundary", "multipart/form-data; boundary=", "----\r\n"},
         {"another type", "application/json; boundary=xXx", "--xXx--\r\n"},
-        {"a boundary of 71 bytes", "multipart/form-data; boundary="
-         "1234567890123456789012345678901234567890123456789012345678901234567890x", ""},
+        {"a boundary of 71 bytes",
+         "multipart/form-data; boundary="
+         "1234567890123456789012345678901234567890123456789012345678901234567890x",
+         ""},
         {"nothing", TYPE, ""},
         {"another boundary", TYPE, "--yYy\r\n"},
         {"no closing boundary", TYPE, PART("a", "", "b")},
-        {"a part without a name", TYPE, "--xXx\r\nContent-Disposition: form-data\r\n\r\nb\r\n--xXx--\r\n"},
+        {"a part without a name", TYPE,
+         "--xXx\r\nContent-Disposition: form-data\r\n\r\nb\r\n--xXx--\r\n"},
         {"a part without headers", TYPE, "--xXx\r\n\r\n\r\nb\r\n--xXx--\r\n"},
         {"a disposition that is no form's", TYPE,
          "--xXx\r\nContent-Disposition: inline; name=\"a\"\r\n\r\nb\r\n--xXx--\r\n"},
         {"words after a boundary", TYPE, "--xXxwords\r\n"},
-        {"a line that ends without a carriage return", TYPE, "--xXx\nContent-Disposition: form-data\n\nb"},
+        {"a line that ends without a carriage return", TYPE,
+         "--xXx\nContent-Disposition: form-data\n\nb"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct seen seen;
@@ -85,7 +91,9 @@ static void what_is_not_a_whole_form_is_refused(void **state) {
 static void a_boundary_may_be_quoted(void **state) {
     struct seen seen;
     const char *body = "--a b\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n1\r\n--a b--";
-    assert_int_equal(feed("multipart/form-data; boundary=\"a b\"; charset=utf-8", body, strlen(body), 5, &seen), 0);
+    assert_int_equal(
+        feed("multipart/form-data; boundary=\"a b\"; charset=utf-8", body, strlen(body), 5, &seen),
+        0);
     assert_string_equal(seen.text.p, ";x/=1");
     buf_free(&seen.text);
 }

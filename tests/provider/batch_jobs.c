@@ -1,9 +1,9 @@
-// The common life of batch jobs. Invariant: a job that has ended has its results made, or none, and holds
-// neither lines nor a window. Called by batches.
-#include "tests/provider/jobs.h"
+// The common life of batch jobs. Invariant: a job that has ended has its results made, or none, and
+// holds neither lines nor a window. Called by batches.
+#include "tests/provider/batch_jobs.h"
 #include "common/clock.h"
 #include "common/mem.h"
-#include "tests/provider/rows.h"
+#include "tests/provider/batch_rows.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,13 +13,13 @@
 #include <string.h>
 #include <utlist.h>
 
-#define ID_SALT     901 // of fault_random
-#define TIME_SALT   902
-#define TOKEN_BYTES 4 // of the input, for what is enqueued
+#define ID_SALT      901 // of fault_random
+#define TIME_SALT    902
+#define TOKEN_BYTES  4  // of the input, for what is enqueued
 #define LINES_A_LOOK 16 // between two looks at the clock
 
-struct batch_job *jobs_add(struct jobs *jobs, const struct batch_kind *kind, uint64_t owner,
-                           struct spool **input, int64_t now_us) {
+struct batch_job *batch_jobs_add(struct batch_jobs *jobs, const struct batch_kind *kind,
+                                 uint64_t owner, struct spool **input, int64_t now_us) {
     const struct provider_options *o = jobs->respond->options;
     uint64_t seed = (uint64_t)o->seed;
     struct batch_job *job = mem_zalloc(sizeof(*job));
@@ -46,34 +46,35 @@ struct batch_job *jobs_add(struct jobs *jobs, const struct batch_kind *kind, uin
     return job;
 }
 
-struct batch_job *jobs_find(struct jobs *jobs, struct slice id, uint64_t owner) {
+struct batch_job *batch_jobs_find(struct batch_jobs *jobs, struct slice id, uint64_t owner) {
     struct batch_job *job = NULL;
     HASH_FIND(hh, jobs->table, id.n > 0 ? id.p : "", id.n, job);
     return job != NULL && job->owner == owner ? job : NULL;
 }
 
-void jobs_remove(struct jobs *jobs, struct batch_job *job) {
+void batch_jobs_remove(struct batch_jobs *jobs, struct batch_job *job) {
     DL_DELETE(jobs->list, job);
     HASH_DEL(jobs->table, job);
-    rows_forget(job);
+    batch_rows_forget(job);
     spool_leave(&job->results[0]);
     spool_leave(&job->results[1]);
     free(job->metadata);
     free(job);
 }
 
-void jobs_free(struct jobs *jobs) {
+void batch_jobs_free(struct batch_jobs *jobs) {
     struct batch_job *job, *next;
     HASH_ITER(hh, jobs->table, job, next) {
-        jobs_remove(jobs, job);
+        batch_jobs_remove(jobs, job);
     }
 }
 
-bool jobs_is_ended(const struct batch_job *job) {
+bool batch_jobs_is_ended(const struct batch_job *job) {
     return job->state >= BATCH_COMPLETED;
 }
 
-void jobs_fail(struct batch_job *job, const char *code, uint64_t line, const char *format, ...) {
+void batch_jobs_fail(struct batch_job *job, const char *code, uint64_t line, const char *format,
+                     ...) {
     if (job->n_errors == BATCH_ERRORS_MAX) {
         return;
     }
@@ -86,12 +87,12 @@ void jobs_fail(struct batch_job *job, const char *code, uint64_t line, const cha
     va_end(args);
 }
 
-bool jobs_queue_is_full(const struct jobs *jobs, uint64_t owner, const char *model, uint64_t tokens,
-                        const struct batch_job *except) {
+bool batch_jobs_queue_is_full(const struct batch_jobs *jobs, uint64_t owner, const char *model,
+                              uint64_t tokens, const struct batch_job *except) {
     uint64_t most = (uint64_t)jobs->respond->options->batch_enqueued_tokens;
     const struct batch_job *job;
     DL_FOREACH(jobs->list, job) {
-        bool counts = job->owner == owner && !jobs_is_ended(job) && job != except;
+        bool counts = job->owner == owner && !batch_jobs_is_ended(job) && job != except;
         tokens += counts && strcmp(job->model, model) == 0 ? job->enqueued_tokens : 0;
     }
     return most > 0 && tokens > most;
@@ -110,30 +111,33 @@ static void end(struct batch_job *job, enum batch_state state, int64_t now_us) {
     if (job->kind->made != NULL && state != BATCH_FAILED && !job->faults[BATCH_FAULT_NO_FILES]) {
         job->kind->made(job, now_us);
     }
-    rows_forget(job);
+    batch_rows_forget(job);
 }
 
 static void end_checking(struct batch_job *job, int64_t now_us) {
-    struct jobs *jobs = job->jobs;
+    struct batch_jobs *jobs = job->jobs;
     if (job->n_rows == 0 && job->n_errors == 0) {
-        jobs_fail(job, "empty_file", 0, "The input file is empty. Please ensure that it has at least one "
-                  "request.");
+        batch_jobs_fail(job, "empty_file", 0,
+                        "The input file is empty. Please ensure that it has at least one "
+                        "request.");
     }
     if (job->faults[BATCH_FAULT_FAIL_LINE]) {
         uint64_t line = (uint64_t)jobs->respond->options->batch_fail_line;
         line = line < job->n_rows ? line : job->n_rows;
-        jobs_fail(job, "invalid_request", line, "This request is not valid.");
+        batch_jobs_fail(job, "invalid_request", line, "This request is not valid.");
     }
     if (job->faults[BATCH_FAULT_FAIL]) {
-        jobs_fail(job, "invalid_request", 0, "The job has failed.");
+        batch_jobs_fail(job, "invalid_request", 0, "The job has failed.");
     }
-    if (job->n_errors == 0 && (job->faults[BATCH_FAULT_QUEUE_FULL] ||
-                               jobs_queue_is_full(jobs, job->owner, job->model, job->enqueued_tokens,
-                                                  job))) {
-        jobs_fail(job, "token_limit_exceeded", 0,
-                  "Enqueued token limit reached for %s in organization org-simulated. Limit: %lld enqueued "
-                  "tokens. Please try again once some in_progress batches have been completed.",
-                  job->model, (long long)jobs->respond->options->batch_enqueued_tokens);
+    if (job->n_errors == 0 &&
+        (job->faults[BATCH_FAULT_QUEUE_FULL] ||
+         batch_jobs_queue_is_full(jobs, job->owner, job->model, job->enqueued_tokens, job))) {
+        batch_jobs_fail(
+            job, "token_limit_exceeded", 0,
+            "Enqueued token limit reached for %s in organization org-simulated. Limit: %lld "
+            "enqueued "
+            "tokens. Please try again once some in_progress batches have been completed.",
+            job->model, (long long)jobs->respond->options->batch_enqueued_tokens);
     }
     if (job->n_errors > 0) {
         end(job, BATCH_FAILED, now_us);
@@ -146,8 +150,8 @@ static void end_checking(struct batch_job *job, int64_t now_us) {
     }
 }
 
-int jobs_cancel(struct batch_job *job, int64_t now_us) {
-    if (jobs_is_ended(job)) {
+int batch_jobs_cancel(struct batch_job *job, int64_t now_us) {
+    if (batch_jobs_is_ended(job)) {
         return -EALREADY;
     }
     if (job->state != BATCH_CANCELLING) {
@@ -157,14 +161,14 @@ int jobs_cancel(struct batch_job *job, int64_t now_us) {
     return 0;
 }
 
-void jobs_expire(struct batch_job *job) {
+void batch_jobs_expire(struct batch_job *job) {
     job->closing = true;
     job->closing_end = ROW_EXPIRED;
 }
 
 // --- steps ---------------------------------------------------------------------------------------
 
-uint64_t jobs_stop_row(const struct batch_job *job) {
+uint64_t batch_jobs_stop_row(const struct batch_job *job) {
     bool stops = job->faults[BATCH_FAULT_EXPIRE] || job->faults[BATCH_FAULT_CANCELLED] ||
                  job->faults[BATCH_FAULT_VANISH] || job->faults[BATCH_FAULT_STALL];
     return stops ? (uint64_t)((double)job->n_rows * job->jobs->respond->setup->batch_stop_at + 0.5)
@@ -174,7 +178,7 @@ uint64_t jobs_stop_row(const struct batch_job *job) {
 // due is how many lines are to be done by now.
 static uint64_t due(const struct batch_job *job, int64_t now_us) {
     int64_t time_us = job->time_us * 8 / 10, gone_us = now_us - job->running_us;
-    uint64_t stop = jobs_stop_row(job);
+    uint64_t stop = batch_jobs_stop_row(job);
     uint64_t n = gone_us >= time_us || job->is_hurried
                      ? job->n_rows
                      : (uint64_t)((double)job->n_rows * (double)gone_us / (double)time_us);
@@ -184,14 +188,14 @@ static uint64_t due(const struct batch_job *job, int64_t now_us) {
 // stop does what a fault wants at its line. Returns false when the job is gone.
 static bool stop(struct batch_job *job, int64_t now_us) {
     if (job->faults[BATCH_FAULT_VANISH]) {
-        jobs_remove(job->jobs, job);
+        batch_jobs_remove(job->jobs, job);
         return false;
     }
     if (job->faults[BATCH_FAULT_CANCELLED]) {
-        int rc = jobs_cancel(job, now_us);
+        int rc = batch_jobs_cancel(job, now_us);
         assert(rc == 0);
     } else if (job->faults[BATCH_FAULT_EXPIRE]) {
-        jobs_expire(job);
+        batch_jobs_expire(job);
     }
     return true;
 }
@@ -202,7 +206,7 @@ static bool is_over(const struct batch_job *job, int64_t now_us) {
 
 static bool step_validating(struct batch_job *job, int64_t now_us) {
     for (int i = 0; i < LINES_A_LOOK; i++) {
-        if (!rows_check(job)) {
+        if (!batch_rows_check(job)) {
             bool early = job->kind->validates && !job->is_hurried && !is_over(job, now_us) &&
                          now_us < job->created_us + job->time_us / 10;
             if (!early) {
@@ -222,7 +226,7 @@ static bool step_closing(struct batch_job *job, int64_t now_us) {
         job->n_done = job->n_rows;
     }
     for (int i = 0; i < LINES_A_LOOK && job->n_done < job->n_rows; i++) {
-        rows_answer(job, now_us);
+        batch_rows_answer(job, now_us);
     }
     if (job->n_done == job->n_rows) {
         end(job, expires ? BATCH_EXPIRED : BATCH_CANCELLED, now_us);
@@ -231,13 +235,13 @@ static bool step_closing(struct batch_job *job, int64_t now_us) {
 }
 
 static bool step_running(struct batch_job *job, int64_t now_us) {
-    uint64_t until = due(job, now_us), stop_row = jobs_stop_row(job);
+    uint64_t until = due(job, now_us), stop_row = batch_jobs_stop_row(job);
     if (is_over(job, now_us)) {
-        jobs_expire(job);
+        batch_jobs_expire(job);
         return true;
     }
     for (int i = 0; i < LINES_A_LOOK && job->n_done < until; i++) {
-        rows_answer(job, now_us);
+        batch_rows_answer(job, now_us);
     }
     if (job->n_done < until) {
         return true;
@@ -260,7 +264,7 @@ static bool step_ending(struct batch_job *job, int64_t now_us) {
     }
     if (job->state == BATCH_CANCELLING) {
         for (int i = 0; i < LINES_A_LOOK && !job->is_checked; i++) {
-            (void)rows_check(job);
+            (void)batch_rows_check(job);
         }
         if (!job->is_checked) {
             return true;
@@ -281,14 +285,14 @@ static bool step_ending(struct batch_job *job, int64_t now_us) {
         if (error != NULL) {
             files_remove(files, error);
         }
-        jobs_remove(job->jobs, job);
+        batch_jobs_remove(job->jobs, job);
     }
     return false;
 }
 
 // step lets one job go on a little. Returns true when there is more to do at once.
 static bool step(struct batch_job *job, int64_t now_us) {
-    if (jobs_is_ended(job)) {
+    if (batch_jobs_is_ended(job)) {
         return false;
     }
     if (job->closing) {
@@ -304,14 +308,14 @@ static bool step(struct batch_job *job, int64_t now_us) {
     }
 }
 
-bool jobs_step(struct jobs *jobs, int64_t now_us, int64_t most_us) {
+bool batch_jobs_step(struct batch_jobs *jobs, int64_t now_us, int64_t most_us) {
     int64_t until_us = clock_us() + most_us;
     bool busy = true, active = false;
     while (busy && clock_us() < until_us) {
         busy = active = false;
         struct batch_job *job, *next;
         DL_FOREACH_SAFE(jobs->list, job, next) {
-            active |= !jobs_is_ended(job);
+            active |= !batch_jobs_is_ended(job);
             busy |= step(job, now_us);
         }
     }

@@ -1,6 +1,6 @@
-// The work on the lines of a job. Invariant: a line's answer depends on the line, the seed, the job's
-// number and the line's place alone. Called by jobs.
-#include "tests/provider/rows.h"
+// The work on the lines of a job. Invariant: a line's answer depends on the line, the seed, the
+// job's number and the line's place alone. Called by jobs.
+#include "tests/provider/batch_rows.h"
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/mem.h"
@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define RESULT_MAX   (96u << 20)
-#define JOB_SHIFT    20   // a row's number: the job's, and the line's in the lower bits
-#define ORDER_SALT   950  // of fault_random
+#define JOB_SHIFT    20  // a row's number: the job's, and the line's in the lower bits
+#define ORDER_SALT   950 // of fault_random
 #define REQUEST_SALT 951
 
 // --- looking at lines ----------------------------------------------------------------------------
@@ -58,21 +58,23 @@ static void check_line(struct batch_job *job, struct slice text) {
     struct slice id = SLICE_NONE;
     struct batch_error error = {0};
     bool marked = slice_starts(text, "\xEF\xBB\xBF"); // our parser would skip it
-    if (marked || json_parse(text, &line, NULL) != 0 || !json_object_is_type(line, json_type_object)) {
+    if (marked || json_parse(text, &line, NULL) != 0 ||
+        !json_object_is_type(line, json_type_object)) {
         json_object_put(line);
         line = NULL;
     }
     if (job->kind->check(job, text, line, &id, &error) != 0) {
-        jobs_fail(job, error.code, job->n_rows, "%s", error.message);
+        batch_jobs_fail(job, error.code, job->n_rows, "%s", error.message);
     } else if (id.n > 0 && !job->kind->repeats && has_id(job, id)) {
-        jobs_fail(job, "duplicate_custom_id", job->n_rows, "The custom_id '%.*s' is a duplicate of another "
-                  "request's. Please provide a unique custom_id for each request.",
-                  SLICE_FMT(slice_sub(id, 0, 64)));
+        batch_jobs_fail(job, "duplicate_custom_id", job->n_rows,
+                        "The custom_id '%.*s' is a duplicate of another "
+                        "request's. Please provide a unique custom_id for each request.",
+                        SLICE_FMT(slice_sub(id, 0, 64)));
     }
     json_object_put(line);
 }
 
-bool rows_check(struct batch_job *job) {
+bool batch_rows_check(struct batch_job *job) {
     struct slice text = SLICE_NONE;
     int rc = spool_line(job->input, &job->window, job->read_at, ROW_BYTES_MAX, &text);
     if (rc == 0) {
@@ -86,7 +88,7 @@ bool rows_check(struct batch_job *job) {
     }
     note_line(job, job->read_at);
     if (rc < 0) {
-        jobs_fail(job, "invalid_json_line", job->n_rows, "This line is too long.");
+        batch_jobs_fail(job, "invalid_json_line", job->n_rows, "This line is too long.");
         job->read_at = job->input->n;
         return true;
     }
@@ -106,19 +108,19 @@ static uint64_t gcd(uint64_t a, uint64_t b) {
     return a;
 }
 
-// place_of is the line that is answered as the k-th. A shuffle is k * step + start, with a step that meets
-// every line once.
+// place_of is the line that is answered as the k-th. A shuffle is k * step + start, with a step
+// that meets every line once.
 static uint64_t place_of(const struct batch_job *job, uint64_t k) {
-    if (!job->faults[BATCH_FAULT_SHUFFLE] || job->n_rows < 3) {
+    if (!job->faults[BATCH_FAULT_SHUFFLE] || job->n_rows < 2) {
         return k;
     }
-    uint64_t n = job->n_rows, draw = fault_random((uint64_t)job->jobs->respond->options->seed, job->number,
-                                                  ORDER_SALT);
+    uint64_t n = job->n_rows, draw = fault_random((uint64_t)job->jobs->respond->options->seed,
+                                                  job->number, ORDER_SALT);
     uint64_t step = n / 3 + draw % (n / 2);
     while (gcd(step, n) != 1) {
         step++;
     }
-    return (k * step + draw % n + 1) % n;
+    return (k * step + 1 + draw % (n - 1)) % n; // the first line is never the first
 }
 
 static struct spool *results_of(struct batch_job *job, bool failed) {
@@ -130,7 +132,8 @@ static struct spool *results_of(struct batch_job *job, bool failed) {
     return *into;
 }
 
-// add_result appends a row to its file. Returns where it ends there, 0 when it could not be written.
+// add_result appends a row to its file. Returns where it ends there, 0 when it could not be
+// written.
 static uint64_t add_result(struct batch_job *job, const struct row *row, bool broken) {
     bool failed = row->end != ROW_ANSWERED || row->status / 100 != 2;
     struct spool *into = results_of(job, failed);
@@ -151,15 +154,18 @@ static const char *const end_names[] = {
     [ROW_CANCELLED] = "cancelled",
 };
 
-// note_row writes the row's line of the ledger. file_end: where it ends in the results; 0: it is not there.
-static void note_row(struct batch_job *job, const struct row *row, uint64_t place, uint64_t file_end) {
+// note_row writes the row's line of the ledger. file_end: where it ends in the results; 0: it is
+// not there.
+static void note_row(struct batch_job *job, const struct row *row, uint64_t place,
+                     uint64_t file_end) {
     bool failed = row->end != ROW_ANSWERED || row->status / 100 != 2;
     struct buf *out = &row->job->batch;
     if (!ledger_is_on(job->jobs->ledger)) {
         return;
     }
-    int rc = buf_addf(out, "\"op\":\"row\",\"job\":\"%s\",\"row\":%" PRIu64 ",\"custom_id\":", job->id,
-                      place + 1);
+    int rc =
+        buf_addf(out, "\"op\":\"row\",\"job\":\"%s\",\"row\":%" PRIu64 ",\"custom_id\":", job->id,
+                 place + 1);
     rc = rc != 0 ? rc : json_add_string(out, row->id);
     rc = rc != 0 ? rc
                  : buf_addf(out, ",\"end\":\"%s\",\"file\":\"%s\",\"file_end\":%" PRIu64,
@@ -182,7 +188,8 @@ static void count_row(struct batch_job *job, const struct row *row) {
 }
 
 static bool hits(struct batch_job *job, enum batch_fault fault, uint64_t number) {
-    return batch_fault_hits(&job->jobs->faults, fault, (uint64_t)job->jobs->respond->options->seed, number);
+    return batch_fault_hits(&job->jobs->faults, fault, (uint64_t)job->jobs->respond->options->seed,
+                            number);
 }
 
 // answer_line answers a line as the API that it is for would online.
@@ -216,7 +223,8 @@ static void add_strange(struct batch_job *job, const struct row *row) {
 
 static void end_row(struct batch_job *job, struct row *row, uint64_t place) {
     struct httpd_reply reply = {0};
-    bool missing = job->faults[BATCH_FAULT_NO_FILES] || hits(job, BATCH_FAULT_ROW_MISSING, row->number);
+    bool missing =
+        job->faults[BATCH_FAULT_NO_FILES] || hits(job, BATCH_FAULT_ROW_MISSING, row->number);
     uint64_t file_end = 0;
     if (row->end == ROW_ANSWERED && !missing) {
         answer_line(job, row, &reply);
@@ -238,7 +246,8 @@ static void end_row(struct batch_job *job, struct row *row, uint64_t place) {
 }
 
 // job_of makes what the ledger wants to know of a row.
-static void job_of(const struct batch_job *job, const struct row *row, int64_t now_us, struct job *into) {
+static void job_of(const struct batch_job *job, const struct row *row, int64_t now_us,
+                   struct job *into) {
     *into = (struct job){.n = row->number,
                          .api = job->api,
                          .came_us = clock_us(),
@@ -254,7 +263,7 @@ static void job_of(const struct batch_job *job, const struct row *row, int64_t n
     buf_init(&into->batch, RESPOND_MAX);
 }
 
-void rows_answer(struct batch_job *job, int64_t now_us) {
+void batch_rows_answer(struct batch_job *job, int64_t now_us) {
     uint64_t place = place_of(job, job->n_done++);
     size_t n = (size_t)(job->at[place + 1] - job->at[place]);
     struct slice text = SLICE_NONE;
@@ -276,7 +285,7 @@ void rows_answer(struct batch_job *job, int64_t now_us) {
     json_object_put(row.line);
 }
 
-void rows_forget(struct batch_job *job) {
+void batch_rows_forget(struct batch_job *job) {
     free(job->at);
     free(job->ids);
     job->at = job->ids = NULL;
