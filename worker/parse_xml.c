@@ -9,7 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define OPEN_MAX 64 // elements in one another that a cut answer may leave open
+#define OPEN_MAX 64   // elements in one another that a cut answer may leave open
+#define PIECES_MAX 256 // of an answer whose tags do not match; one in more pieces is not read
 
 struct finding {
     struct parser *parser;
@@ -167,7 +168,7 @@ static size_t tag_end(struct slice s) {
         return index_of(s, "?>");
     }
     char quote = '\0';
-    for (size_t i = 1; i < s.n; i++) {
+    for (size_t i = 1; i < s.n && s.p[i] != '<'; i++) { // nor may it stand in a value
         if (quote != '\0') {
             quote = s.p[i] == quote ? '\0' : quote;
         } else if (s.p[i] == '"' || s.p[i] == '\'') {
@@ -203,6 +204,8 @@ struct mending {
     size_t whole, n_whole_open;  // length of out and open elements after the last closing tag
     struct slice whole_open[OPEN_MAX];
     bool escaped;                // an '&' was
+    struct slice last;           // name of the element that was closed last
+    struct slice rest;           // behind what cannot be a tag; empty: there is nothing
 };
 
 // mend_tag copies a tag and keeps account of what is open. False: it cannot be.
@@ -226,6 +229,7 @@ static bool mend_tag(struct mending *m, struct slice tag) {
         m->open[m->n_open++] = tag_name(tag);
     }
     if (closes || alone) {
+        m->last = tag_name(tag);
         m->whole = m->out->n;
         m->n_whole_open = m->n_open;
         memcpy(m->whole_open, m->open, sizeof(m->open));
@@ -240,7 +244,14 @@ static void mend(struct mending *m, struct slice text) {
         struct slice rest = slice_sub(text, i, text.n);
         if (rest.p[0] == '<') {
             size_t n = tag_end(rest);
-            if (n > rest.n || n < 3 || !mend_tag(m, slice_sub(rest, 0, n))) {
+            if (n > rest.n || n < 3) {
+                m->rest = slice_sub(rest, 1, rest.n);
+                return;
+            }
+            size_t before = m->out->n;
+            if (!mend_tag(m, slice_sub(rest, 0, n))) {
+                m->out->n = before;
+                m->rest = slice_sub(rest, n, rest.n);
                 return;
             }
             i += n;
@@ -273,46 +284,66 @@ static struct slice strip(struct slice text, struct parsed *out) {
     return slice_sub(text, from, to - from);
 }
 
-// mended makes a document of text that is none: several roots get one around them, what is left open
-// at the end is closed behind the last whole element.
-static xmlDocPtr mended(struct parser *p, struct slice text, struct finding *f, struct parsed *out) {
-    struct mending m = {.out = &p->scratch};
-    buf_clear(&p->scratch);
-    if (slice_starts(text, "<?")) {
-        text = slice_sub(text, tag_end(text), text.n);
+// A piece of an answer, to its end or to a tag that cannot be.
+struct piece {
+    struct slice text;
+    struct slice open[OPEN_MAX]; // names of the elements that it stands in
+    size_t n_open;
+    struct slice last;           // name of the element that was closed last before it; empty: none was
+};
+
+// next_piece sets piece to what follows a tag that cannot be, from the next element on of the name that was
+// closed last. What a text that is not escaped has made of the items before it shows there: their own
+// numbers come again. False: nothing follows.
+static bool next_piece(const struct mending *m, struct piece *piece) {
+    char begin[80];
+    slice_copy(m->last, begin + 1, sizeof(begin) - 1);
+    begin[0] = '<';
+    struct slice rest = m->rest;
+    size_t n = strlen(begin), skip;
+    while ((skip = index_of(rest, begin)) <= rest.n && skip < rest.n && strchr(" \t\r\n/>", rest.p[skip]) == NULL) {
+        rest = slice_sub(rest, skip, rest.n);
     }
-    mend(&m, text);
-    if (m.whole == 0) {
-        return NULL;
+    if (m->last.n == 0 || m->last.n + 1 != n || skip >= rest.n) {
+        return false;
     }
-    p->scratch.n = m.whole;
-    for (size_t i = m.n_whole_open; i > 0; i--) {
-        if (buf_add_str(&p->scratch, "</") != 0 || buf_add_slice(&p->scratch, m.whole_open[i - 1]) != 0 ||
-            buf_add_byte(&p->scratch, '>') != 0) {
-            return NULL;
-        }
+    piece->text = slice_sub(rest, skip - n, rest.n);
+    if (m->whole > 0) {
+        piece->n_open = m->n_whole_open;
+        memcpy(piece->open, m->whole_open, sizeof(piece->open));
     }
-    xmlDocPtr doc = xpath_document(buf_slice(&p->scratch));
-    bool wrapped = doc == NULL;
-    if (wrapped) {
-        struct buf whole;
-        buf_init(&whole, XPATH_DOCUMENT_MAX);
-        if (buf_add_str(&whole, "<items>") == 0 && buf_add_slice(&whole, buf_slice(&p->scratch)) == 0 &&
-            buf_add_str(&whole, "</items>") == 0) {
-            doc = xpath_document(buf_slice(&whole));
-        }
-        buf_free(&whole);
+    piece->last = m->last;
+    return true;
+}
+
+// close_open writes the ends of what is open behind the last whole element.
+static bool close_open(const struct mending *m, struct buf *out) {
+    int rc = 0;
+    for (size_t i = m->n_whole_open; rc == 0 && i > 0; i--) {
+        rc = buf_add_str(out, "</");
+        rc = rc != 0 ? rc : buf_add_slice(out, m->whole_open[i - 1]);
+        rc = rc != 0 ? rc : buf_add_byte(out, '>');
     }
-    if (doc == NULL) {
-        return NULL;
+    return rc == 0;
+}
+
+// with_root reads a text of several roots.
+static xmlDocPtr with_root(struct slice text) {
+    struct buf whole;
+    xmlDocPtr doc = NULL;
+    buf_init(&whole, XPATH_DOCUMENT_MAX);
+    if (buf_add_str(&whole, "<items>") == 0 && buf_add_slice(&whole, text) == 0 &&
+        buf_add_str(&whole, "</items>") == 0) {
+        doc = xpath_document(buf_slice(&whole));
     }
-    parse_warn(out, wrapped ? "no-root" : m.n_whole_open > 0 ? "cut-array" : "repaired");
-    if (m.escaped) {
-        parse_warn(out, "bare-ampersand");
-    }
-    xmlNodePtr node = xmlDocGetRootElement(doc);
-    node = wrapped && node != NULL ? xmlGetLastChild(node) : node;
-    for (size_t i = 0; i < m.n_whole_open && node != NULL; i++) {
+    buf_free(&whole);
+    return doc;
+}
+
+// note_open finds the n elements that the text left open: the last one, and the last one in each.
+static void note_open(struct finding *f, xmlNodePtr node, size_t n) {
+    f->n_open = 0;
+    for (size_t i = 0; i < n && node != NULL; i++) {
         while (node != NULL && node->type != XML_ELEMENT_NODE) {
             node = node->prev;
         }
@@ -321,23 +352,85 @@ static xmlDocPtr mended(struct parser *p, struct slice text, struct finding *f, 
             node = xmlGetLastChild(node);
         }
     }
+}
+
+// mended makes a document of a piece that is none: several roots get one around them, what is left open
+// at the end is closed behind the last whole element. piece becomes what follows, if anything does.
+static xmlDocPtr mended(struct parser *p, struct piece *piece, struct finding *f, struct parsed *out) {
+    struct mending m = {.out = &p->scratch, .last = piece->last};
+    struct slice text = piece->text;
+    buf_clear(&p->scratch);
+    for (size_t i = 0; i < piece->n_open; i++) {
+        if (buf_add_byte(m.out, '<') != 0 || buf_add_slice(m.out, piece->open[i]) != 0 ||
+            buf_add_byte(m.out, '>') != 0) {
+            return NULL;
+        }
+        m.open[m.n_open++] = piece->open[i];
+    }
+    if (slice_starts(text, "<?")) {
+        text = slice_sub(text, tag_end(text), text.n);
+    }
+    mend(&m, text);
+    piece->text = SLICE_NONE;
+    if (m.rest.n > 0) {
+        (void)next_piece(&m, piece);
+    }
+    if (m.whole == 0) {
+        return NULL;
+    }
+    p->scratch.n = m.whole;
+    if (!close_open(&m, &p->scratch)) {
+        return NULL;
+    }
+    xmlDocPtr doc = xpath_document(buf_slice(&p->scratch));
+    bool wrapped = doc == NULL;
+    doc = wrapped ? with_root(buf_slice(&p->scratch)) : doc;
+    if (doc == NULL) {
+        return NULL;
+    }
+    parse_warn(out, wrapped ? "no-root" : m.n_whole_open > 0 ? "cut-array" : "repaired");
+    if (m.escaped) {
+        parse_warn(out, "bare-ampersand");
+    }
+    xmlNodePtr node = xmlDocGetRootElement(doc);
+    note_open(f, wrapped && node != NULL ? xmlGetLastChild(node) : node, m.n_whole_open);
     return doc;
+}
+
+// list_items lists the items of a document, and frees it. Returns how many, or a negative errno.
+static long list_items(const struct question *q, xmlDocPtr doc, struct finding *f) {
+    long n = xpath_query(q->model->response_xpath, doc, on_element, f);
+    xmlFreeDoc(doc);
+    return n;
 }
 
 void parse_xml(struct parser *p, const struct question *q, struct slice text, struct parsed *out) {
     struct finding f = {.parser = p, .question = q};
+    struct piece piece = {.text = SLICE_NONE};
     xmlDocPtr doc = NULL;
     if (text.n <= XPATH_DOCUMENT_MAX && !slice_has_nocase(text, "<!DOCTYPE")) {
         text = strip(text, out);
         doc = xpath_document(text);
-        doc = doc != NULL ? doc : mended(p, text, &f, out);
+        if (doc == NULL) {
+            piece.text = text;
+            doc = mended(p, &piece, &f, out);
+        }
     }
     if (doc == NULL) {
         parse_fail(out, OUTCOME_UNREADABLE, "the answer is not XML, nor can it be made to be");
         return;
     }
-    long n = xpath_query(q->model->response_xpath, doc, on_element, &f);
-    xmlFreeDoc(doc);
+    long n = list_items(q, doc, &f);
+    for (int i = 1; n >= 0 && piece.text.n > 0; i++) {
+        if (i == PIECES_MAX) {
+            p->n_items = 0;
+            parse_fail(out, OUTCOME_UNREADABLE, "the answer is XML whose tags do not match, in too many pieces");
+            return;
+        }
+        parse_warn(out, "repaired");
+        doc = mended(p, &piece, &f, out);
+        n = doc != NULL ? list_items(q, doc, &f) : n;
+    }
     if (n < 0) {
         parse_fail(out, OUTCOME_UNREADABLE,
                    n == -EINVAL ? "'response.path' does not find elements"
