@@ -296,8 +296,11 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
 void collect_taken(struct core *core, struct slice route, uint64_t batch, uint64_t call) {
     uint64_t index = batch >> 52; // see partition_next_batch
     struct after taken = {.kind = AFTER_TAKEN, .taken = {.batch = batch, .call = call}};
-    bool waits = index < core->config->n_partitions && route_set(&taken.taken.route, route) &&
-                 partition_after_pending(&core->partitions[index], taken);
+    struct partition *p = index < core->config->n_partitions ? &core->partitions[index] : NULL;
+    if (p != NULL && (p->lease_until_us <= core->now_us || !core->store_ready)) {
+        p->tally_dirty = true; // only a write shows that the partition is still ours, and not another's who needs it
+    }
+    bool waits = p != NULL && route_set(&taken.taken.route, route) && partition_after_pending(p, taken);
     if (!waits) {
         roster_taken(core, route, batch, call);
     }

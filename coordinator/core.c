@@ -19,6 +19,7 @@
 #include "coordinator/intake.h"
 #include "coordinator/jobs.h"
 #include "coordinator/late.h"
+#include "coordinator/letter_room.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
@@ -197,6 +198,10 @@ void core_consumer(struct core *core, uint32_t partition, struct slice consumer,
     struct cursor *cursor = &deliver_get(core, consumer)->cursors[partition];
     cursor->acked = cursor->sent = oseq;
     cursor->known = true;
+}
+
+void core_letters(struct core *core, uint32_t partition, uint64_t n) {
+    letter_room_found(core, n);
 }
 
 void core_spent(struct core *core, struct slice field, int64_t value) {
@@ -514,6 +519,7 @@ void core_turn_end(struct core *core, int64_t now_us) {
     core->next_jobs_us = INT64_MAX;
     roster_flush(core); // before new calls: it is TAKEN that makes room at the worker
     if (core->store_ready && !core->halted) {
+        letter_room_tick(core);
         jobs_list(core);
         dispatch_pump(core);
         jobs_pump(core);
@@ -537,6 +543,7 @@ void core_gauges(struct core *core) {
     s->queued_records = core->n_records;
     s->queued_bytes = core->n_bytes;
     s->outbox_results = core->n_results;
+    s->dead_letters_kept = core->n_letters;
     s->ready_interactive = core->n_ready[PRIORITY_INTERACTIVE];
     s->ready_normal = core->n_ready[PRIORITY_NORMAL];
     s->ready_bulk = core->n_ready[PRIORITY_BULK];

@@ -23,6 +23,7 @@ struct core_config {
     uint32_t n_partitions;     // 1..4096, fixed for the life of a namespace
     int64_t max_bytes;         // records held in memory; past it intake stops
     int64_t max_results;       // results not yet acked by every consumer; past it calls stop
+    int64_t max_letters;       // dead letters kept; 0: no bound. See letter_room.h
     int64_t heartbeat_ms;      // of workers
     int64_t grace_ms;          // after a restart: how long workers have to claim the calls they hold
     bool ordered;              // results of one key come out in the order its records came in
@@ -75,6 +76,8 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
 void core_mark(struct core *core, uint32_t partition, uint64_t batch, struct slice blob);
 void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq);
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
+// core_letters: how many dead letters the partition has.
+void core_letters(struct core *core, uint32_t partition, uint64_t n);
 // core_spent: one field of the partition's sums of money and tokens, see spend.h.
 void core_spent(struct core *core, struct slice field, int64_t value);
 // core_job: the row of a job at a provider, see job.h.

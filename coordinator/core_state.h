@@ -74,6 +74,7 @@ struct pool {
     const char *stopped;          // text of the outcome that stopped it, or NULL
     struct error stopped_why;
     bool is_keyless;              // stopped since no connected worker had its credential
+    bool is_full;                 // stopped since there is no room for its dead letters
     uint64_t id;                  // no other pool has or had it
     int64_t n_interactive;        // of n_inflight, interactive ones
     int64_t kept_until_us;        // so long slots are kept for interactive calls
@@ -399,6 +400,8 @@ struct core {
     int64_t held_bytes[MODEL_PRIORITIES]; // of which each priority's
     int64_t n_records;           // not yet answered
     int64_t n_results;           // in the outbox, not yet acked by all
+    int64_t n_letters;           // dead letters that are kept
+    bool letters_full;           // there is no room for more, as last told
     int64_t cached_bytes;
     uint64_t next_anonymous;     // for ids of records without one
     int64_t now_us;              // of the event being handled

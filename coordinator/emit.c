@@ -3,6 +3,7 @@
 #include "coordinator/emit.h"
 #include "common/log.h"
 #include "coordinator/letter.h"
+#include "coordinator/letter_room.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "proto/pack.h"
@@ -96,12 +97,14 @@ static void add_letter(struct core *core, struct batch *batch, const struct entr
         .attempts = e->n_calls,
         .has_row = !is_dead(batch, e),
     };
+    if (!letter_room_take(core, is_dead(batch, e))) {
+        return;
+    }
     struct buf *blob = &core->scratch2;
     buf_clear(blob);
     int rc = letter_pack(&letter, blob);
     assert(rc == 0); // a record is at most a few MB
     txn_dead(partition_txn(batch->lane->partition), buf_slice(blob));
-    core->status->dead_letters++;
 }
 
 // emit_slots makes one blob of slots that share their answer and their way out.

@@ -72,6 +72,11 @@ static void on_consumer(void *arg, uint32_t partition, struct slice consumer, ui
     core_consumer(c->core, partition, consumer, oseq);
 }
 
+static void on_letters(void *arg, uint32_t partition, uint64_t n) {
+    struct coordinator *c = arg;
+    core_letters(c->core, partition, n);
+}
+
 static void on_spent(void *arg, uint32_t partition, struct slice field, int64_t value) {
     struct coordinator *c = arg;
     core_spent(c->core, field, value);
@@ -343,6 +348,7 @@ static int check_options(struct coordinator *c, enum store_durability *durabilit
         .n_partitions = (uint32_t)c->options.partitions,
         .max_bytes = c->options.max_bytes,
         .max_results = c->options.max_results,
+        .max_letters = c->options.dead_letters_max,
         .heartbeat_ms = c->options.heartbeat,
         .grace_ms = c->options.grace,
         .ordered = strcmp(c->options.ordered, "key") == 0,
@@ -432,7 +438,8 @@ int main(int argc, char **argv) {
         .on_ready = on_store_ready, .on_refused = on_store_refused, .on_lost = on_store_lost,
         .on_acquired = on_acquired, .on_batch = on_batch, .on_producer = on_producer,
         .on_consumer = on_consumer, .on_recovered = on_recovered, .on_leased = on_leased, .on_written = on_written,
-        .on_fenced = on_fenced, .on_mark = on_mark, .on_spent = on_spent, .on_job = on_job, .arg = &c};
+        .on_fenced = on_fenced, .on_mark = on_mark, .on_spent = on_spent, .on_job = on_job,
+        .on_letters = on_letters, .arg = &c};
     const struct link_config link_config = {
         .bind = c.options.bind, .bind_in = c.options.bind_in, .bind_out = c.options.bind_out};
     const struct link_handlers link_handlers = {.on_message = on_message, .on_frame = on_frame,

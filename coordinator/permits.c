@@ -369,13 +369,13 @@ void pool_wait(struct core *core, struct pool *pool, int64_t sent_us, int64_t re
 
 void pool_stop(struct pool *pool, const char *outcome, struct slice detail) {
     pool->stopped = outcome;
-    pool->is_keyless = false;
+    pool->is_keyless = pool->is_full = false;
     slice_copy(detail, pool->stopped_why.text, sizeof(pool->stopped_why.text));
 }
 
 void pool_resume(struct core *core, struct pool *pool) {
     pool->stopped = NULL;
-    pool->is_keyless = false;
+    pool->is_keyless = pool->is_full = false;
     pool->id = ++core->n_pools; // no worker is known to lack the credential of this one
     pool->blocked_until_us = pool->refused_until_us;
     limiter_ask_anew(&pool->limiter);

@@ -7,6 +7,7 @@
 #include "coordinator/fill.h"
 #include "coordinator/intake.h"
 #include "coordinator/letter.h"
+#include "coordinator/letter_room.h"
 #include "coordinator/partition.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ int redrive_letter(struct core *core, int64_t now_us, uint32_t partition, struct
 
 void redrive_drop(struct core *core, uint32_t partition, struct slice id) {
     txn_undead(partition_txn(&core->partitions[partition]), id);
+    letter_room_give(core);
 }
 
 uint64_t redrive_cseq(const struct core *core, uint32_t partition) {

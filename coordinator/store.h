@@ -71,6 +71,8 @@ struct store_handlers {
     void (*on_leased)(void *arg, uint32_t partition, int64_t until_us);
     // on_mark: what was out of a batch, or the tally (batch 0). May be NULL.
     void (*on_mark)(void *arg, uint32_t partition, uint64_t batch, struct slice blob);
+    // on_letters: how many dead letters the partition has. May be NULL.
+    void (*on_letters)(void *arg, uint32_t partition, uint64_t n);
     // on_spent: one field of hr:{ns:p}:use. May be NULL.
     void (*on_spent)(void *arg, uint32_t partition, struct slice field, int64_t value);
     // on_job: the row of a job at a provider. May be NULL.

@@ -108,6 +108,19 @@ static bool take_out(struct part *part, const redisReply *reply) {
     }
     store->handlers.on_acquired(store->handlers.arg, part->id, part->epoch, part->confirmed,
                                 part->oseq, first);
+    part->step = RECOVER_LETTERS;
+    return true;
+}
+
+// take_letters reads how many dead letters there are.
+static bool take_letters(struct part *part, const redisReply *reply) {
+    const struct store_handlers *h = &part->store->handlers;
+    if (reply->type != REDIS_REPLY_INTEGER || reply->integer < 0) {
+        return false;
+    }
+    if (h->on_letters != NULL) {
+        h->on_letters(h->arg, part->id, (uint64_t)reply->integer);
+    }
     part->step = RECOVER_IDS;
     return true;
 }
@@ -211,6 +224,8 @@ static bool take_step(struct part *part, const redisReply *reply) {
     switch (part->step) {
     case RECOVER_OUT:
         return take_out(part, reply);
+    case RECOVER_LETTERS:
+        return take_letters(part, reply);
     case RECOVER_IDS:
         return take_ids(part, reply);
     case RECOVER_BATCHES:
@@ -243,7 +258,7 @@ static void on_recover_reply(void *arg, const redisReply *reply) {
     }
     if (reply->type == REDIS_REPLY_ERROR) {
         on_odd_reply(part, reply);
-    } else if (reply->type != REDIS_REPLY_ARRAY || !take_step(part, reply)) {
+    } else if ((part->step != RECOVER_LETTERS && reply->type != REDIS_REPLY_ARRAY) || !take_step(part, reply)) {
         part_fence(part, "what it keeps for the partition is damaged");
     } else if (part->state == PART_RECOVERING) {
         recover_step(part);
@@ -266,7 +281,7 @@ static void recover_step(struct part *part) {
         enum part_key key;
         const char *command;
     } steps[] = {
-        [RECOVER_OUT] = {KEY_OUT, "XRANGE"},     [RECOVER_IDS] = {KEY_BAT, "HKEYS"},
+        [RECOVER_OUT] = {KEY_OUT, "XRANGE"},     [RECOVER_LETTERS] = {KEY_DLQ, "XLEN"}, [RECOVER_IDS] = {KEY_BAT, "HKEYS"},
         [RECOVER_BATCHES] = {KEY_BAT, "HMGET"},  [RECOVER_MARKS] = {KEY_SNT, "HGETALL"},
         [RECOVER_PRODUCERS] = {KEY_PRD, "HGETALL"}, [RECOVER_CONSUMERS] = {KEY_CUR, "HGETALL"},
         [RECOVER_SPENT] = {KEY_USE, "HGETALL"},  [RECOVER_JOBS] = {KEY_JOB, "HGETALL"},

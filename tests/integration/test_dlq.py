@@ -2,7 +2,8 @@
 import json
 
 import pytest
-from conftest import (Coordinator, Simulator, Worker, make_tags, metrics, read_jsonl, tags, wait_for, write_jsonl)
+from conftest import (Coordinator, Simulator, Worker, http_get, make_tags, metrics, read_jsonl, tags, wait_for,
+                      write_jsonl)
 from test_run import distinct
 
 
@@ -34,10 +35,10 @@ def collect(box, coordinator, n):
 @pytest.fixture
 def cluster(box, redis):
     """A provider that refuses every prompt with BOOM in it, and a model whose on.error is given."""
-    def start(on_error):
+    def start(on_error, *words):
         box.simulator = Simulator(box, "--poison", "BOOM", "--poison-kind", "400")
         models = make_tags(box, box.simulator.url, f", 'on.error' = '{on_error}'")
-        coordinator = Coordinator(box, redis, "-f", models, "--partitions", "3")
+        coordinator = Coordinator(box, redis, "-f", models, "--partitions", "3", *words)
         Worker(box, coordinator)
         return coordinator
     return start
@@ -125,6 +126,30 @@ def test_letters_outlive_a_coordinator_and_many_are_dropped(box, cluster, review
     assert dlq(box, coordinator, "drop", one)[0] == 2
     assert dlq(box, coordinator, "drop", "--all")[:2] == (0, "299 dead letters dropped\n")
     assert letters(box, coordinator) == []
+
+
+def test_a_bound_for_letters_stops_who_needs_them_until_there_is_room(box, cluster, reviews):
+    coordinator = cluster("dead-letter', 'limit.concurrency' = '1", "--dead-letters-max", "5")
+    submit(box, coordinator, poisoned(reviews, 12, range(12)))
+
+    def kept():
+        return coordinator.metrics()["headrace_dead_letters"]
+
+    def is_stopped():
+        return "dead-letters-full" in http_get(coordinator.metrics_url + "/health")[1]
+
+    wait_for("no room", is_stopped)
+    first, *_ = letters(box, coordinator)
+    assert kept() == len(letters(box, coordinator)) == 5
+    assert dlq(box, coordinator, "drop", first["letter"])[:2] == (0, "1 dead letter dropped\n")
+    wait_for("no room again", lambda: coordinator.metrics()["headrace_dead_letters_total"] == 6 and is_stopped())
+    assert kept() == len(letters(box, coordinator)) == 5
+    assert first not in letters(box, coordinator)
+    coordinator.kill()
+    coordinator = coordinator.again()
+    wait_for("no room after a start", is_stopped)
+    assert kept() == 5
+    assert coordinator.metrics()["headrace_queued_records"] == 6
 
 
 @pytest.mark.parametrize("words, part", [

@@ -185,7 +185,9 @@ void check_result_pulled(struct sim *sim, struct slice json) {
 
 void check_kept(struct sim *sim, struct slice blob) {
     for (size_t i = 0; i < blob.n && sim->has_unacked; i++) {
-        int index = blob.p[i] == 'p' ? record_find(sim, slice_sub(blob, i, 24)) : -1;
+        bool is_name = i + 3 < blob.n && blob.p[i] == 'p' && blob.p[i + 1] >= '0' && blob.p[i + 1] <= '9' &&
+                       blob.p[i + 2] == '-'; // here: one that begins later may be cut off
+        int index = is_name ? record_find(sim, slice_sub(blob, i, 24)) : -1;
         if (index >= 0) {
             sim->records[index].ends.kept = true;
         }
