@@ -1,6 +1,8 @@
 // Rows of answers. Invariant: memory holds one block and one row, whatever the file holds. Called by job.
 #include "worker/job_rows.h"
 
+#include "common/json.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -133,19 +135,30 @@ static void keep_around(struct job_rows *rows, char c) {
         buf_clear(&rows->around);
     }
     size_t at = (size_t)rows->depth - 1;
-    if (!rows->in_string && (c == '{' || c == '[') && rows->depth > 0 && at < sizeof(rows->closers)) {
+    if (rows->depth_head == 0 && !rows->in_string && (c == '{' || c == '[') && rows->depth > 0 &&
+        at < sizeof(rows->closers)) {
         rows->closers[at] = c == '{' ? '}' : ']';
+        if (rows->found) {
+            rows->depth_head = rows->depth;
+            rows->n_head = rows->around.n;
+        }
     }
 }
 
-// close_around ends what is around a text that ended in the middle.
-static void close_around(struct job_rows *rows) {
-    int n = rows->inside > 0 ? rows->inside - 1 : rows->depth; // elements are not kept
-    n = n < (int)sizeof(rows->closers) ? n : 0;
-    int rc = rows->in_string && !in_row(rows) ? buf_add_byte(&rows->around, '"') : 0;
-    while (rc == 0 && n > 0) {
-        rc = buf_add_byte(&rows->around, rows->closers[--n]);
+// mend_around makes JSON again of what is around a damaged array: what stands before it, closed.
+static int mend_around(struct job_rows *rows) {
+    struct json_object *json = NULL;
+    bool good = json_parse(buf_slice(&rows->around), &json, NULL) == 0;
+    json_object_put(json);
+    if (good) {
+        return 0;
     }
+    rows->around.n = rows->n_head;
+    int rc = 0;
+    for (int i = rows->depth_head; rc == 0 && i > 0; i--) {
+        rc = buf_add_byte(&rows->around, rows->closers[i - 1]);
+    }
+    return -EPROTO;
 }
 
 static int next_element(struct job_rows *rows, struct slice *row) {
@@ -178,11 +191,7 @@ static int next_element(struct job_rows *rows, struct slice *row) {
         }
         rows->used = rows->block.n;
     }
-    if (rc == 0 && (rows->depth != 0 || rows->in_string)) {
-        close_around(rows);
-        return -EPROTO;
-    }
-    return rc;
+    return rc == 0 ? mend_around(rows) : rc;
 }
 
 int job_rows_next(struct job_rows *rows, struct slice *row) {

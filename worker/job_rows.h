@@ -22,7 +22,9 @@ struct job_rows {
     int depth, inside;         // of brackets; depth of the array's elements, 0 while it was not found
     bool in_string, escaped;
     bool found, again;         // an array was found; it is another of the same name
-    char closers[64];          // what would close the brackets that are open around elements
+    char closers[64];          // what would close the brackets that are open before the first array
+    int depth_head;            // how many these are; 0: none was found, or too deep
+    size_t n_head;             // bytes of around before its elements
 };
 
 // job_rows_init begins at a file's first byte.
@@ -32,10 +34,10 @@ void job_rows_init(struct job_rows *rows, const struct job_spool *spool, const c
 void job_rows_free(struct job_rows *rows);
 
 // job_rows_next borrows the next row until the next call; it is not known to be JSON. Empty lines are
-// skipped. What is around an array is in rows->around at the end; where the text ends in the middle it is
-// closed, so that what came before can be read. Returns 1; 0 at the end; -EMSGSIZE for a row that is too long, and goes on behind it next time;
-// -EPROTO: the array, or the text around it, ends in the middle; another negative errno when the file
-// cannot be read.
+// skipped. What is around an array is in rows->around at the end; when that is damaged, it is what stands
+// before the array, closed. Returns 1; 0 at the end; -EMSGSIZE for a row that is too long, and goes on behind
+// it next time; -EPROTO: the end, but the text around the array is damaged; another negative errno when the
+// file cannot be read.
 MUST_CHECK int job_rows_next(struct job_rows *rows, struct slice *row);
 
 #endif

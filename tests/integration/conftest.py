@@ -224,12 +224,12 @@ class Coordinator(Child):
 
 
 class Worker(Child):
-    def __init__(self, box, coordinator, *options, name="worker", has_key=True):
+    def __init__(self, box, coordinator, *options, name="worker", has_key=True, env=None):
         self.metrics_url = f"http://127.0.0.1:{free_port()}"
         super().__init__(box, name, [
             box.bin / "headrace-worker", "--coordinator", coordinator.address, "--name", name,
             "--metrics", self.metrics_url.removeprefix("http://"), *options],
-            env={**box.env, "OPENAI_API_KEY": KEY} if has_key else box.env)
+            env={**box.env, **({"OPENAI_API_KEY": KEY} if has_key else {}), **(env or {})})
 
 
 def http_get(url):
