@@ -3,6 +3,7 @@
 // model_default.c.
 #include "common/cast.h"
 
+#include "common/base64.h"
 #include "common/json.h"
 
 #include <errno.h>
@@ -198,42 +199,11 @@ static int cast_moment(struct cast *c, const struct type *type, struct json_obje
     return pack_str(c, slice_of(text));
 }
 
-static int digit_of(char c) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *found = c == '-' ? digits + 62 : c == '_' ? digits + 63 : c != '\0' ? strchr(digits, c) : NULL;
-    return found != NULL ? (int)(found - digits) : -1;
-}
-
-// add_base64 decodes base64 (RFC 4648 sections 4 and 5); '=' at the end may be left out.
-static int add_base64(struct buf *out, struct slice s) {
-    while (s.n > 0 && s.p[s.n - 1] == '=' && s.n % 4 != 1) {
-        s.n--;
-    }
-    uint32_t bits = 0;
-    int n_bits = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        int digit = digit_of(s.p[i]);
-        if (digit < 0) {
-            return -EINVAL;
-        }
-        bits = bits << 6 | (uint32_t)digit;
-        n_bits += 6;
-        if (n_bits >= 8) {
-            n_bits -= 8;
-            int rc = buf_add_byte(out, (char)(bits >> n_bits));
-            if (rc != 0) {
-                return rc;
-            }
-        }
-    }
-    return n_bits < 6 && (bits & ((1u << n_bits) - 1)) == 0 ? 0 : -EINVAL;
-}
-
 static int cast_bytes(struct cast *c, const struct type *type, struct json_object *json) {
     struct buf bytes;
     buf_init(&bytes, BYTES_MAX);
     int rc = json_object_is_type(json, json_type_string)
-                 ? add_base64(&bytes, slice_trim(json_text(json)))
+                 ? base64_decode(slice_trim(json_text(json)), &bytes)
                  : -EINVAL;
     if (rc == 0) {
         rc = msgpack_pack_bin(&c->packer, bytes.n) == 0 &&

@@ -50,6 +50,8 @@ enum model_fallback { FALLBACK_SPLIT, FALLBACK_SINGLE, FALLBACK_RETRY, FALLBACK_
 enum model_best_effort { BEST_EFFORT_LONE, BEST_EFFORT_ON, BEST_EFFORT_OFF };
 enum model_on_error { ON_ERROR_ROW, ON_ERROR_FAIL, ON_ERROR_DEAD_LETTER };
 enum model_priority { PRIORITY_INTERACTIVE, PRIORITY_NORMAL, PRIORITY_BULK, MODEL_PRIORITIES };
+enum model_image_links { IMAGE_LINKS_AUTO, IMAGE_LINKS_ON, IMAGE_LINKS_OFF };
+enum model_image_detail { IMAGE_DETAIL_AUTO, IMAGE_DETAIL_LOW, IMAGE_DETAIL_HIGH };
 enum model_max_tokens_field { MAX_TOKENS_AUTO, MAX_TOKENS_PLAIN, MAX_TOKENS_COMPLETION };
 
 // A COUNT, MS or NUMBER option that was not given and has no default.
@@ -106,6 +108,7 @@ struct model {
     uint32_t revision;              // 0 until the catalog gives one
     struct column *input, *output;
     size_t n_input, n_output;
+    size_t n_images;                // INPUT columns of IMAGE
     unsigned metadata;              // bits of enum model_metadata: those that OUTPUT declares
     struct model_setting *settings; // what was written, sorted by name
     size_t n_settings;

@@ -346,5 +346,6 @@ int model_check(struct model *model, int *line, struct error *why) {
     rc = rc != 0 ? rc : model_check_default(model, line, why);
     rc = rc != 0 ? rc : model_check_path(model, line, why);
     rc = rc != 0 ? rc : model_check_templates(model, line, why);
+    rc = rc != 0 ? rc : model_check_images(model, line, why);
     return rc != 0 ? rc : model_check_http(model, line, why);
 }

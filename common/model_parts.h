@@ -83,6 +83,12 @@ MUST_CHECK int model_check_provider(struct model *model, int *line, struct error
 // nothing for other providers.
 MUST_CHECK int model_check_http(struct model *model, int *line, struct error *why);
 
+// ---- model_image.c: images in INPUT -------------------------------------------------------------
+
+// model_check_images counts the columns of IMAGE (model->n_images) and checks them against the provider
+// and the templates. As model_check.
+MUST_CHECK int model_check_images(struct model *model, int *line, struct error *why);
+
 // model_check_column refuses a column that cannot join the n of a list: name, length, one too many,
 // one there already, a name that results need (output).
 MUST_CHECK int model_check_column(const struct column *list, size_t n, struct slice name,

@@ -280,9 +280,22 @@ static bool add_metadata(struct sql_parser *p, const struct sql_column *column, 
     return is_one;
 }
 
-// may_be_input: STRING, BOOLEAN, a number, or an ARRAY of what may be.
+// is_list: STRING, BOOLEAN, a number, or an ARRAY of what is one.
+static bool is_list(const struct type *type) {
+    return type->kind == TYPE_ARRAY ? is_list(type->inner) : type->kind <= TYPE_DOUBLE;
+}
+
 static bool may_be_input(const struct type *type) {
-    return type->kind == TYPE_ARRAY ? may_be_input(type->inner) : type->kind <= TYPE_DOUBLE;
+    return type->kind == TYPE_IMAGE || is_list(type);
+}
+
+// has_image looks into what a type is made of, too.
+static bool has_image(const struct type *type) {
+    bool found = type->kind == TYPE_IMAGE || (type->inner != NULL && has_image(type->inner));
+    for (size_t i = 0; !found && i < type->n_fields; i++) {
+        found = has_image(type->fields[i].type);
+    }
+    return found;
 }
 
 void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output) {
@@ -304,9 +317,12 @@ void sql_add_column(struct sql_parser *p, struct sql_column *column, bool output
     int rc = model_check_column(*list, *n, slice_of(name), output, &why);
     if (rc == 0 && !output && !may_be_input(type)) {
         rc = error_set(&why, -EINVAL,
-                       "INPUT: column '%.60s' is %s, which only OUTPUT may be, want STRING, BOOLEAN, a number "
-                       "or an ARRAY of these",
+                       "INPUT: column '%.60s' is %s, which only OUTPUT may be, want STRING, BOOLEAN, a number, "
+                       "an ARRAY of these, or IMAGE",
                        name, column_type_name(type->kind));
+    }
+    if (rc == 0 && output && has_image(type)) {
+        rc = error_set(&why, -EINVAL, "OUTPUT: column '%.60s' is of IMAGE, which only INPUT may be", name);
     }
     if (rc == 0 && type_depth(type) > TYPE_DEPTH_MAX) {
         rc = error_set(&why, -EINVAL, "column '%.60s': got more than %d types in one another", name,

@@ -3,6 +3,7 @@
 // of a model and by the worker.
 #include "common/providers.h"
 
+#include "common/image.h"
 #include "common/model.h"
 
 #include <ctype.h>
@@ -28,6 +29,23 @@ static const struct provider_api apis[] = {
 #undef API
 };
 #define N_ROWS (sizeof(apis) / sizeof(apis[0]))
+
+enum {
+    PNG = IMAGE_BIT(IMAGE_PNG),
+    JPEG = IMAGE_BIT(IMAGE_JPEG),
+    GIF = IMAGE_BIT(IMAGE_GIF),
+    WEBP = IMAGE_BIT(IMAGE_WEBP),
+};
+static const struct provider_images images[N_PROVIDERS] = {
+#define IMAGES(ID_, kinds_, most_, bytes_, side_, body_)                                           \
+    [PROVIDER_##ID_] = {.kinds = kinds_, .most = most_, .bytes = bytes_, .side = side_, .body = body_},
+#include "common/images.def"
+#undef IMAGES
+};
+
+const struct provider_images *provider_images_of(enum provider_id id) {
+    return &images[id];
+}
 
 const struct provider_facts *provider_facts_of(enum provider_id id) {
     return &facts[id];
@@ -229,4 +247,11 @@ int provider_url(const struct model *model, struct buf *out) {
 bool provider_is_own(const struct model *model) {
     const char *endpoint = model->options.endpoint, *own = model->provider->own;
     return own[0] != '\0' && (endpoint[0] == '\0' || slice_is_nocase(provider_host(endpoint), own));
+}
+
+bool provider_takes_links(const struct model *model) {
+    if (model->api->images != API_IMAGES_LINK || model->options.image_links != IMAGE_LINKS_AUTO) {
+        return model->api->images >= API_IMAGES_ASKED && model->options.image_links == IMAGE_LINKS_ON;
+    }
+    return model->provider->own[0] == '\0' || provider_is_own(model);
 }

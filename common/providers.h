@@ -31,7 +31,7 @@ enum api_kind {
 
 enum api_tasks { API_TASKS_TEXT = 1, API_TASKS_VECTORS = 2, API_TASKS_TENSORS = 4 };
 enum api_schema { API_SCHEMA_NEVER, API_SCHEMA_ASKED, API_SCHEMA_OWN, API_SCHEMA_ALWAYS };
-enum api_images { API_IMAGES_NO, API_IMAGES_DATA, API_IMAGES_LINK };
+enum api_images { API_IMAGES_NO, API_IMAGES_DATA, API_IMAGES_ASKED, API_IMAGES_LINK };
 enum api_tokens { API_TOKENS_FREE, API_TOKENS_NEEDED };
 
 struct provider_facts {
@@ -52,6 +52,18 @@ struct provider_api {
     enum api_images images;
     size_t inputs;  // 0: no limit
 };
+
+// What a provider takes of images: a row of images.def.
+struct provider_images {
+    unsigned kinds; // IMAGE_BIT of each
+    size_t most;    // of one call; 0: no bound
+    size_t bytes;   // of one in base64; 0: no bound
+    uint32_t side;  // pixels; 0: no bound
+    size_t body;    // bytes of a request; 0: no bound
+};
+
+// provider_images_of returns a provider's row; one of zeros when it has none.
+const struct provider_images *provider_images_of(enum provider_id id);
 
 // provider_facts_of returns a provider's row.
 const struct provider_facts *provider_facts_of(enum provider_id id);
@@ -77,6 +89,10 @@ MUST_CHECK int provider_url(const struct model *model, struct buf *out);
 struct slice provider_host(const char *url);
 // provider_is_own says whether a checked model's calls go to the provider's own host.
 bool provider_is_own(const struct model *model);
+
+// provider_takes_links says whether a checked model's records may name images by URL: image.links, and
+// with 'auto' where the provider's own host fetches them.
+bool provider_takes_links(const struct model *model);
 
 // provider_names appends the names of all providers with ", " between. Returns 0 or -EMSGSIZE.
 MUST_CHECK int provider_names(struct buf *out);

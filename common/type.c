@@ -14,6 +14,7 @@ static const char *const type_names[] = {
     [TYPE_DECIMAL] = "DECIMAL", [TYPE_DATE] = "DATE",           [TYPE_TIMESTAMP] = "TIMESTAMP",
     [TYPE_BYTES] = "BYTES",     [TYPE_TIMESTAMP_LTZ] = "TIMESTAMP_LTZ",
     [TYPE_ARRAY] = "ARRAY",     [TYPE_MAP] = "MAP",             [TYPE_ROW] = "ROW",
+    [TYPE_IMAGE] = "IMAGE",
 };
 
 // What a type's name may have in brackets behind it.
@@ -40,6 +41,7 @@ static const struct {
     {"TIMESTAMP", TYPE_TIMESTAMP, BRACKETS_SECONDS},
     {"TIMESTAMP_LTZ", TYPE_TIMESTAMP_LTZ, BRACKETS_SECONDS},
     {"BYTES", TYPE_BYTES, BRACKETS_NONE},
+    {"IMAGE", TYPE_IMAGE, BRACKETS_NONE},
     {"VARBINARY", TYPE_BYTES, BRACKETS_LENGTH},
     {"BINARY", TYPE_BYTES, BRACKETS_LENGTH},
 };
@@ -135,7 +137,7 @@ struct type *type_plain(struct slice name, long first, long second, struct error
     error_set(why, -EINVAL,
               "type '%s': not supported, want STRING (or VARCHAR(n), CHAR(n)), BOOLEAN, INT, BIGINT, "
               "FLOAT, DOUBLE, DECIMAL(p, s), DATE, TIMESTAMP(p), TIMESTAMP_LTZ(p), BYTES, "
-              "ARRAY<type>, MAP<STRING, type> or ROW<name type, ...>",
+              "IMAGE, ARRAY<type>, MAP<STRING, type> or ROW<name type, ...>",
               word);
     return NULL;
 }

@@ -20,6 +20,7 @@ enum column_type {
     TYPE_ARRAY,         // inner
     TYPE_MAP,           // inner: of the values; the keys are STRING
     TYPE_ROW,           // fields
+    TYPE_IMAGE,         // INPUT alone
 };
 const char *column_type_name(enum column_type type); // "STRING", ...
 

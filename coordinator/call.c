@@ -11,6 +11,7 @@
 #include "coordinator/retry.h"
 #include "coordinator/roster.h"
 #include "coordinator/waiting.h"
+#include "proto/record.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -211,9 +212,15 @@ struct call *call_whole(struct batch *batch) {
 int64_t call_tokens(const struct call *call) {
     int64_t tokens = 0;
     for (size_t i = 0; i < call->n_slots; i++) {
-        tokens += record_tokens(call->batch->entries[call->slots[i]].n_values);
+        const struct entry *entry = &call->batch->entries[call->slots[i]];
+        struct slice values = entry_values(call->batch, entry);
+        tokens += record_tokens(record_weight(call->group->model, values, NULL, NULL));
     }
     return tokens;
+}
+
+static size_t text_bytes(const void *arg, struct slice text) {
+    return estimate_bytes(arg, text);
 }
 
 const struct estimate_call *call_size(struct call *call) {
@@ -222,7 +229,7 @@ const struct estimate_call *call_size(struct call *call) {
         call->size = (struct estimate_call){.n_records = call->n_slots};
         for (size_t i = 0; i < call->n_slots; i++) {
             struct slice values = entry_values(batch, &batch->entries[call->slots[i]]);
-            call->size.n_bytes += estimate_bytes(&call->group->estimate, values);
+            call->size.n_bytes += record_weight(call->group->model, values, text_bytes, &call->group->estimate);
         }
     }
     return &call->size;

@@ -6,10 +6,11 @@
 #include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
+#include "proto/record.h"
 
 #include <assert.h>
 
-#define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 1 MB
+#define BATCH_FULL_BYTES (8 * 1024 * 1024) // a DISPATCH carries 64 MB, and a record is at most 16 MB
 
 static struct batch *add_batch(struct core *core, struct lane *lane) {
     struct batch *batch = batch_new(partition_next_batch(lane->partition), lane, core->now_us);
@@ -58,7 +59,7 @@ void fill_add(struct core *core, struct lane *lane, struct slice id, struct slic
                   struct slice values, struct producer *producer, uint64_t seq) {
     const struct model_options *o = &lane->group->model->options;
     lane->group->is_flushed = false;
-    int64_t tokens = record_tokens(values.n);
+    int64_t tokens = record_tokens(record_weight(lane->group->model, values, NULL, NULL));
     int64_t most = o->batch_max_tokens != MODEL_UNSET ? o->batch_max_tokens : INT64_MAX;
     struct batch *batch = lane->open;
     if (batch != NULL &&

@@ -29,6 +29,7 @@
 #define GROUPS_KEPT 256     // groups without records are forgotten past this many
 #define BAD_ROWS_A_FRAME 1000 // of a frame without acks that become results of their own
 #define ROOM_PER_RECORD 512 // least bytes that one record is taken to need when credit is given
+#define ROOM_PER_IMAGE (128 * 1024) // likewise with images
 
 void refuse(struct core *core, struct slice route, const char *code, uint64_t expected,
             const char *format, ...) {
@@ -297,6 +298,9 @@ static void take_row(struct frame *f, const struct row *row, struct slice id, ui
         group = group_of(f, row, &status, &why);
         if (group == NULL) {
             outcome = status == -ENOENT ? OUTCOME_NO_MODEL : OUTCOME_BAD_RECORD;
+        } else if (row->n_bytes > RECORD_MAX_BYTES && group->model->n_images == 0) {
+            outcome = OUTCOME_TOO_LONG;
+            error_set(&why, 0, "got %zu bytes, want at most %d", row->n_bytes, RECORD_MAX_BYTES);
         } else {
             int rc = record_values(group->model, row->fields, values, &why);
             outcome = rc == 0 ? OUTCOME_OK : rc == -EMSGSIZE ? OUTCOME_TOO_LONG : OUTCOME_BAD_RECORD;
@@ -361,7 +365,8 @@ static int on_row(void *arg, const struct row *row) {
 
 void intake_frame(struct core *core, struct slice bytes) {
     struct frame f = {.core = core, .model_name = slice_of(core->config->default_model)};
-    struct row_columns columns = {.id = SLICE_LIT("id"), .key = SLICE_LIT("key")};
+    struct row_columns columns = {
+        .id = SLICE_LIT("id"), .key = SLICE_LIT("key"), .max_bytes = RECORD_LONG_MAX_BYTES};
     (void)!rows_read(bytes, &columns, on_row, &f);
     if (f.n_bad > BAD_ROWS_A_FRAME) {
         struct error why;
@@ -403,7 +408,8 @@ static uint64_t limit_of(const struct core *core, const struct producer *p) {
     int64_t room = takes_any(core) ? flow_room(core, p->priority, flow) : 0;
     if (room > 0) {
         int64_t seen = core->n_bytes / (core->n_records + 1);
-        int64_t each = seen > ROOM_PER_RECORD ? seen : ROOM_PER_RECORD;
+        int64_t least = p->group != NULL && p->group->model->n_images > 0 ? ROOM_PER_IMAGE : ROOM_PER_RECORD;
+        int64_t each = seen > least ? seen : least;
         int64_t n = room / each / (flow != NULL && flow->n_producers > 1 ? (int64_t)flow->n_producers : 1);
         limit += n > 0 ? (uint64_t)n : 1;
     }
@@ -499,6 +505,7 @@ void intake_append(struct core *core, struct slice route, const struct message_a
     struct row_columns columns = {
         .id = p->id_column[0] != '\0' ? slice_of(p->id_column) : SLICE_LIT("id"),
         .key = p->key_column[0] != '\0' ? slice_of(p->key_column) : SLICE_LIT("key"),
+        .max_bytes = RECORD_LONG_MAX_BYTES, // take_row looks whether the model has images
     };
     long n = rows_read(append->records, &columns, on_row, &f);
     if (n < 0 || (uint64_t)n != append->count) {

@@ -2,6 +2,8 @@
 // later looks at no type again. Called by record_values.
 #include "proto/column_value.h"
 
+#include "common/base64.h"
+#include "common/image.h"
 #include "common/json.h"
 #include "common/model.h"
 #include "common/providers.h"
@@ -10,6 +12,7 @@
 #include <errno.h>
 #include <float.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +23,7 @@
 
 // Where a value is to go.
 struct place {
+    const struct model *model;
     const char *column;
     const struct type *type;
     bool is_tensor;              // no nulls in arrays, and all of one length
@@ -188,12 +192,100 @@ static int add_real_value(const struct place *c, const struct pack_value *v, str
     return pack_real(out, real);
 }
 
+// ---- Images -------------------------------------------------------------------------------------
+
+__attribute__((format(printf, 3, 4))) static int bad_image(const struct place *c, struct error *why,
+                                                           const char *format, ...) {
+    char got[ERROR_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(got, sizeof(got), format, args);
+    va_end(args);
+    return error_set(why, -EINVAL, "column '%s': got %s", c->column, got);
+}
+
+// check_image holds an image's bytes against what the provider takes.
+static int check_image(const struct place *c, struct slice bytes, struct error *why) {
+    const struct model *model = c->model;
+    enum image_kind kind = image_kind(bytes);
+    uint32_t width, height;
+    if (kind == IMAGE_NONE) {
+        return bad_image(c, why, "%zu bytes of something else than a PNG, JPEG, GIF or WEBP image", bytes.n);
+    }
+    if (model->provider == NULL) {
+        return 0; // nobody to be held against
+    }
+    const struct provider_images *images = provider_images_of(model->provider->id);
+    if ((images->kinds & IMAGE_BIT(kind)) == 0) {
+        return bad_image(c, why, "a %s image, which %s does not take", image_kind_name(kind),
+                         model->provider->name);
+    }
+    if (images->bytes > 0 && base64_size(bytes.n) > images->bytes) {
+        return bad_image(c, why, "an image of %zu bytes, want at most %zu: %s takes no more", bytes.n,
+                         images->bytes / 4 * 3, model->provider->name);
+    }
+    bool is_known = image_size(bytes, &width, &height) == 0;
+    if (images->side > 0 && is_known && (width > images->side || height > images->side)) {
+        return bad_image(c, why, "an image of %ux%u pixels, want at most %u a side: %s takes no more", width,
+                         height, images->side, model->provider->name);
+    }
+    return 0;
+}
+
+static int add_link(const struct place *c, struct slice link, struct buf *out, struct error *why) {
+    const struct model *model = c->model;
+    if (!image_is_link(link)) {
+        return bad_image(c, why, "a URL with a space, a control character or without a host in it, or one of "
+                                 "more than %d bytes", IMAGE_LINK_MAX);
+    }
+    if (model->api != NULL && !provider_takes_links(model)) {
+        return bad_image(c, why, "a URL, want the image's bytes: %s",
+                         model->api->images == API_IMAGES_DATA ? "the provider takes no links"
+                                                               : "'image.links' is not on");
+    }
+    return pack_str(out, link);
+}
+
+static int add_image_text(const struct place *c, struct slice text, struct buf *out, struct error *why) {
+    const char *fault;
+    struct buf bytes;
+    text = slice_trim(text);
+    if (slice_is_nocase(slice_sub(text, 0, 7), "http://") || slice_is_nocase(slice_sub(text, 0, 8), "https://")) {
+        return add_link(c, text, out, why);
+    }
+    buf_init(&bytes, RECORD_LONG_MAX_BYTES);
+    int rc = image_from_text(text, &bytes, &fault);
+    if (rc == -EINVAL) {
+        rc = bad_image(c, why, "%s, want an image's bytes, base64, a data: URL or an http(s) URL; the path of a "
+                               "file is read by headrace run and headrace submit alone", fault);
+    }
+    rc = rc != 0 ? rc : check_image(c, buf_slice(&bytes), why);
+    rc = rc != 0 ? rc : pack_bin(out, buf_slice(&bytes));
+    buf_free(&bytes);
+    return rc;
+}
+
+static int add_image(const struct place *c, const struct pack_value *v, struct buf *out, struct error *why) {
+    if (v->type == PACK_STR) {
+        return add_image_text(c, v->bytes, out, why);
+    }
+    if (v->type != PACK_BIN) {
+        return bad_image(c, why, "%s, want an image's bytes, or text", pack_describe(v));
+    }
+    int rc = check_image(c, v->bytes, why);
+    return rc != 0 ? rc : pack_bin(out, v->bytes);
+}
+
+// ---- Values -------------------------------------------------------------------------------------
+
 static int add_scalar(const struct place *c, const struct pack_value *v, struct buf *out, struct error *why) {
     switch (c->type->kind) {
     case TYPE_STRING:
         return add_string_value(c, v, out, why);
     case TYPE_BOOLEAN:
         return add_boolean_value(c, v, out, why);
+    case TYPE_IMAGE:
+        return add_image(c, v, out, why);
     default:
         break;
     }
@@ -275,6 +367,7 @@ int column_value_add(const struct model *model, const struct column *column, str
                      struct buf *out, struct error *why) {
     struct type plain;
     struct place place = {
+        .model = model,
         .column = column->name,
         .type = column_full(column, &plain),
         .is_tensor = model->api != NULL && (model->api->tasks & API_TASKS_TENSORS) != 0,

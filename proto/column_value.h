@@ -14,6 +14,8 @@ struct model;
 // A number in a string is taken for a number column; 1/0/"true"/"false" for BOOLEAN; a number or boolean
 // for STRING becomes its text; an ARRAY's elements are cast one by one, also of JSON in a string. Where columns are tensors an
 // array may hold no null, and arrays in arrays must be of one length.
+// An IMAGE becomes bin, its bytes, or str, an http(s) URL: from bin, base64, a data: URL or such a URL;
+// what the model's provider would refuse is refused. A path is never opened.
 // Returns 0; -EINVAL with why ("column 'a', element 2: got null, want INT NOT NULL"); -EMSGSIZE. Then out
 // holds a part of it.
 MUST_CHECK int column_value_add(const struct model *model, const struct column *column, struct slice field,

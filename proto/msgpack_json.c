@@ -2,6 +2,7 @@
 // rows on the way in (rows.c) and for results on the way out (result.c).
 #include "proto/record.h"
 
+#include "common/base64.h"
 #include "common/json.h"
 #include "proto/frame.h"
 #include "proto/pack.h"
@@ -21,27 +22,9 @@ static int undo(struct buf *out, size_t n, int rc) {
 // ---- To JSON ------------------------------------------------------------------------------------
 
 static int add_base64(struct buf *out, struct slice s) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    int rc = buf_reserve(out, s.n / 3 * 4 + 6);
-    if (rc != 0) {
-        return rc;
-    }
-    char *to = out->p + out->n;
-    *to++ = '"';
-    for (size_t i = 0; i < s.n; i += 3) {
-        size_t left = s.n - i;
-        uint32_t three = (uint32_t)(unsigned char)s.p[i] << 16 |
-                         (left > 1 ? (uint32_t)(unsigned char)s.p[i + 1] << 8 : 0) |
-                         (left > 2 ? (uint32_t)(unsigned char)s.p[i + 2] : 0);
-        *to++ = digits[three >> 18];
-        *to++ = digits[three >> 12 & 63];
-        *to++ = left > 1 ? digits[three >> 6 & 63] : '=';
-        *to++ = left > 2 ? digits[three & 63] : '=';
-    }
-    *to++ = '"';
-    *to = '\0';
-    out->n = (size_t)(to - out->p);
-    return 0;
+    int rc = buf_add_byte(out, '"');
+    rc = rc == 0 ? base64_add(out, s) : rc;
+    return rc == 0 ? buf_add_byte(out, '"') : rc;
 }
 
 // A number of 32 bits has fewer digits than the double it became: the fewest that read back.

@@ -3,7 +3,9 @@
 // the worker's receive and report.
 #include "proto/record.h"
 
+#include "common/image.h"
 #include "common/model.h"
+#include "common/tokens.h"
 #include "proto/column_value.h"
 #include "proto/frame.h"
 #include "proto/pack.h"
@@ -48,6 +50,33 @@ int record_values(const struct model *model, struct slice fields, struct buf *ou
         rc = column_value_add(model, &model->input[i], found[i], out, why);
     }
     return undo(out, start, rc);
+}
+
+static size_t weight_of(const struct column *column, const struct pack_value *v, struct slice whole,
+                        size_t (*text_bytes)(const void *arg, struct slice text), const void *arg) {
+    if (column->type == TYPE_IMAGE && v->type != PACK_NIL) {
+        return image_tokens(v->type == PACK_BIN ? v->bytes : SLICE_NONE) * TOKENS_BYTES;
+    }
+    return text_bytes != NULL ? text_bytes(arg, whole) : whole.n;
+}
+
+size_t record_weight(const struct model *model, struct slice values,
+                     size_t (*text_bytes)(const void *arg, struct slice text), const void *arg) {
+    uint32_t n;
+    size_t sum = 0;
+    if (model->n_images == 0 || pack_array_next(&values, &n) != 0) {
+        return text_bytes != NULL ? text_bytes(arg, values) : values.n;
+    }
+    for (uint32_t i = 0; i < n && i < model->n_input; i++) {
+        struct slice whole, at;
+        struct pack_value v;
+        if (pack_whole(&values, &whole) != 1) {
+            break;
+        }
+        at = whole;
+        sum += pack_next(&at, &v) == 1 ? weight_of(&model->input[i], &v, whole, text_bytes, arg) : 0;
+    }
+    return sum;
 }
 
 // ---- Records and items on their way -------------------------------------------------------------

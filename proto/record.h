@@ -11,7 +11,8 @@
 
 struct model;
 
-#define RECORD_MAX_BYTES (1024 * 1024) // of one row as it comes in
+#define RECORD_MAX_BYTES (1024 * 1024) // of one row as it comes in, what is in strings and bin not counted
+#define RECORD_LONG_MAX_BYTES (16 * 1024 * 1024) // of a whole row for a model with images
 #define RECORD_ID_MAX 1024             // bytes of an id or key
 
 // ---- Rows as producers send them --------------------------------------------------------------
@@ -27,17 +28,19 @@ struct row {
     struct slice id, key, model; // empty when not given
     struct slice options;        // msgpack map of str to str; empty when none
     struct slice fields;         // msgpack map as sent, or made from JSON
+    size_t n_bytes;              // of the whole row as it came
     enum outcome outcome;        // OUTCOME_OK, or why the row is no record: BAD_RECORD, TOO_LONG
     struct error why;            // "row 3: offset 17: got ..., want ..." when not OK
 };
 
 struct row_columns {
     struct slice id, key; // names of the flat form's columns; empty: "id" and "key"
+    size_t max_bytes;     // of one row, at most RECORD_LONG_MAX_BYTES; 0: RECORD_MAX_BYTES
 };
 
 // rows_read calls each for every row of a frame, good or bad, in order; a bad row never hides the
 // next one (JSON resumes at the next line). All slices are valid during the call only.
-// A row over RECORD_MAX_BYTES is TOO_LONG, an id or key over RECORD_ID_MAX a BAD_RECORD. Of members of
+// A row over max_bytes, or with more than RECORD_MAX_BYTES outside of strings, is TOO_LONG, an id or key over RECORD_ID_MAX a BAD_RECORD. Of members of
 // the same name the last one counts. A bad row's id is set when it could be read.
 // An empty frame has no rows. Returns the number of rows, or what each returned when it was not 0.
 // A frame that is neither JSON nor msgpack is one bad row. columns may be NULL.
@@ -51,6 +54,12 @@ MUST_CHECK long rows_read(struct slice frame, const struct row_columns *columns,
 // null for NOT NULL); -EMSGSIZE.
 MUST_CHECK int record_values(const struct model *model, struct slice fields, struct buf *out,
                              struct error *why);
+
+// record_weight is the bytes of text that cost as many tokens as a record's values: an image counts by its
+// pixels.
+//   text_bytes  what a text counts; NULL: its bytes
+size_t record_weight(const struct model *model, struct slice values,
+                     size_t (*text_bytes)(const void *arg, struct slice text), const void *arg);
 
 // ---- Records inside ---------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FIELDS_MAX (4 * RECORD_MAX_BYTES) // a row's msgpack may be longer than its JSON: 1.0 is 9 bytes
+#define FIELDS_MAX (4 * RECORD_MAX_BYTES + RECORD_LONG_MAX_BYTES) // msgpack may be longer than JSON: 1.0 is 9 bytes
 #define ID_TEXT_MAX 24                    // bytes of the longest integer as text
 
 struct rows {
@@ -44,13 +44,14 @@ static int bad(struct rows *r, const char *format, ...) {
 }
 
 static void too_long(struct rows *r, size_t n) {
-    bad(r, "got %zu bytes, want at most %d", n, RECORD_MAX_BYTES);
+    bad(r, "got %zu bytes, want at most %zu", n, r->columns->max_bytes);
     r->row.outcome = OUTCOME_TOO_LONG;
 }
 
 static void begin(struct rows *r) {
     struct row *row = &r->row;
     row->id = row->key = row->model = row->options = row->fields = SLICE_NONE;
+    row->n_bytes = 0;
     row->outcome = OUTCOME_OK;
     row->why.text[0] = '\0';
     buf_clear(&r->fields);
@@ -209,13 +210,14 @@ static int read_packed(struct rows *r, struct slice *rest) {
     if (rc != 0) {
         long n = frame_scan(*rest, -1, &why);
         bad(r, "%s", n < 0 ? why.text : "want a whole msgpack value");
-    } else if (whole.n > RECORD_MAX_BYTES) {
+    } else if (whole.n > r->columns->max_bytes) {
         too_long(r, whole.n);
     } else if (frame_scan(whole, 1, &why) < 0) {
         bad(r, "%s", why.text);
     } else {
         read_map(r, whole);
     }
+    r->row.n_bytes = rc == 0 ? whole.n : 0;
     int told = tell(r);
     return told != 0 ? told : rc;
 }
@@ -351,9 +353,38 @@ static size_t line_length(struct slice text) {
 }
 
 // has_run_out says whether a row failed only because its text did not end inside the window.
-static bool has_run_out(const struct rows *r, struct slice rest, bool in_array) {
-    return line_length(rest) > RECORD_MAX_BYTES &&
+static bool has_run_out(const struct rows *r, struct slice rest, size_t most, bool in_array) {
+    return line_length(rest) > most &&
            (!in_array || strstr(r->row.why.text, "got the end") != NULL);
+}
+
+// window_of says how far a row may be looked for: RECORD_MAX_BYTES, or, if it is longer and no more than
+// that stands outside of strings (which become objects of many times their size), max_bytes. It reads
+// no further than the row, or than a parser would: so no input makes it read a byte too often.
+static size_t window_of(struct slice rest, size_t max_bytes) {
+    size_t most = rest.n < max_bytes ? rest.n : max_bytes, n_bare = 0, depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; most > RECORD_MAX_BYTES && i < most; i++) {
+        char c = rest.p[i];
+        if (in_string) {
+            in_string = c != '"';
+            i += c == '\\';
+            if ((unsigned char)c < 0x20) {
+                return RECORD_MAX_BYTES;
+            }
+            continue;
+        }
+        in_string = c == '"';
+        depth += c == '{' || c == '[';
+        depth -= depth > 0 && (c == '}' || c == ']');
+        if (depth == 0) {
+            return i < RECORD_MAX_BYTES ? RECORD_MAX_BYTES : max_bytes;
+        }
+        if (++n_bare > RECORD_MAX_BYTES || depth > JSON_MAX_DEPTH) {
+            return RECORD_MAX_BYTES;
+        }
+    }
+    return most > RECORD_MAX_BYTES ? max_bytes : RECORD_MAX_BYTES;
 }
 
 // read_text reads one row off *rest and stops in front of what ends it; behind a bad one it goes on
@@ -363,14 +394,15 @@ static int read_text(struct rows *r, struct slice *rest, bool in_array) {
     size_t used = 0;
     begin(r);
     // No row is longer than the window, so no input makes the parser read a byte too often.
-    struct slice window = slice_sub(*rest, 0, RECORD_MAX_BYTES + 1);
+    size_t most = window_of(*rest, r->columns->max_bytes);
+    struct slice window = slice_sub(*rest, 0, most + 1);
     struct slice tail = after(*rest, line_length(*rest));
     if (json_parse_first(window, &json, &used, &r->row.why) != 0) {
         r->row.outcome = OUTCOME_BAD_RECORD;
-        if (has_run_out(r, *rest, in_array)) {
+        if (has_run_out(r, *rest, most, in_array)) {
             too_long(r, line_length(*rest));
         }
-    } else if (used > RECORD_MAX_BYTES) {
+    } else if (used > most) {
         too_long(r, used);
     } else {
         struct slice next = skip_space(after(*rest, used), in_array ? " \t\r\n" : " \t\r");
@@ -378,6 +410,7 @@ static int read_text(struct rows *r, struct slice *rest, bool in_array) {
                                              : next.p[0] == '\n' || next.p[0] == '{');
         if (ends) {
             tail = next;
+            r->row.n_bytes = used;
             read_object(r, json);
         } else {
             bad(r, "offset %zu: got more text behind the value, want %s", used,
@@ -472,6 +505,7 @@ long rows_read(struct slice frame, const struct row_columns *columns, row_fn *ea
     struct row_columns names = columns != NULL ? *columns : (struct row_columns){0};
     names.id = names.id.n > 0 ? names.id : SLICE_LIT("id");
     names.key = names.key.n > 0 ? names.key : SLICE_LIT("key");
+    names.max_bytes = names.max_bytes > 0 ? names.max_bytes : RECORD_MAX_BYTES;
     struct rows r = {.columns = &names, .each = each, .arg = arg};
     r.fields.max = r.raw_options.max = r.options.max = FIELDS_MAX;
     int rc = read_frame(&r, frame);

@@ -44,6 +44,13 @@ const char *openai_max_tokens(const struct model *model) {
 
 // ---- The request --------------------------------------------------------------------------------
 
+int openai_add_detail(const struct model *model, struct buf *out) {
+    int detail = model->options.image_detail;
+    return detail == IMAGE_DETAIL_AUTO
+               ? 0
+               : buf_addf(out, ",\"detail\":\"%s\"", detail == IMAGE_DETAIL_LOW ? "low" : "high");
+}
+
 int openai_finish_body(const struct model *model, struct buf *body) {
     int rc = buf_add_byte(body, '}');
     return rc != 0 ? rc : body_merge(model, body);

@@ -16,6 +16,9 @@ bool openai_is_azure(const struct model *model);
 // openai_max_tokens names the field of a chat request that carries option 'max.tokens'.
 const char *openai_max_tokens(const struct model *model);
 
+// openai_add_detail appends the member that option 'image.detail' wants, with a comma before it.
+int openai_add_detail(const struct model *model, struct buf *out);
+
 // openai_finish_body closes the object and applies option 'params' to it.
 int openai_finish_body(const struct model *model, struct buf *body);
 

@@ -4,6 +4,7 @@
 #include "worker/openai.h"
 
 #include "common/json.h"
+#include "worker/parts.h"
 
 #include <string.h>
 
@@ -13,6 +14,28 @@ static int add_message(const char *role, struct slice text, bool first, struct b
     int rc = buf_addf(out, "%s{\"role\":\"%s\",\"content\":", first ? "" : ",", role);
     rc = rc != 0 ? rc : json_add_string(out, text);
     return rc != 0 ? rc : buf_add_byte(out, '}');
+}
+
+static int add_part(const struct ask *ask, const struct part *part, struct buf *out) {
+    if (!part->is_image) {
+        int rc = buf_add_str(out, "{\"type\":\"text\",\"text\":");
+        rc = rc != 0 ? rc : json_add_string(out, part->text);
+        return rc != 0 ? rc : buf_add_byte(out, '}');
+    }
+    int rc = buf_add_str(out, "{\"type\":\"image_url\",\"image_url\":{\"url\":");
+    rc = rc != 0 ? rc : parts_add_url(part, out);
+    rc = rc != 0 ? rc : openai_add_detail(ask->model, out);
+    return rc != 0 ? rc : buf_add_str(out, "}}");
+}
+
+static int add_user(const struct ask *ask, struct buf *out) {
+    bool first = ask->system.n == 0;
+    if (!parts_has_mark(ask->user)) {
+        return add_message("user", ask->user, first, out);
+    }
+    int rc = buf_addf(out, "%s{\"role\":\"user\",\"content\":[", first ? "" : ",");
+    rc = rc != 0 ? rc : parts_add(ask, ask->user, add_part, out);
+    return rc != 0 ? rc : buf_add_str(out, "]}");
 }
 
 static int add_schema(struct slice schema, struct buf *out) {
@@ -41,7 +64,7 @@ static int chat_write(const struct ask *ask, struct buf *body) {
     if (rc == 0 && ask->system.n > 0) {
         rc = add_message("system", ask->system, true, body);
     }
-    rc = rc != 0 ? rc : add_message("user", ask->user, ask->system.n == 0, body);
+    rc = rc != 0 ? rc : add_user(ask, body);
     rc = rc != 0 ? rc : buf_add_byte(body, ']');
     rc = rc != 0 ? rc : add_options(ask->model, ask->schema, body);
     return rc != 0 ? rc : openai_finish_body(ask->model, body);

@@ -4,6 +4,7 @@
 #include "worker/openai.h"
 
 #include "common/json.h"
+#include "worker/parts.h"
 
 // ---- The request --------------------------------------------------------------------------------
 
@@ -12,6 +13,23 @@ static int add_schema(struct slice schema, struct buf *out) {
                               "\"strict\":true,\"schema\":");
     rc = rc != 0 ? rc : buf_add_slice(out, schema);
     return rc != 0 ? rc : buf_add_str(out, "}}");
+}
+
+static int add_part(const struct ask *ask, const struct part *part, struct buf *out) {
+    int rc = buf_add_str(out, part->is_image ? "{\"type\":\"input_image\",\"image_url\":"
+                                             : "{\"type\":\"input_text\",\"text\":");
+    rc = rc != 0 ? rc : part->is_image ? parts_add_url(part, out) : json_add_string(out, part->text);
+    rc = rc == 0 && part->is_image ? openai_add_detail(ask->model, out) : rc;
+    return rc != 0 ? rc : buf_add_byte(out, '}');
+}
+
+static int add_input(const struct ask *ask, struct buf *out) {
+    if (!parts_has_mark(ask->user)) {
+        return json_add_string(out, ask->user);
+    }
+    int rc = buf_add_str(out, "[{\"role\":\"user\",\"content\":[");
+    rc = rc != 0 ? rc : parts_add(ask, ask->user, add_part, out);
+    return rc != 0 ? rc : buf_add_str(out, "]}]");
 }
 
 // store: nothing of a bulk job is to be kept at the provider; option 'params' may say otherwise.
@@ -24,7 +42,7 @@ static int responses_write(const struct ask *ask, struct buf *body) {
         rc = rc != 0 ? rc : json_add_string(body, ask->system);
     }
     rc = rc != 0 ? rc : buf_add_str(body, ",\"input\":");
-    rc = rc != 0 ? rc : json_add_string(body, ask->user);
+    rc = rc != 0 ? rc : add_input(ask, body);
     rc = rc != 0 ? rc : buf_add_str(body, ",\"store\":false");
     rc = rc != 0 ? rc : body_add_number("temperature", o->temperature, body);
     rc = rc != 0 ? rc : body_add_number("top_p", o->top_p, body);

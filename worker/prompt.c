@@ -9,6 +9,7 @@
 #include "common/template.h"
 #include "proto/record.h"
 #include "worker/instruct.h"
+#include "worker/parts.h"
 #include "worker/schema.h"
 #include "worker/value.h"
 
@@ -135,33 +136,43 @@ static int add_value_xml(const struct value *value, struct buf *out) {
     return rc;
 }
 
-static int add_json_column(const struct model *model, size_t column, const struct value *value,
-                           bool first, struct buf *out) {
+static bool is_image(const struct model *model, size_t column, const struct value *value) {
+    return model->input[column].type == TYPE_IMAGE && value->kind != VALUE_NULL;
+}
+
+static int add_json_column(const struct model *model, const struct entry *e, size_t column,
+                           const struct value *value, bool first, struct buf *out) {
     int rc = first ? 0 : buf_add_byte(out, ',');
     rc = rc != 0 ? rc : json_add_string(out, slice_of(model->input[column].name));
     rc = rc != 0 ? rc : buf_add_byte(out, ':');
-    return rc != 0 ? rc : value_add_json(value, out);
+    return rc != 0                           ? rc
+           : is_image(model, column, value) ? parts_add_mark(e->index, column, out)
+                                            : value_add_json(value, out);
 }
 
-static int add_xml_column(const struct model *model, size_t column, const struct value *value,
-                          struct buf *out) {
+static int add_xml_column(const struct model *model, const struct entry *e, size_t column,
+                          const struct value *value, struct buf *out) {
     const char *name = model->input[column].name;
     int rc = buf_add_byte(out, '<');
     rc = rc != 0 ? rc : add_xml_name(out, name);
     rc = rc != 0 ? rc : buf_add_byte(out, '>');
-    rc = rc != 0 ? rc : add_value_xml(value, out);
+    rc = rc != 0                           ? rc
+         : is_image(model, column, value) ? parts_add_mark(e->index, column, out)
+                                          : add_value_xml(value, out);
     rc = rc != 0 ? rc : buf_add_str(out, "</");
     rc = rc != 0 ? rc : add_xml_name(out, name);
     return rc != 0 ? rc : buf_add_byte(out, '>');
 }
 
-static int add_text_column(const struct model *model, size_t column, const struct value *value,
-                           bool first, struct buf *out) {
+static int add_text_column(const struct model *model, const struct entry *e, size_t column,
+                           const struct value *value, bool first, struct buf *out) {
     int rc = first ? 0 : buf_add_str(out, ", ");
     if (rc == 0 && model->n_input > 1) {
         rc = buf_addf(out, "%s: ", model->input[column].name);
     }
-    return rc != 0 ? rc : value_add_json(value, out);
+    return rc != 0                           ? rc
+           : is_image(model, column, value) ? parts_add_mark(e->index, column, out)
+                                            : value_add_json(value, out);
 }
 
 static int slot_open(const struct rendering *r, const struct entry *e, struct buf *out) {
@@ -188,28 +199,39 @@ static int slot_close(const struct rendering *r, struct buf *out) {
     }
 }
 
-// add_slot writes one record on one line.
-static int add_slot(const struct rendering *r, const struct entry *e, struct buf *out) {
+static int add_column(const struct rendering *r, const struct entry *e, size_t column,
+                      const struct value *value, bool first, struct buf *out) {
+    switch (r->model->options.input_format) {
+    case FORMAT_XML:
+        return add_xml_column(r->model, e, column, value, out);
+    case FORMAT_TEXT:
+        return add_text_column(r->model, e, column, value, first, out);
+    default:
+        return add_json_column(r->model, e, column, value, first && !r->plan->batched, out);
+    }
+}
+
+// add_columns writes the columns that are images, or all others. *n counts those of the slot.
+static int add_columns(const struct rendering *r, const struct entry *e, bool images, size_t *n,
+                       struct buf *out) {
     struct slice rest = e->values;
-    long n = value_array(&rest);
-    int rc = n == (long)r->model->n_input ? slot_open(r, e, out) : -EPROTO;
+    int rc = value_array(&rest) == (long)r->model->n_input ? 0 : -EPROTO;
     for (size_t i = 0; rc == 0 && i < r->model->n_input; i++) {
         struct value value;
         rc = value_next(&rest, &value);
-        if (rc != 0) {
-            break;
-        }
-        switch (r->model->options.input_format) {
-        case FORMAT_XML:
-            rc = add_xml_column(r->model, i, &value, out);
-            break;
-        case FORMAT_TEXT:
-            rc = add_text_column(r->model, i, &value, i == 0, out);
-            break;
-        default:
-            rc = add_json_column(r->model, i, &value, i == 0 && !r->plan->batched, out);
+        if (rc == 0 && (r->model->input[i].type == TYPE_IMAGE) == images) {
+            rc = add_column(r, e, i, &value, (*n)++ == 0, out);
         }
     }
+    return rc;
+}
+
+// add_slot writes one record on one line. Its images come first, directly behind its number.
+static int add_slot(const struct rendering *r, const struct entry *e, struct buf *out) {
+    size_t n = 0;
+    int rc = slot_open(r, e, out);
+    rc = rc == 0 && r->model->n_images > 0 ? add_columns(r, e, true, &n, out) : rc;
+    rc = rc != 0 ? rc : add_columns(r, e, false, &n, out);
     return rc != 0 ? rc : slot_close(r, out);
 }
 
@@ -237,7 +259,9 @@ static int entry_value(const struct entry *e, long i, struct value *value) {
 static int add_bare(const struct rendering *r, struct buf *out) {
     struct value value;
     int rc = entry_value(&r->entries[0], 0, &value);
-    return rc != 0 ? rc : value_add_text(&value, out);
+    return rc != 0                         ? rc
+           : is_image(r->model, 0, &value) ? parts_add_mark(r->entries[0].index, 0, out)
+                                           : value_add_text(&value, out);
 }
 
 static bool get_column(struct rendering *r, const struct entry *e, struct slice name,
@@ -251,6 +275,13 @@ static bool get_column(struct rendering *r, const struct entry *e, struct slice 
         return true;
     }
     buf_clear(&r->scratch);
+    if (is_image(r->model, (size_t)i, &r->last)) {
+        out->is_raw = true;
+        out->kind = TEMPLATE_TEXT;
+        bool fits = parts_add_mark(e->index, (size_t)i, &r->scratch) == 0;
+        out->text = buf_slice(&r->scratch);
+        return fits;
+    }
     if (r->last.kind != VALUE_STRING && value_add_text(&r->last, &r->scratch) != 0) {
         return false;
     }
@@ -396,7 +427,8 @@ static int add_single(struct rendering *r, struct buf *out) {
     const struct template *t = r->model->prompt_template;
     bool one = r->model->n_input == 1;
     if (t == NULL) {
-        return one && r->model->input[0].type == TYPE_STRING ? add_bare(r, out) : add_slots(r, out);
+        bool is_bare = r->model->input[0].type == TYPE_STRING || r->model->input[0].type == TYPE_IMAGE;
+        return one && is_bare ? add_bare(r, out) : add_slots(r, out);
     }
     int rc = render(r, t, out);
     if (rc != 0 || r->plan->has_records) {
@@ -407,6 +439,11 @@ static int add_single(struct rendering *r, struct buf *out) {
         return rc;
     }
     return one && r->model->options.input_format == FORMAT_TEXT ? add_bare(r, out) : add_slots(r, out);
+}
+
+// is_forged: text that is no UTF-8 could stand for an image.
+static bool is_forged(const struct model *model, const struct value *value) {
+    return model->n_images > 0 && value->kind == VALUE_STRING && parts_has_mark(value->text);
 }
 
 // entries_read lists the records and checks that each has the model's columns.
@@ -422,7 +459,7 @@ static int entries_read(struct rendering *r, struct slice records, uint64_t *slo
         long n = value_array(&rest);
         struct value value;
         for (long k = 0; k < n; k++) {
-            if (value_next(&rest, &value) != 0) {
+            if (value_next(&rest, &value) != 0 || is_forged(r->model, &value)) {
                 return error_set(why, -EPROTO, "record %zu: value %ld cannot be read", i + 1, k + 1);
             }
         }

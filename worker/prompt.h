@@ -5,6 +5,8 @@
 //   json  {"index":1,"text":"..."}
 //   xml   <record index="1"><text>...</text></record>
 //   text  [1] "..."              with several columns:  [1] title: "...", body: "..."
+// An image of a slot stands directly behind its number, before the other columns, as a mark of
+// worker/parts.h.
 // A slot cannot be closed from inside: quotes and line breaks of a record are escaped. Without
 // batch.prompt.template a built-in sentence asks for the array that the parser wants.
 //

@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "worker/fixed.h"
+#include "worker/parts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,20 @@ static int add_block(struct slice text, bool cached, struct buf *out) {
     return rc != 0 ? rc : buf_add_str(out, cached ? CACHED "}" : "}");
 }
 
+static int add_part(const struct ask *ask, const struct part *part, struct buf *out) {
+    if (!part->is_image) {
+        int rc = buf_add_str(out, "{\"type\":\"text\",\"text\":");
+        rc = rc != 0 ? rc : json_add_string(out, part->text);
+        return rc != 0 ? rc : buf_add_byte(out, '}');
+    }
+    bool is_link = part->bytes.n == 0;
+    int rc = is_link ? buf_add_str(out, "{\"type\":\"image\",\"source\":{\"type\":\"url\",\"url\":")
+                     : buf_addf(out, "{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":\"%s\","
+                                     "\"data\":", image_media_type(part->kind));
+    rc = rc != 0 ? rc : is_link ? parts_add_url(part, out) : parts_add_base64(part, out);
+    return rc != 0 ? rc : buf_add_str(out, "}}");
+}
+
 // add_prompt writes system and user. The cache takes what comes before a breakpoint as a whole: behind
 // the fixed part of the user message when there is one, else behind the system message.
 static int add_prompt(const struct ask *ask, struct buf *out) {
@@ -39,14 +54,14 @@ static int add_prompt(const struct ask *ask, struct buf *out) {
         rc = rc != 0 ? rc : buf_add_byte(out, ']');
     }
     rc = rc != 0 ? rc : buf_add_str(out, ",\"messages\":[{\"role\":\"user\",\"content\":");
-    if (n == 0) {
+    if (n == 0 && !parts_has_mark(ask->user)) {
         rc = rc != 0 ? rc : json_add_string(out, ask->user);
         return rc != 0 ? rc : buf_add_str(out, "}]");
     }
-    rc = rc != 0 ? rc : add_block(slice_sub(ask->user, 0, n), true, out);
-    rc = rc != 0 ? rc : buf_add_str(out, ",{\"type\":\"text\",\"text\":");
-    rc = rc != 0 ? rc : json_add_string(out, slice_sub(ask->user, n, ask->user.n));
-    return rc != 0 ? rc : buf_add_str(out, "}]}]");
+    rc = rc != 0 ? rc : n > 0 ? add_block(slice_sub(ask->user, 0, n), true, out) : buf_add_byte(out, '[');
+    rc = rc == 0 && n > 0 ? buf_add_byte(out, ',') : rc;
+    rc = rc != 0 ? rc : parts_add(ask, slice_sub(ask->user, n, ask->user.n), add_part, out);
+    return rc != 0 ? rc : buf_add_str(out, "]}]");
 }
 
 // Limits of structured output: parameters with union types, [T,"null"], of one request.

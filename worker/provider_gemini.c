@@ -5,9 +5,11 @@
 #include "worker/provider.h"
 
 #include "common/json.h"
+#include "worker/parts.h"
 #include "worker/vectors.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -112,6 +114,28 @@ static int add_parts(struct slice text, struct buf *out) {
     return rc != 0 ? rc : buf_add_str(out, "}]}");
 }
 
+static int add_part(const struct ask *ask, const struct part *part, struct buf *out) {
+    if (!part->is_image) {
+        int rc = buf_add_str(out, "{\"text\":");
+        rc = rc != 0 ? rc : json_add_string(out, part->text);
+        return rc != 0 ? rc : buf_add_byte(out, '}');
+    }
+    int rc = part->bytes.n == 0 ? -EPROTO // it takes no links: intake has seen to that
+                                : buf_addf(out, "{\"inlineData\":{\"mimeType\":\"%s\",\"data\":",
+                                           image_media_type(part->kind));
+    rc = rc != 0 ? rc : parts_add_base64(part, out);
+    return rc != 0 ? rc : buf_add_str(out, "}}");
+}
+
+static int add_user(const struct ask *ask, struct buf *out) {
+    if (!parts_has_mark(ask->user)) {
+        return add_parts(ask->user, out);
+    }
+    int rc = buf_add_str(out, "\"parts\":[");
+    rc = rc != 0 ? rc : parts_add(ask, ask->user, add_part, out);
+    return rc != 0 ? rc : buf_add_str(out, "]}");
+}
+
 // add_config appends members, each with a comma before it.
 static int add_config(const struct ask *ask, struct buf *out) {
     const struct model_options *o = &ask->model->options;
@@ -133,7 +157,7 @@ static int generate_write(const struct ask *ask, struct buf *body) {
         rc = rc != 0 ? rc : buf_add_byte(body, ',');
     }
     rc = rc != 0 ? rc : buf_add_str(body, "\"contents\":[{\"role\":\"user\",");
-    rc = rc != 0 ? rc : add_parts(ask->user, body);
+    rc = rc != 0 ? rc : add_user(ask, body);
     rc = rc != 0 ? rc : buf_add_byte(body, ']');
     struct buf config;
     buf_init(&config, body->max);

@@ -110,15 +110,21 @@ static void make_body(struct prompt_step *step, struct call *call) {
         call->schema = held->schema;
         call->n_prompt = ask.system.n + ask.user.n;
         rc = held->dialect->write(&ask, &call->body);
-        if (rc != 0) {
+        size_t most = provider_images_of(held->model->provider->id)->body;
+        if (rc == 0 && held->model->n_images > 0 && most > 0 && call->body.n > most) {
+            rc = error_set(&why, -EMSGSIZE, "the request has %zu bytes, and %s takes %zu", call->body.n,
+                           held->model->provider->name, most);
+        } else if (rc != 0) {
             error_set(&why, rc, "%s",
                       rc == -EMSGSIZE ? "the request is longer than a call may be"
                       : rc == -ERANGE ? "arrays of different lengths cannot be one tensor"
+                      : rc == -EPROTO ? "a record holds what this model cannot be sent"
                                       : "the request is no JSON as 'request.template' and 'params' make it");
+            rc = rc == -EPROTO ? -ERANGE : rc; // some record is to blame, not the model
         }
     }
     if (rc == -EMSGSIZE || (rc == -ERANGE && call->count > 1)) {
-        call_decide(call, OUTCOME_TOO_LARGE, "%s", why.text); // halves may be of one length each
+        call_decide(call, OUTCOME_TOO_LARGE, "%s", why.text); // halves may do without the record to blame
     } else if (rc == -ERANGE) {
         call_decide(call, OUTCOME_BAD_RECORD, "%s", why.text);
     } else if (rc != 0) {

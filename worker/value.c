@@ -2,6 +2,7 @@
 // is read was checked to be there. Called by prompt and parse.
 #include "worker/value.h"
 
+#include "common/base64.h"
 #include "common/json.h"
 #include "proto/pack.h"
 #include "proto/record.h"
@@ -63,6 +64,12 @@ static int take_string(struct slice *rest, uint64_t n, struct value *value) {
     value->kind = VALUE_STRING;
     value->text = (struct slice){.p = p, .n = (size_t)n};
     return 0;
+}
+
+static int take_bytes(struct slice *rest, uint64_t n, struct value *value) {
+    int rc = take_string(rest, n, value);
+    value->kind = VALUE_BYTES;
+    return rc;
 }
 
 static int take_float(struct slice *rest, bool wide, struct value *value) {
@@ -128,6 +135,10 @@ int value_next(struct slice *rest, struct value *value) {
         value->kind = VALUE_BOOL;
         value->truth = head == 0xc3;
         return 0;
+    case 0xc4:
+    case 0xc5:
+    case 0xc6:
+        return take_uint(rest, (size_t)1 << (head - 0xc4), &n) == 0 ? take_bytes(rest, n, value) : -EPROTO;
     case 0xca:
     case 0xcb:
         return take_float(rest, head == 0xcb, value);
@@ -178,6 +189,11 @@ int value_add_json(const struct value *value, struct buf *out) {
         return json_add_string(out, value->text);
     case VALUE_ARRAY:
         return msgpack_to_json(value->text, out);
+    case VALUE_BYTES: {
+        int rc = buf_add_byte(out, '"');
+        rc = rc != 0 ? rc : base64_add(out, value->text);
+        return rc != 0 ? rc : buf_add_byte(out, '"');
+    }
     }
     return -EINVAL;
 }

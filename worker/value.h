@@ -4,7 +4,8 @@
 
 #include "common/bytes.h"
 
-enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_INT, VALUE_DOUBLE, VALUE_STRING, VALUE_ARRAY };
+enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_INT, VALUE_DOUBLE, VALUE_STRING, VALUE_ARRAY,
+                  VALUE_BYTES };
 
 struct value {
     enum value_kind kind;
@@ -19,14 +20,14 @@ struct value {
 // value_array reads the head of a msgpack array at *rest and moves on. Returns its count, or -EPROTO.
 MUST_CHECK long value_array(struct slice *rest);
 // value_next reads one value at *rest and moves on. Returns 0, or -EPROTO for anything that is not
-// nil, bool, an integer of 64 bits, a float, a str or a whole array.
+// nil, bool, an integer of 64 bits, a float, a str, a bin or a whole array.
 MUST_CHECK int value_next(struct slice *rest, struct value *value);
 
 // value_next_u64 reads a whole number of 0..2^64-1 at *rest and moves on. Returns 0 or -EPROTO.
 MUST_CHECK int value_next_u64(struct slice *rest, uint64_t *number);
 
-// value_add_json appends it as JSON, value_add_text as plain text (null: nothing; an array: as JSON).
-// 0, -EMSGSIZE, or -EPROTO for an array that cannot be read.
+// value_add_json appends it as JSON, value_add_text as plain text (null: nothing; an array: as JSON;
+// bytes: in base64). 0, -EMSGSIZE, or -EPROTO for an array that cannot be read.
 MUST_CHECK int value_add_json(const struct value *value, struct buf *out);
 MUST_CHECK int value_add_text(const struct value *value, struct buf *out);
 

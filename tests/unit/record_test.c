@@ -111,6 +111,168 @@ static void values_are_cast_to_the_column(void **state) {
     }
 }
 
+// Images, by provider. A PNG of 2x1 pixels, a GIF and a JPEG.
+#define PNG "iVBORw0KGgoAAAANSUhEUgAAAAIAAAAB"
+#define GIF "R0lGODlhAQADADs="
+#define NO_IMAGE ", want an image's bytes, base64, a data: URL or an http(s) URL; the path of a file is read by " \
+                 "headrace run and headrace submit alone"
+
+static const struct {
+    const char *name, *provider, *with, *field, *want;
+} images[] = {
+    {"base64", "openai", "", "\"" PNG "\"", "[\"" PNG "\"]"},
+    {"a data: URL", "openai", "", "\"data:image/png;base64," PNG "\"", "[\"" PNG "\"]"},
+    {"null", "openai", "", "null", "[null]"},
+    {"a link", "anthropic", "", "\" https://h/a.png\"", "[\"https://h/a.png\"]"},
+    {"a link where another host would fetch it", "openai", ", 'endpoint' = 'http://10.0.0.1'", "\"http://h/a\"",
+     "column 'c': got a URL, want the image's bytes: 'image.links' is not on"},
+    {"the same when it is asked for", "openai", ", 'endpoint' = 'http://10.0.0.1', 'image.links' = 'on'", "\"http://h/a\"",
+     "[\"http://h/a\"]"},
+    {"a link to a server of one's own", "vllm", ", 'endpoint' = 'http://h'", "\"http://h/a\"",
+     "column 'c': got a URL, want the image's bytes: 'image.links' is not on"},
+    {"a link that is not wanted", "anthropic", ", 'image.links' = 'off'", "\"http://h/a\"",
+     "column 'c': got a URL, want the image's bytes: 'image.links' is not on"},
+    {"a provider without links", "gemini", "", "\"http://h/a\"",
+     "column 'c': got a URL, want the image's bytes: the provider takes no links"},
+    {"a link with a space", "anthropic", "", "\"http://h/a b\"",
+     "column 'c': got a URL with a space, a control character or without a host in it, or one of more than 8192 bytes"},
+    {"a path", "openai", "", "\"photos/1.png\"", "column 'c': got text that is no base64" NO_IMAGE},
+    {"a path that could be base64", "openai", "", "\"/etc/passwd1\"",
+     "column 'c': got base64 of something else than a PNG, JPEG, GIF or WEBP image" NO_IMAGE},
+    {"a URL of a file", "openai", "", "\"file:///etc/passwd\"", "column 'c': got text that is no base64" NO_IMAGE},
+    {"a media type that is another", "openai", "", "\"data:image/gif;base64," PNG "\"",
+     "column 'c': got a data: URL whose media type is not that of the image in it" NO_IMAGE},
+    {"a kind that the provider does not take", "gemini", "", "\"" GIF "\"",
+     "column 'c': got a GIF image, which gemini does not take"},
+    {"more pixels than it takes", "anthropic", "", "\"iVBORw0KGgoAAAANSUhEUgAAH0EAAAAB\"",
+     "column 'c': got an image of 8001x1 pixels, want at most 8000 a side: anthropic takes no more"},
+    {"a number", "openai", "", "7", "column 'c': got an integer, want an image's bytes, or text"},
+};
+
+static struct statements image_model(const char *provider, const char *with) {
+    char sql[512];
+    struct statements list = {0};
+    struct error why = {0};
+    snprintf(sql, sizeof(sql),
+             "CREATE MODEL m INPUT (c IMAGE) OUTPUT (s STRING) WITH ('provider' = '%s', 'model' = 'x', "
+             "'max.tokens' = '9'%s);", provider, with);
+    if (model_sql_parse(slice_of(sql), "case", &list, &why) != 0) {
+        fail_msg("%s: %s", with, why.text);
+    }
+    return list;
+}
+
+static void images_are_held_against_the_provider(void **state) {
+    for (size_t i = 0; i < sizeof(images) / sizeof(images[0]); i++) {
+        struct statements list = image_model(images[i].provider, images[i].with);
+        struct error why = {0};
+        char row[256];
+        snprintf(row, sizeof(row), "{\"c\":%s}", images[i].field);
+        struct buf fields = to_msgpack(row), out = {.max = 1 << 16}, json = {.max = 1 << 16};
+        int rc = record_values(list.items[0].model, buf_slice(&fields), &out, &why);
+        assert_int_equal(rc == 0 ? msgpack_to_json(buf_slice(&out), &json) : 0, 0);
+        const char *got = rc == 0 ? json.p : why.text;
+        if (strcmp(got, images[i].want) != 0) {
+            fail_msg("%s: got %s, want %s", images[i].name, got, images[i].want);
+        }
+        buf_free(&fields);
+        buf_free(&out);
+        buf_free(&json);
+        statements_free(&list);
+    }
+}
+
+static void an_image_may_come_as_bytes_of_some_size(void **state) {
+    static const struct {
+        size_t n;
+        const char *want; // NULL: taken
+    } sizes[] = {
+        {24, NULL},
+        {7864320, NULL},
+        {7864321, "column 'c': got an image of 7864321 bytes, want at most 7864320: anthropic takes no more"},
+    };
+    struct statements list = image_model("anthropic", "");
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct buf bytes = {.max = 1 << 24}, fields = {.max = 1 << 24}, out = {.max = 1 << 24};
+        struct error why = {0};
+        assert_int_equal(buf_add(&bytes, "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\2\0\0\0\1", 24), 0);
+        assert_int_equal(buf_reserve(&bytes, sizes[i].n), 0);
+        memset(bytes.p + 24, 'x', sizes[i].n - 24);
+        bytes.n = sizes[i].n;
+        assert_int_equal(pack_map(&fields, 1), 0);
+        assert_int_equal(pack_str(&fields, SLICE_LIT("c")), 0);
+        assert_int_equal(pack_bin(&fields, buf_slice(&bytes)), 0);
+        int rc = record_values(list.items[0].model, buf_slice(&fields), &out, &why);
+        assert_int_equal(rc, sizes[i].want == NULL ? 0 : -EINVAL);
+        if (rc != 0) {
+            assert_string_equal(why.text, sizes[i].want);
+        } else { // as many tokens as its pixels, not its bytes
+            assert_int_equal(record_weight(list.items[0].model, buf_slice(&out), NULL, NULL), 64 * 4);
+        }
+        buf_free(&bytes);
+        buf_free(&fields);
+        buf_free(&out);
+    }
+    statements_free(&list);
+}
+
+// ---- Long rows ------------------------------------------------------------------------------------------
+
+struct long_rows {
+    size_t n_ok, n_long;
+    enum outcome last;
+};
+
+static int on_long_row(void *arg, const struct row *row) {
+    struct long_rows *seen = arg;
+    seen->n_ok += row->outcome == OUTCOME_OK;
+    seen->n_long += row->outcome == OUTCOME_TOO_LONG;
+    seen->last = row->outcome;
+    return 0;
+}
+
+// add_row appends a JSON row of a text of n bytes, or of n bytes of numbers.
+static void add_row(struct buf *out, size_t n, bool text) {
+    assert_int_equal(buf_add_str(out, text ? "{\"c\":\"" : "{\"c\":["), 0);
+    assert_int_equal(buf_reserve(out, n), 0);
+    for (size_t i = 0; i < n; i++) {
+        out->p[out->n++] = text || i % 2 == 0 ? '1' : ',';
+    }
+    assert_int_equal(buf_add_str(out, text ? "\"}\n" : "1]}\n"), 0);
+}
+
+static void a_row_is_long_for_its_text_alone(void **state) {
+    static const struct {
+        const char *name;
+        size_t n, max_bytes;
+        bool text;
+        enum outcome want;
+    } rows[] = {
+        {"a megabyte of text", RECORD_MAX_BYTES, 0, true, OUTCOME_TOO_LONG},
+        {"a megabyte of text where images may come", RECORD_MAX_BYTES, RECORD_LONG_MAX_BYTES, true, OUTCOME_OK},
+        {"a megabyte of numbers where images may come", RECORD_MAX_BYTES, RECORD_LONG_MAX_BYTES, false,
+         OUTCOME_TOO_LONG},
+        {"15 MiB of text", 15 * RECORD_MAX_BYTES, RECORD_LONG_MAX_BYTES, true, OUTCOME_OK},
+        {"16 MiB of text", RECORD_LONG_MAX_BYTES, RECORD_LONG_MAX_BYTES, true, OUTCOME_TOO_LONG},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct buf frame = {.max = 1 << 26};
+        struct long_rows seen = {0};
+        struct row_columns columns = {.max_bytes = rows[i].max_bytes};
+        add_row(&frame, 5, true);
+        add_row(&frame, rows[i].n, rows[i].text);
+        long n = rows_read(buf_slice(&frame), &columns, on_long_row, &seen);
+        if (n != 2 || seen.last != rows[i].want) {
+            fail_msg("%s: got %ld rows, the last %s", rows[i].name, n, outcome_of(seen.last)->text);
+        }
+        add_row(&frame, 5, true); // what follows is read
+        seen = (struct long_rows){0};
+        assert_int_equal(rows_read(buf_slice(&frame), &columns, on_long_row, &seen), 3);
+        assert_int_equal(seen.last, OUTCOME_OK);
+        buf_free(&frame);
+    }
+}
+
 // Arrays, as SQL declares them; the tensors are those of kserve.
 static const struct {
     const char *name, *type;
@@ -276,6 +438,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_cast_to_the_column),
         cmocka_unit_test(arrays_are_cast_element_by_element),
+        cmocka_unit_test(images_are_held_against_the_provider),
+        cmocka_unit_test(an_image_may_come_as_bytes_of_some_size),
+        cmocka_unit_test(a_row_is_long_for_its_text_alone),
         cmocka_unit_test(values_stand_in_the_models_order),
         cmocka_unit_test(records_and_items_come_back),
         cmocka_unit_test(damaged_records_and_items_are_refused),
