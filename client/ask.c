@@ -3,6 +3,7 @@
 
 #include "client/dialogue.h"
 #include "client/setup.h"
+#include "common/json.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 #define AGAIN_MS 1000
 #define SQL_MAX (1024 * 1024)
+#define MODELS_MAX (16 * 1024 * 1024)
 
 struct asking {
     struct loop *loop;
@@ -103,5 +105,27 @@ int ask_create(const char *address, const char *file, int64_t timeout_ms, uint64
     struct message create = {.kind = MESSAGE_CREATE, .create.sql = {sql, n}};
     int status = ask(address, &create, MESSAGE_CREATED, timeout_ms, NULL, n_changed, why);
     free(sql);
+    return status;
+}
+
+int ask_model(const char *address, const char *name, int64_t timeout_ms, struct statements *list,
+              struct error *why) {
+    struct buf text;
+    struct json_object *value = NULL;
+    struct message get = {.kind = MESSAGE_STATUS_GET, .status_get.about = SLICE_LIT("models")};
+    buf_init(&text, MODELS_MAX);
+    int status = ask(address, &get, MESSAGE_STATUS, timeout_ms, &text, NULL, why);
+    status = status ? status : json_parse(buf_slice(&text), &value, why);
+    struct json_object *models = status == 0 ? json_get(value, "models") : NULL;
+    size_t n = json_object_is_type(models, json_type_array) ? json_object_array_length(models) : 0;
+    status = status ? status : -ENOENT;
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *model = json_object_array_get_idx(models, i);
+        if (slice_is(json_text(json_get(model, "name")), name)) {
+            status = model_sql_parse(json_text(json_get(model, "sql")), "model", list, why);
+        }
+    }
+    json_object_put(value);
+    buf_free(&text);
     return status;
 }

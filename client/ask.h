@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/error.h"
+#include "common/model.h"
 #include "proto/messages.h"
 
 // ask sends a question until it is answered, for at most timeout_ms. REFUSED with a code that passes
@@ -18,5 +19,10 @@ MUST_CHECK int ask(const char *address, const struct message *question, enum mes
 // ask_create carries out CREATE MODEL statements: a file's text that was checked before.
 MUST_CHECK int ask_create(const char *address, const char *file, int64_t timeout_ms,
                           uint64_t *n_changed, struct error *why);
+
+// ask_model parses a model as the coordinator has it. Returns 0 and fills list (free with statements_free);
+// with why -ENOENT (it has none of that name), or what ask returns.
+MUST_CHECK int ask_model(const char *address, const char *name, int64_t timeout_ms, struct statements *list,
+                         struct error *why);
 
 #endif

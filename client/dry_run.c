@@ -32,6 +32,7 @@ struct lane {
     struct buf records; // packed
     size_t n, n_bytes;
     uint64_t tokens;    // as the coordinator estimates them
+    uint64_t image_tokens; // of its images
 };
 
 // One way to ask.
@@ -115,21 +116,31 @@ static int make_call(struct counting *c, struct way *way, struct lane *lane) {
     int rc = prompt_make(way->model, &way->plan, buf_slice(&lane->records), lane->n, slots, &c->system,
                          &c->user, c->why);
     if (rc == 0) {
-        uint64_t tokens = tokens_count(c->tokenizer, buf_slice(&c->user)) + TOKENS_A_MESSAGE;
+        uint64_t tokens = tokens_count(c->tokenizer, buf_slice(&c->user)) + TOKENS_A_MESSAGE + lane->image_tokens;
         tokens += c->system.n > 0 ? tokens_count(c->tokenizer, buf_slice(&c->system)) + TOKENS_A_MESSAGE : 0;
         add_call(c, way, tokens, lane->n);
     }
     buf_clear(&lane->records);
     lane->n = lane->n_bytes = 0;
-    lane->tokens = 0;
+    lane->tokens = lane->image_tokens = 0;
     return rc;
 }
 
-// add_record does what dispatch_add does.
+static size_t no_text(const void *arg, struct slice text) {
+    return 0;
+}
+
+// images_of estimates the tokens of a record's images.
+static uint64_t images_of(const struct model *model, struct slice values) {
+    return model->n_images > 0 ? record_weight(model, values, no_text, NULL) / TOKENS_BYTES : 0;
+}
+
+// add_record does what fill_add does.
 static int add_record(struct counting *c, struct way *way, uint32_t partition, struct slice values) {
     const struct model_options *o = &way->model->options;
     struct lane *lane = &way->lanes[partition];
-    uint64_t tokens = values.n / TOKENS_BYTES + SLOT_TOKENS;
+    size_t weight = record_weight(way->model, values, NULL, NULL);
+    uint64_t tokens = weight / TOKENS_BYTES + SLOT_TOKENS;
     uint64_t most = o->batch_max_tokens != MODEL_UNSET ? (uint64_t)o->batch_max_tokens : UINT64_MAX;
     int rc = 0;
     if (lane->n > 0 && (lane->tokens + tokens > most || lane->n_bytes + values.n > BATCH_FULL_BYTES)) {
@@ -138,6 +149,7 @@ static int add_record(struct counting *c, struct way *way, uint32_t partition, s
     rc = rc != 0 ? rc : record_pack(&lane->records, lane->n, values);
     lane->n++;
     lane->n_bytes += values.n;
+    lane->image_tokens += images_of(way->model, values);
     lane->tokens += tokens;
     if (rc == 0 && (lane->n >= (size_t)o->batch_size || lane->tokens >= most)) {
         rc = make_call(c, way, lane);
@@ -210,7 +222,11 @@ static void wait_rows(struct rows *rows) {
 
 static int read_rows(struct counting *c) {
     const struct dry_run_config *config = c->config;
-    const struct row_columns columns = {slice_of(config->id_column), slice_of(config->key_column)};
+    const struct row_columns columns = {
+        .id = slice_of(config->id_column),
+        .key = slice_of(config->key_column),
+        .max_bytes = config->images != NULL ? RECORD_LONG_MAX_BYTES : RECORD_MAX_BYTES,
+    };
     struct rows_row row;
     int status;
     while (c->status == 0 && (status = rows_next(config->rows, &row, c->why)) != 0) {
@@ -223,9 +239,13 @@ static int read_rows(struct counting *c) {
         }
         c->out->rows++;
         c->row = &row;
+        struct slice json = row.json;
+        struct error why = {0};
         if (row.outcome != OUTCOME_OK) {
             add_bad(c, NULL);
-        } else if (rows_read(row.json, &columns, on_row, c) < 0 && c->status == 0) {
+        } else if (config->images != NULL && images_fill(config->images, row.file, json, &json, &why) != 0) {
+            add_bad(c, why.text);
+        } else if (rows_read(json, &columns, on_row, c) < 0 && c->status == 0) {
             c->status = -EINVAL;
         }
     }

@@ -3,6 +3,7 @@
 #ifndef HEADRACE_CLIENT_DRY_RUN_H
 #define HEADRACE_CLIENT_DRY_RUN_H
 
+#include "client/images.h"
 #include "client/rows.h"
 #include "common/bytes.h"
 #include "common/error.h"
@@ -22,6 +23,7 @@ struct dry_run_config {
     const struct model *model;
     const struct prices *prices;   // of a file; NULL: none
     struct rows *rows;             // at their beginning; read to their end
+    struct images *images;         // reads the files that rows name; NULL: the model has none
     const char *id_column, *key_column; // "": id and key
     int64_t partitions;
     int64_t answer_tokens;         // of one record's answer; 0: guessed from the OUTPUT columns

@@ -151,12 +151,15 @@ static int open_input(struct run *run, struct error *why) {
         .files = o->input.items,
         .n_files = o->input.n,
         .column = run->model->n_input == 1 ? run->model->input[0].name : NULL,
-        .max_bytes = RECORD_MAX_BYTES,
+        .max_bytes = run->model->n_images > 0 ? RECORD_LONG_MAX_BYTES : RECORD_MAX_BYTES,
     };
     int status = rows_format_parse("--format", o->format, &config.format, why);
     if (status < 0) {
         return status;
     }
+    const struct images_config images = {
+        .model = run->model, .folder = o->image_folder, .max_bytes = (size_t)o->image_max_bytes};
+    run->images = images_new(&images);
     run->rows = rows_open(&config, why);
     return run->rows != NULL ? 0 : -EINVAL;
 }
@@ -399,6 +402,7 @@ static void run_free(struct run *run) {
     }
     free(run->secret_names);
     rows_close(run->rows);
+    images_free(run->images);
     output_close(&run->output);
     buf_free(&run->create);
     buf_free(&run->overrides);
@@ -510,6 +514,7 @@ static int try_out(struct run *run, struct error *why) {
         .model = &model,
         .prices = run->prices,
         .rows = run->rows,
+        .images = run->images,
         .id_column = o->id_column,
         .key_column = o->key_column,
         .partitions = o->partitions,

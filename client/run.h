@@ -5,6 +5,7 @@
 
 #include "client/counters.h"
 #include "client/embedded.h"
+#include "client/images.h"
 #include "client/journal.h"
 #include "client/merge.h"
 #include "client/output.h"
@@ -57,6 +58,7 @@ struct run {
     struct prices *prices;          // of --prices; NULL: none
     struct limits_file *limits;     // of --limits; NULL: none
     struct rows *rows;
+    struct images *images;          // NULL: the model has no column of IMAGE
     struct merge merge;
     struct output output;
     struct state state;             // its folder

@@ -203,6 +203,9 @@ static void finish_row(struct run *run, struct held *held, struct json_object *r
     }
     buf_clear(&run->line);
     struct json_object *error = json_get(result, "error");
+    if (error != NULL && held->why != NULL) {
+        json_object_object_add(error, "message", json_object_new_string(held->why));
+    }
     held->code = error != NULL ? code_index(run, json_text(json_get(error, "code"))) : -1;
     if (merge_result(&run->merge, &row, result, &run->line) < 0) {
         row.outcome = OUTCOME_TOO_LONG;
@@ -290,6 +293,17 @@ static void skip(struct run *run, const struct rows_row *row) {
     }
 }
 
+// with_images reads the files that a row names. A row whose files cannot be read is sent as it is: it takes
+// a sequence in any case, and the coordinator refuses a path.
+static struct slice with_images(struct run *run, const struct rows_row *row, struct held *held) {
+    struct error why = {0};
+    struct slice json = row->json;
+    if (run->images != NULL && images_fill(run->images, row->file, row->json, &json, &why) != 0) {
+        held->why = mem_dup_str(why.text);
+    }
+    return json;
+}
+
 static void hold(struct run *run, const struct rows_row *row) {
     if (is_written(run)) {
         skip(run, row);
@@ -300,7 +314,7 @@ static void hold(struct run *run, const struct rows_row *row) {
     held->file = row->file;
     held->line = row->line;
     if (row->outcome == OUTCOME_OK) {
-        held->seq = sender_add(run->sender, row->json);
+        held->seq = sender_add(run->sender, with_images(run, row, held));
         struct slice text = run->merge.csv ? row->csv : row->json;
         held->text = mem_dup(text.p, text.n);
         held->n_text = text.n;

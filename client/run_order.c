@@ -44,6 +44,7 @@ struct run_order *run_order_new(bool ordered, const struct run_order_handlers *h
 
 static void held_free(struct held *held) {
     free(held->text);
+    free(held->why);
     free(held->out);
     free(held);
 }

@@ -18,6 +18,7 @@ struct held {
     char *out;           // n_out bytes: its finished line, owned; NULL until done
     size_t n_out;
     int code;            // the owner's: what became of it
+    char *why;           // the owner's: what was wrong with it before it was sent; owned; NULL: nothing
     // run_order's own
     struct ack_entry *ack;     // the result it came from; NULL: none
     struct held *prev, *next;  // input order

@@ -19,6 +19,7 @@
 #define CHUNK_ROWS 512            // rows of an APPEND
 #define CHUNK_BYTES (256 * 1024)  // and bytes, at which it is closed
 #define CHUNK_MAX (64 * 1024 * 1024)
+#define KEPT_MAX (64 * 1024 * 1024) // of rows that are not acked
 #define AGAIN_MS 1000             // OPEN is said again when nobody answers
 
 struct chunk {
@@ -36,6 +37,7 @@ struct sender {
     struct dialogue *dialogue;
     struct loop_timer *again;
     struct chunk *chunks;
+    size_t n_bytes;       // of their rows
     bool is_open, is_refused, is_ended;
     bool was_open;      // at least once
     bool must_flush;    // FLUSH is to follow the last row
@@ -45,6 +47,7 @@ struct sender {
 
 static void chunk_free(struct sender *sender, struct chunk *chunk) {
     DL_DELETE(sender->chunks, chunk);
+    sender->n_bytes -= chunk->rows.n;
     buf_free(&chunk->rows);
     free(chunk);
 }
@@ -242,8 +245,8 @@ void sender_free(struct sender *sender) {
 }
 
 uint64_t sender_room(const struct sender *sender) {
-    return sender->is_open && sender->limit > sender->added ? sender->limit - sender->added
-                                                                  : 0;
+    bool has_room = sender->is_open && sender->limit > sender->added && sender->n_bytes < KEPT_MAX;
+    return has_room ? sender->limit - sender->added : 0;
 }
 
 static struct chunk *open_chunk(struct sender *sender) {
@@ -268,8 +271,9 @@ uint64_t sender_add(struct sender *sender, struct slice row) {
     struct chunk *chunk = open_chunk(sender);
     int status = buf_add_slice(&chunk->rows, row);
     status = status ? status : buf_add_byte(&chunk->rows, '\n');
-    assert(status == 0); // a row is at most some MiB, a chunk is closed at 256 KiB
+    assert(status == 0); // a row is at most 16 MiB, a chunk is closed at 256 KiB
     chunk->count++;
+    sender->n_bytes += row.n + 1;
     return ++sender->added;
 }
 

@@ -29,7 +29,8 @@ struct sender *sender_new(struct loop *loop, void *zmq, const struct sender_conf
                               const struct sender_handlers *handlers, struct error *why);
 void sender_free(struct sender *sender); // sender may be NULL
 
-// sender_room says how many rows may be added now; 0 until the coordinator has answered.
+// sender_room says how many rows may be added now; 0 until the coordinator has answered, and while 64 MiB
+// of rows are not acked.
 uint64_t sender_room(const struct sender *sender);
 // sender_add takes the next row, one JSON value without a line break, and returns its sequence,
 // from 1. A row that the coordinator accepted in an earlier life is counted and not sent.

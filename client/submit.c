@@ -3,6 +3,7 @@
 // in its place: nothing is dropped.
 #include "client/ask.h"
 #include "client/commands.h"
+#include "client/images.h"
 #include "client/progress.h"
 #include "client/rows.h"
 #include "client/sender.h"
@@ -50,6 +51,8 @@ static const struct option_program program = {
 struct submit {
     struct submit_options options;
     struct rows *rows;
+    struct statements statements; // that hold the model of --model, if any was found
+    struct images *images; // NULL: that has no column of IMAGE
     struct loop *loop;
     struct sender *sender;
     struct progress *progress;
@@ -77,6 +80,19 @@ static struct slice bad_row(struct submit *submit, const struct rows_row *row) {
     buf_clear(&submit->bad);
     return json_add_string(&submit->bad, slice_of(row->why.text)) == 0 ? buf_slice(&submit->bad)
                                                                        : SLICE_LIT("\"\"");
+}
+
+// with_images reads the files that a row names. A row whose files cannot be read goes in as it is: it keeps
+// its id, and the coordinator refuses a path.
+static struct slice with_images(struct submit *submit, const struct rows_row *row) {
+    struct error why = {0};
+    struct slice json = row->json;
+    if (submit->images != NULL && images_fill(submit->images, row->file, row->json, &json, &why) != 0) {
+        progress_clear(submit->progress);
+        submit->n_bad++;
+        client_say(0, "%s:%llu: %s", row->file, (unsigned long long)row->line, why.text);
+    }
+    return json;
 }
 
 static void on_retry(void *arg) {
@@ -140,7 +156,7 @@ static void feed(struct submit *submit) {
         } else if (!check_model(submit, &row)) {
             return;
         } else {
-            sender_add(submit->sender, row.outcome == OUTCOME_OK ? row.json : bad_row(submit, &row));
+            sender_add(submit->sender, row.outcome == OUTCOME_OK ? with_images(submit, &row) : bad_row(submit, &row));
         }
     }
 }
@@ -258,15 +274,48 @@ static int move(struct submit *submit, struct slice overrides) {
     return submit->exit_code;
 }
 
+static const struct model *model_named(const struct statements *list, const char *name) {
+    for (size_t i = list->n; i > 0; i--) {
+        if (strcmp(list->items[i - 1].model->name, name) == 0) {
+            return list->items[i - 1].model;
+        }
+    }
+    return NULL;
+}
+
+// find_images looks whether the model of --model has columns of IMAGE: in the file of models, or at the
+// coordinator. One that cannot be found has none; whoever takes the rows says so. Returns 0, or -ETIMEDOUT
+// with why.
+static int find_images(struct submit *submit, struct error *why) {
+    const struct submit_options *o = &submit->options;
+    int status = 0;
+    const struct model *model = NULL;
+    if (*o->model != '\0' && *o->file != '\0' && setup_load_models(o->file, &submit->statements, why) == 0) {
+        model = model_named(&submit->statements, o->model);
+    }
+    if (*o->model != '\0' && model == NULL) {
+        statements_free(&submit->statements);
+        status = ask_model(o->coordinator, o->model, o->timeout, &submit->statements, why);
+        model = status == 0 ? model_named(&submit->statements, o->model) : NULL;
+    }
+    const struct images_config config = {
+        .model = model, .folder = o->image_folder, .max_bytes = (size_t)o->image_max_bytes};
+    submit->images = model != NULL ? images_new(&config) : NULL;
+    return status == -ETIMEDOUT ? status : 0;
+}
+
 // prepare reads what the user gave, and creates the models. Returns 0 or the exit code.
 static int prepare(struct submit *submit, struct buf *overrides) {
     const struct submit_options *o = &submit->options;
     struct error why = {0};
+    if (find_images(submit, &why) != 0) {
+        return client_say(EXIT_PART_LOST, "%s", why.text);
+    }
     struct rows_config config = {
         .files = o->input.items,
         .n_files = o->input.n,
         .column = o->column,
-        .max_bytes = RECORD_MAX_BYTES,
+        .max_bytes = submit->images != NULL ? RECORD_LONG_MAX_BYTES : RECORD_MAX_BYTES,
     };
     struct model_setting *settings = NULL;
     int status = rows_format_parse("--format", o->format, &config.format, &why);
@@ -316,6 +365,8 @@ int submit_main(int argc, char **argv) {
         code = code ? code : move(&submit, buf_slice(&overrides));
     }
     rows_close(submit.rows);
+    images_free(submit.images);
+    statements_free(&submit.statements);
     buf_free(&overrides);
     options_free(&program, &submit.options);
     return code;
