@@ -8,26 +8,30 @@
 #define DEPTH_MAX 10 // levels of a strict schema
 
 const struct api api_chat = {.name = "chat", .head = "/v1/", .end = "/chat/completions",
-                             .read = api_chat_read, .write = api_chat_write};
+                             .picture = picture_chat, .read = api_chat_read,
+     .write = api_chat_write};
 
 static const struct api rows[] = {
-    {.name = "responses", .head = "/v1/", .end = "/responses", .read = api_responses_read,
+    {.name = "responses", .head = "/v1/", .end = "/responses", .picture = picture_responses, .read = api_responses_read,
      .write = api_responses_write},
     {.name = "embeddings", .head = "/v1/", .end = "/embeddings", .read = api_embeddings_read,
      .write = api_embeddings_write},
     {.name = "azure chat", .head = "/openai/", .end = "/chat/completions", .key = API_KEY_AZURE,
-     .read = api_chat_read, .write = api_chat_write},
+     .picture = picture_chat, .read = api_chat_read,
+     .write = api_chat_write},
     {.name = "azure responses", .head = "/openai/", .end = "/responses", .key = API_KEY_AZURE,
-     .read = api_responses_read, .write = api_responses_write},
+     .picture = picture_responses, .read = api_responses_read, .write = api_responses_write},
     {.name = "azure embeddings", .head = "/openai/", .end = "/embeddings", .key = API_KEY_AZURE,
      .read = api_embeddings_read, .write = api_embeddings_write},
     {.name = "messages", .head = "/v1/", .end = "/messages", .key = API_KEY_ANTHROPIC,
-     .style = TELL_ANTHROPIC, .must = "anthropic-version", .read = api_messages_read,
+     .style = TELL_ANTHROPIC, .must = "anthropic-version", .picture = picture_messages,
+     .read = api_messages_read,
      .write = api_messages_write},
     {.name = "kserve", .head = "/v2/models/", .end = "/infer", .plain_errors = true, .model = "d",
      .read = api_kserve_read, .write = api_kserve_write},
     {.name = "generate", .head = "/v1beta/models/", .end = ":generateContent", .key = API_KEY_GEMINI,
-     .style = TELL_GEMINI, .model_in_path = true, .read = api_generate_read,
+     .style = TELL_GEMINI, .model_in_path = true, .picture = picture_generate,
+     .read = api_generate_read,
      .write = api_generate_write},
     {.name = "batch embed", .head = "/v1beta/models/", .end = ":batchEmbedContents",
      .key = API_KEY_GEMINI, .style = TELL_GEMINI, .model_in_path = true, .read = api_batch_embed_read,

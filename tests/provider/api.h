@@ -6,6 +6,7 @@
 #include "common/httpd.h"
 #include "tests/provider/chat.h"
 #include "tests/provider/ledger.h"
+#include "tests/provider/picture.h"
 #include "tests/provider/tell.h"
 
 // How a credential comes. In another header it counts as none.
@@ -30,6 +31,7 @@ struct api {
     void (*serve)(struct batch_call *call);
     // is_open, if there is one, lets a request in without a key.
     bool (*is_open)(const struct httpd_request *request);
+    picture_fn *picture;    // of a part that is an image; NULL: it takes none
     // read takes the parts of chat->root into chat: messages or inputs, model, schema, most tokens.
     // Returns 0, or -EINVAL with why, in the vendor's words.
     int (*read)(struct chat *chat, bool strict, struct error *why);

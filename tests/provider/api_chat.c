@@ -27,8 +27,9 @@ static int read_messages(struct chat *chat, struct error *why) {
         if (role.n == 0 || content == NULL) {
             return error_set(why, -EINVAL, "messages[%zu]: want role and content", i);
         }
-        if (chat_add_message(chat, slice_is(role, "user"), content) != 0) {
-            return error_set(why, -EINVAL, "messages[%zu]: too long", i);
+        if (chat_add_parts(chat, slice_is(role, "user"), content, why) != 0) {
+            error_prefix(why, "messages[%zu]: ", i);
+            return -EINVAL;
         }
     }
     return 0;

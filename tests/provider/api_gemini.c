@@ -137,9 +137,11 @@ int api_generate_read(struct chat *chat, bool strict, struct error *why) {
         if (role.n > 0 && !slice_is(role, "user") && !slice_is(role, "model")) {
             return error_set(why, -EINVAL, "Please use a valid role: user, model.");
         }
-        if (!json_object_is_type(parts, json_type_array) || json_object_array_length(parts) == 0 ||
-            chat_add_message(chat, !slice_is(role, "model"), parts) != 0) {
+        if (!json_object_is_type(parts, json_type_array) || json_object_array_length(parts) == 0) {
             return error_set(why, -EINVAL, "GenerateContentRequest.contents[%zu].parts: must not be empty", i);
+        }
+        if (chat_add_parts(chat, !slice_is(role, "model"), parts, why) != 0) {
+            return -EINVAL;
         }
     }
     return rc != 0 ? rc : read_config(chat, strict, why);

@@ -138,8 +138,8 @@ static int read_content(struct chat *chat, bool user, struct json_object *conten
         return error_set(why, -EINVAL, "messages: text content blocks must be non-empty");
     }
     size_t before = chat->input_tokens;
-    if (chat_add_message(chat, user, content) != 0) {
-        return error_set(why, -EINVAL, "content: too long");
+    if (chat_add_parts(chat, user, content, why) != 0) {
+        return -EINVAL;
     }
     if (at_last < n) { // a block's tokens are a quarter of its bytes
         chat->cached_tokens = before;

@@ -31,9 +31,12 @@ static int read_input(struct chat *chat, struct error *why) {
     for (size_t i = 0; i < json_object_array_length(input); i++) {
         struct json_object *message = json_object_array_get_idx(input, i);
         bool user = slice_is(json_text(json_get(message, "role")), "user");
-        if (json_get(message, "content") == NULL ||
-            chat_add_message(chat, user, json_get(message, "content")) != 0) {
+        if (json_get(message, "content") == NULL) {
             return error_set(why, -EINVAL, "input[%zu]: want role and content", i);
+        }
+        if (chat_add_parts(chat, user, json_get(message, "content"), why) != 0) {
+            error_prefix(why, "input[%zu]: ", i);
+            return -EINVAL;
         }
     }
     return 0;

@@ -39,6 +39,27 @@ int chat_add_message(struct chat *chat, bool user, struct json_object *content) 
     return rc;
 }
 
+int chat_add_parts(struct chat *chat, bool user, struct json_object *content, struct error *why) {
+    if (!json_object_is_type(content, json_type_array)) {
+        return chat_add_message(chat, user, content) == 0 ? 0 : error_set(why, -EINVAL, "too long");
+    }
+    struct buf *into = user ? &chat->prompt : &chat->system;
+    int rc = into->n > 0 ? buf_add_byte(into, '\n') : 0;
+    for (size_t i = 0; rc == 0 && i < json_object_array_length(content); i++) {
+        struct json_object *part = json_object_array_get_idx(content, i), *text = json_get(part, "text");
+        if (json_object_is_type(text, json_type_string)) {
+            rc = buf_add_slice(into, json_text(text));
+            chat->input_tokens += (json_text(text).n + 3) / 4;
+        } else if (!user || chat->api->picture == NULL) {
+            return error_set(why, -EINVAL, "a part without text, where only text may be");
+        } else {
+            rc = chat->api->picture(chat, part, why);
+        }
+    }
+    chat->input_tokens += MESSAGE_TOKENS;
+    return rc == -EMSGSIZE ? error_set(why, -EINVAL, "too long") : rc;
+}
+
 // --- slots ---------------------------------------------------------------------------------------
 
 static struct chat_slot *slot_begin(struct chat *chat, int64_t index) {
@@ -488,7 +509,7 @@ int chat_read_as(const struct api *api, bool strict, struct slice body, struct c
 
 int chat_read_value(const struct api *api, bool strict, struct json_object *root, struct chat *chat,
                     struct error *why) {
-    *chat = (struct chat){.root = root};
+    *chat = (struct chat){.root = root, .api = api};
     buf_init(&chat->prompt, TEXT_MAX);
     buf_init(&chat->system, TEXT_MAX);
     buf_init(&chat->texts, 2 * (size_t)TEXT_MAX);

@@ -33,6 +33,8 @@ enum chat_form { FORM_JSON, FORM_ELEMENTS, FORM_HEADER, FORM_LIST };
 
 struct chat {
     struct json_object *root; // owned
+    const struct api *api;    // that the request came to
+    size_t n_pictures, n_links; // images; of them by URL
     struct buf prompt;        // user messages, joined by a line feed
     struct buf system;        // all other messages
     struct buf texts;         // the records' texts, one after the other
@@ -78,6 +80,10 @@ MUST_CHECK int chat_read_value(const struct api *api, bool strict, struct json_o
 void chat_free(struct chat *chat);
 // chat_text is the text of a slot, valid until chat_free.
 struct slice chat_text(const struct chat *chat, const struct chat_slot *slot);
+
+// For the APIs: chat_add_parts adds a message's content, a string or an array of parts, texts and images. 0, or
+// -EINVAL with why.
+MUST_CHECK int chat_add_parts(struct chat *chat, bool user, struct json_object *content, struct error *why);
 
 // For the APIs: chat_add_message adds a message's content, a string or an array of parts; chat_add_input
 // adds a text that is a record as a whole. 0 or -EMSGSIZE.

@@ -43,7 +43,12 @@ static void print_sentiment(struct slice text) {
 }
 
 static void print_hash(struct slice text) {
-    printf("%016" PRIx64 "\n", answer_hash(text));
+    char *copy = slice_dup(text);
+    for (size_t i = 0; i < text.n; i++) {
+        copy[i] = copy[i] == '\v' ? '\n' : copy[i];
+    }
+    printf("%016" PRIx64 "\n", answer_hash((struct slice){copy, text.n}));
+    free(copy);
 }
 
 // print_for prints something for a text, or for each line of standard input.

@@ -226,6 +226,10 @@ static void answer_chat(const struct respond *r, struct slice model, struct job 
         respond_error(r, job, 400, "invalid_request_error", NULL, schema_words(job), false, reply);
         return;
     }
+    if (chat->n_links > 0 && r->options->no_links) {
+        respond_error(r, job, 400, "invalid_request_error", NULL, "invalid image input", false, reply);
+        return;
+    }
     if (refuse_long(r, job, chat, reply)) {
         return;
     }
