@@ -8,7 +8,8 @@
 //                                                 └──▶ WAITING (suspended)┘ request_resume
 //
 // libmicrohttpd does not look at a suspended connection's socket, so a client that leaves while its
-// request waits is found by looking (on_sweep, and right before the answer).
+// request waits is found by looking (on_sweep, and right before the answer); so is one that leaves in the
+// middle of a streamed body.
 #include "common/httpd.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -52,7 +53,9 @@ struct httpd_request {
     bool waiting;              // suspended, on httpd->waiting
     bool left;                 // the client has gone
     bool may_send;             // the next chunk's time has come
-    struct httpd_request *prev, *next; // waiting list; next: pool
+    bool reading;              // its body is streamed and not all there yet, on httpd->reading
+    bool ended;                // reading: its client sends no more, as the sweep before has seen
+    struct httpd_request *prev, *next; // waiting or reading list; next: pool
 };
 
 struct httpd {
@@ -60,12 +63,13 @@ struct httpd {
     struct MHD_Daemon *daemon;
     uv_poll_t poll;   // the daemon's epoll descriptor
     uv_timer_t timer; // when the daemon wants to run again
-    uv_timer_t sweep; // runs while requests wait
+    uv_timer_t sweep; // runs while requests wait or are read
     uv_loop_t *uv;
     int port;
     bool closing;
     size_t n_handles;              // libuv handles not yet closed
     struct httpd_request *waiting; // suspended requests
+    struct httpd_request *reading; // requests whose bodies are streamed in
     struct httpd_request *pool;    // requests to use again
 };
 
@@ -215,13 +219,24 @@ static bool has_left(const struct httpd_request *r) {
 static void on_sweep(uv_timer_t *timer);
 static void on_daemon_time(uv_timer_t *timer);
 
+static void start_sweep(struct httpd *httpd) {
+    if (!uv_is_active((uv_handle_t *)&httpd->sweep)) {
+        uv_timer_start(&httpd->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    }
+}
+
 static void request_suspend(struct httpd_request *r) {
     struct httpd *httpd = r->httpd;
     r->waiting = true;
     MHD_suspend_connection(r->connection);
     DL_APPEND(httpd->waiting, r);
-    if (!uv_is_active((uv_handle_t *)&httpd->sweep)) {
-        uv_timer_start(&httpd->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    start_sweep(httpd);
+}
+
+static void stop_reading(struct httpd_request *r) {
+    if (r->reading) {
+        r->reading = r->ended = false;
+        DL_DELETE(r->httpd->reading, r);
     }
 }
 
@@ -236,16 +251,30 @@ static void request_resume(struct httpd_request *r) {
     }
 }
 
+// sweep_reading ends connections whose clients left in the middle of a body. When the last bytes and the
+// end come together the library may read the bytes and miss the end, which is an edge for it.
+static void sweep_reading(struct httpd *httpd) {
+    struct httpd_request *r;
+    DL_FOREACH(httpd->reading, r) {
+        bool left = has_left(r);
+        if (left && r->ended) {
+            shutdown(request_fd(r), SHUT_RDWR); // another edge
+        }
+        r->ended = left;
+    }
+}
+
 static void on_sweep(uv_timer_t *timer) {
     struct httpd *httpd = timer->data;
     struct httpd_request *r, *next;
+    sweep_reading(httpd);
     DL_FOREACH_SAFE(httpd->waiting, r, next) {
         if (has_left(r)) {
             r->left = true;
             request_resume(r);
         }
     }
-    if (httpd->waiting == NULL) {
+    if (httpd->waiting == NULL && httpd->reading == NULL) {
         uv_timer_stop(timer);
     }
 }
@@ -372,8 +401,11 @@ void httpd_send(struct httpd_request *request, struct httpd_reply *reply) {
 }
 
 void httpd_stream(struct httpd_request *request, httpd_sink *sink) {
-    assert(!request->handed);
+    assert(!request->handed && !request->reading);
     request->sink = sink;
+    request->reading = true;
+    DL_APPEND(request->httpd->reading, request);
+    start_sweep(request->httpd);
 }
 
 void httpd_send_text(struct httpd_request *request, int status, const char *type,
@@ -439,6 +471,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
         return MHD_NO;
     }
     if (!r->handed) {
+        stop_reading(r);
         r->handed = true;
         httpd->config.on_request(httpd->config.arg, r);
     }
@@ -456,6 +489,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
     if (r == NULL) {
         return;
     }
+    stop_reading(r);
     bool whole = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && r->ready && !r->left &&
                  r->reply.ending == HTTPD_WHOLE;
     if (whole) {

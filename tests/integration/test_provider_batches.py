@@ -1,12 +1,13 @@
 """The provider simulator's batch APIs of OpenAI, Azure OpenAI and Anthropic: states, files, limits, ledger."""
 import itertools
 import json
+import pathlib
 
 import pytest
 
 from batch_clients import (
     Anthropic, Api, Azure, BOM, OpenAI, QUICK, billed, changed, form, ledger, openai_ids, types)
-from conftest import wait_for
+from conftest import RELEASE_BIN, Box, Simulator, wait_for
 
 
 # --- OpenAI --------------------------------------------------------------------------------------
@@ -390,3 +391,27 @@ def test_azure_refuses_a_file_that_is_pending(provider):
     api = Azure(provider("--batch-file-time", "1h"))
     file = json.loads(api.upload(changed(api.line(1)))[2])
     assert api.call("POST", "/openai/v1/batches", api.request(file["id"]), status=400)
+
+
+# --- Memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (RELEASE_BIN / "headrace-provider").exists() or
+                    b"__asan_init" in (RELEASE_BIN / "headrace-provider").read_bytes(), reason="no release build")
+@pytest.mark.parametrize("kind", [OpenAI, Anthropic])
+def test_memory_does_not_grow_with_a_job(box, kind):
+    (box.path / "release").mkdir()
+    release = Box(box.path / "release", RELEASE_BIN)
+    api = kind(Simulator(release, *QUICK))
+    lines = []
+    for i in range(8000):
+        line = api.line(i)
+        messages = line.get("params", line.get("body"))["messages"]
+        messages[0]["content"] += "x" * 5000
+        lines.append(line)
+    done = api.ended(api.create(lines))
+    assert len(api.rows(done)) == len(lines)
+    status = dict(line.split(":", 1) for line in
+                  (pathlib.Path("/proc") / str(api.provider.pid) / "status").read_text().splitlines())
+    release.end()
+    assert int(status["VmHWM"].split()[0]) < 30_000  # kB; the input alone has 43 MB

@@ -112,6 +112,9 @@ static int add_row(struct pool **pools, const struct report_config *config, stru
     if (at_us <= 0 || json_get(row, "admitted") == NULL) {
         return error_set(why, -EINVAL, "got no line of a ledger, want unix_us and admitted");
     }
+    if (json_get(row, "batch") != NULL) {
+        return 0; // jobs have limits of their own
+    }
     bool limited = json_get(row, "limited") != NULL;
     bool other = !limited && count(row, "status") == 429;
     if (!limited && !other && !is_true(row, "admitted")) {
