@@ -3,7 +3,8 @@
 //
 //   HEADRACE_TEST_DIE_AT=POINT:N   SIGKILL to itself the N-th time that it passes POINT. Points are the names
 //                                  of the scripts of Redis, passed before one is sent and when its reply came,
-//                                  and job_ORDER, passed when a worker begins such a step and when it ended
+//                                  and job_ORDER, passed when a worker begins such a step and when it ended, and
+//                                  order_ORDER, passed when a coordinator has ordered one
 //   HEADRACE_TEST_HANG_MS=N        at each SIGUSR1 the loop stands still for N ms; threads of libraries go on
 //   HEADRACE_TEST_HOLD=1           a worker keeps what it was sent and makes no call
 #ifndef HEADRACE_COMMON_HOOK_H

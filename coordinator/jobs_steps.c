@@ -3,11 +3,13 @@
 // core at the end of a turn.
 #include "coordinator/jobs.h"
 #include "common/batch_api.h"
+#include "common/hook.h"
 #include "common/log.h"
 #include "coordinator/partition.h"
 #include "coordinator/roster.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BACKOFF_FIRST_MS 1000
@@ -94,6 +96,13 @@ static struct message order_of(const struct core *core, const struct job *job, e
                 .skip = order == ORDER_COLLECT ? job->n_taken : 0}};
 }
 
+// hook_order passes a point of a test: order_upload, order_create, ...
+static void hook_order(enum job_order order) {
+    char point[32];
+    snprintf(point, sizeof(point), "order_%s", job_order_text(order));
+    hook_point(point);
+}
+
 // order_step gives a step to a worker. Returns false when none can take it now.
 static bool order_step(struct core *core, struct job *job, enum job_order order) {
     struct pool *pool = job->group->pool;
@@ -116,6 +125,7 @@ static bool order_step(struct core *core, struct job *job, enum job_order order)
     if (worker == NULL) {
         return false;
     }
+    hook_order(order);
     ++*steps_of(pool, order);
     job->order = order;
     job->worker = worker->route;
