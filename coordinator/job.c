@@ -203,6 +203,15 @@ void job_compact(struct job *job) {
     job->n_lines = n;
 }
 
+void job_number(struct job *job) {
+    uint32_t n = 0;
+    for (size_t i = 0; i < job->n_lines; i++) {
+        if (job->lines[i]->number > 0) {
+            job->lines[i]->number = ++n;
+        }
+    }
+}
+
 static int by_hash(const void *a, const void *b) {
     const struct line *const *x = a, *const *y = b;
     return memcmp((*x)->hash, (*y)->hash, LINE_HASH);

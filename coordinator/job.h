@@ -98,6 +98,7 @@ struct job {
     // ORDER_UPLOAD, ORDER_CREATE: lines on their way
     size_t next_line;         // of lines
     uint64_t n_to_send, n_sent;
+    uint64_t n_refused;       // of these, that the worker could not write: they went back
     bool all_sent, is_stale;  // is_stale: a line went away meanwhile
     struct sent_lines ahead[JOB_AHEAD];
     size_t n_ahead;
@@ -137,6 +138,8 @@ struct line *job_add_line(struct core *core, struct job *job, struct call *call,
 void job_drop_line(struct core *core, struct line *line);
 // job_compact forgets lines without a call.
 void job_compact(struct job *job);
+// job_number numbers the lines that are in the file anew, once those that could not be written are known.
+void job_number(struct job *job);
 // job_sort puts lines into the order of their hashes, so that a file is the same after a restart.
 void job_sort(struct job *job);
 

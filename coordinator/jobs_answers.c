@@ -12,6 +12,18 @@
 #include <inttypes.h>
 #include <string.h>
 
+// refuse takes a line out of a file that is being written: the worker could not write it. The step goes on.
+static void refuse(struct core *core, struct job *job, struct line *line, const struct message_report *report) {
+    bool was_stale = job->is_stale;
+    line->number = 0;
+    job->n_refused++;
+    job->n_made -= job->order == ORDER_CREATE && job->n_made > 0;
+    job->n_back++;
+    core->status->lines_back++;
+    collect_line(core, line->call, report);
+    job->is_stale = was_stale;
+}
+
 // take_report gives one line's answer to its call. What names a line that has its answer, or that went back and
 // is a line of another job now, is dropped.
 static void take_report(struct core *core, struct job *job, struct slice frame) {
@@ -31,6 +43,10 @@ static void take_report(struct core *core, struct job *job, struct slice frame) 
     }
     struct call *call = line->call;
     call->batch->lane->partition->is_planning = true;
+    if (job->order != ORDER_COLLECT) {
+        refuse(core, job, line, &message.report);
+        return;
+    }
     job->n_answered++;
     core->status->lines_answered++;
     double before = core->status->cost;
@@ -59,9 +75,14 @@ static void durable_upto(struct job *job) {
     job->n_chunks -= n;
 }
 
+// has_answers says whether a worker brings answers in this step, or lines that cannot be written.
+static bool has_answers(const struct job *job) {
+    return job->order == ORDER_COLLECT || job->order == ORDER_UPLOAD || job->order == ORDER_CREATE;
+}
+
 void jobs_answers(struct core *core, struct slice route, const struct message_job_answers *m) {
     struct job *job = job_find(core, m->job);
-    if (job == NULL || job->order != ORDER_COLLECT || job->step != m->step) {
+    if (job == NULL || !has_answers(job) || job->step != m->step) {
         roster_reported(core, route); // of a step that is not any more: the worker may forget it
         roster_taken(core, route, m->job, m->step);
         return;
@@ -98,7 +119,7 @@ void jobs_answers_durable(struct core *core, uint64_t id, uint64_t number) {
 }
 
 void jobs_tell_taken(struct core *core, struct job *job) {
-    if (job->order != ORDER_COLLECT || core->stalled) {
+    if (!has_answers(job) || core->stalled) {
         return;
     }
     if (job->told_taken < job->n_taken) {

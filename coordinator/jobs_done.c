@@ -196,7 +196,7 @@ static void step_done(struct core *core, struct job *job, enum job_order order,
     switch (order) {
     case ORDER_UPLOAD:
         job_set_text(&job->file, done->file);
-        job->n_made = job->n_to_send;
+        job->n_made = job->n_to_send - job->n_refused;
         job_set_state(job, JOB_UPLOADED);
         job_write(core, job);
         break;
@@ -251,6 +251,9 @@ static void on_done(struct core *core, struct job *job, struct slice route, cons
         job->total = done->total;
         job->completed = done->completed;
         job->failed = done->failed;
+    }
+    if ((order == ORDER_UPLOAD || order == ORDER_CREATE) && job->n_refused > 0) {
+        job_number(job);
     }
     if (order == ORDER_COLLECT && outcome == OUTCOME_OK && !slice_is(done->state, "gone")) {
         collect_done(core, job, done);

@@ -18,7 +18,8 @@
 void jobs_start_lines(struct job *job) {
     job->next_line = 0;
     job->n_to_send = job->n_live;
-    job->n_sent = 0;
+    job->n_sent = job->n_refused = 0;
+    job->n_got = job->n_taken = job->told_taken = 0; // answers of this step are lines that cannot be written
     job->all_sent = job->is_stale = false;
     job->n_ahead = 0;
     job->ahead_bytes = 0;

@@ -37,6 +37,7 @@ static int *steps_of(struct pool *pool, enum job_order order) {
 void jobs_end_step(struct job *job) {
     if (job->order != ORDER_NONE) {
         --*steps_of(job->group->pool, job->order);
+        job->n_taken = job->order == ORDER_COLLECT ? job->n_taken : 0; // only those of the provider are passed by
         job->order = ORDER_NONE;
     }
     job->n_ahead = job->n_chunks = 0;

@@ -123,3 +123,47 @@ def test_a_worker_dies_at_each_step(box, redis, provider, point):
     check_rows(box, read_jsonl(box.path / "out.jsonl"))
     bill = Bill(simulator)
     assert bill.calls == [] and set(bill.lines.values()) == {1} and bill.ops["create"] == 1, bill.ops
+
+
+def test_lines_that_cannot_be_written_go_back_at_once(box, redis, provider):
+    """Prompts that are too long for the worker are halved, while the rest of their job goes its way."""
+    simulator = provider(*QUICK)
+    given = [{"id": str(i), "text": ("long " * 200 if i % 10 == 3 else "") + text} for i, text in enumerate(texts(60))]
+    coordinator = Coordinator(box, redis, "--models", make_model(box, simulator, "openai", 20), "--model", "tag")
+    out = box.start("collect", box.bin / "headrace", "collect", "-c", coordinator.address, "-o", box.path / "out.jsonl",
+                    "--count", "60")
+    Worker(box, coordinator, "--max-prompt-bytes", "2500")
+    done = box.run("headrace", "submit", "-c", coordinator.address, "-m", "tag", "-i",
+                   write_jsonl(box.path / "in.jsonl", given))
+    assert done.returncode == 0, done.stderr.decode()
+    assert out.wait(90) == 0
+    rows = {row["id"]: row for row in read_jsonl(box.path / "out.jsonl")}
+    want = tags(box, [row["text"] for row in given])
+    assert [rows[str(i)]["tag"] for i in range(60)] == want
+    bill = Bill(simulator)
+    assert bill.calls == [] and set(bill.records.values()) == {1} and len(bill.records) == 60
+    assert coordinator.metrics()['headrace_job_lines_total{what="missing"}'] == 0
+
+
+VECTORS = """CREATE MODEL v INPUT (text STRING) OUTPUT (vector ARRAY<FLOAT>)
+WITH ('provider' = '%s', 'endpoint' = 'http://127.0.0.1:%d%s', 'model' = '%s', 'api_key' = '${OPENAI_API_KEY}',
+      'task' = 'embedding', 'batch.size' = '%d', 'batch.timeout.ms' = '200', 'mode' = '%s', 'batch.job.poll' = '100',
+      'batch.job.timeout' = '500');"""
+
+
+@pytest.mark.parametrize("provider_name,name,size", [("openai", "text-embedding-3-small", 8),
+                                                     ("gemini", "gemini-embedding-001", 1),
+                                                     ("gemini", "gemini-embedding-001", 4)])
+def test_vectors_are_those_of_calls(box, provider, provider_name, name, size):
+    simulator = provider(*QUICK)
+    rows = {}
+    for mode in ("online", "batch"):
+        model = box.path / f"{mode}.sql"
+        model.write_text(VECTORS % (provider_name, simulator.port, PLACES[provider_name], name, size, mode))
+        done = box.run("headrace", "run", "-f", model, "-m", "v", "-i", make_input(box, 24), "-o",
+                       box.path / f"{mode}.jsonl", "--state", box.path / mode, "--quiet",
+                       env={**box.env, "OPENAI_API_KEY": KEY})
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+        rows[mode] = {row["id"]: row["vector"] for row in read_jsonl(box.path / f"{mode}.jsonl")}
+    assert len(rows["batch"]) == 24 and all(rows["batch"].values())
+    assert rows["batch"] == rows["online"]

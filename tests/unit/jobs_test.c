@@ -281,6 +281,37 @@ static void test_lines_without_an_answer_are_asked_again(void **state) {
     world_free(w);
 }
 
+static void test_a_line_that_cannot_be_written_goes_back_at_once(void **state) {
+    struct world *w = start_job(1, ", 'batch.size'='2'", 10);
+    struct lines lines, halves;
+    struct buf reports;
+    const struct message_job upload = *want_order(w, "upload");
+    read_lines(w, &upload, &lines);
+    assert_int_equal(lines.n, 5);
+    buf_init(&reports, 1 << 20);
+    add_answer(&reports, lines.name[1], 2, OUTCOME_TOO_LARGE);
+    world_message(w, "w1", (struct message){.kind = MESSAGE_JOB_ANSWERS,
+                                            .job_answers = {.job = upload.job, .step = upload.step, .first = 0,
+                                                            .count = 1, .reports = buf_slice(&reports)}});
+    buf_free(&reports);
+    world_settle(w);
+    assert_int_equal(find_last(w, MESSAGE_JOB_TAKEN)->job_taken.upto, 1); // durable
+    const struct message_job next = *want_order(w, "upload");
+    assert_true(next.job != upload.job); // the step goes on, and the halves are lines of another job
+    read_lines(w, &next, &halves);
+    assert_int_equal(halves.n, 2);
+    assert_int_equal(halves.count[0] + halves.count[1], 2);
+    done(w, &upload, (struct message_job_done){.file = SLICE_LIT("file-1")});
+    assert_int_equal(want_order(w, "create")->job, upload.job);
+    assert_int_equal(want_order(w, "create")->lines, 4);
+    done(w, want_order(w, "create"), (struct message_job_done){.id = SLICE_LIT("b")});
+    end(w, "ended");
+    assert_int_equal(want_order(w, "collect")->skip, 0); // nothing of the provider's was taken yet
+    assert_int_equal(w->status.lines_back, 1);
+    assert_int_equal(w->status.lines_dropped, 0);
+    world_free(w);
+}
+
 static void test_the_cost_is_that_of_the_batch_api(void **state) {
     struct world *w = start_job(1, "", 2);
     struct group *g = w->core->groups;
@@ -301,6 +332,7 @@ int main(void) {
         cmocka_unit_test(test_nothing_is_sent_before_the_plan_is_durable),
         cmocka_unit_test(test_a_job_is_planned_when_it_is_full_or_old),
         cmocka_unit_test(test_lines_without_an_answer_are_asked_again),
+        cmocka_unit_test(test_a_line_that_cannot_be_written_goes_back_at_once),
         cmocka_unit_test(test_the_cost_is_that_of_the_batch_api),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
