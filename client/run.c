@@ -52,13 +52,18 @@ static int add_secret(void *arg, struct slice name) {
     return 0;
 }
 
-// check_secrets makes sure that the workers will find every ${NAME}.
+// check_secrets makes sure that the workers will find every ${NAME} of the run's models.
 static int check_secrets(struct run *run, struct error *why) {
     struct secrets *secrets = secrets_load(run->options.secrets, why);
     if (secrets == NULL) {
         return -EINVAL;
     }
-    int status = model_secrets(run->model, add_secret, run);
+    const struct model *chain[MODEL_CHAIN_MAX];
+    int n = setup_chain(&run->statements, run->model, chain, why);
+    int status = n < 0 ? n : model_secrets(run->model, add_secret, run);
+    for (int i = 0; status == 0 && i < n; i++) {
+        status = model_secrets(chain[i], add_secret, run);
+    }
     for (size_t i = 0; status == 0 && i < run->n_secret_names; i++) {
         const char *name = run->secret_names[i];
         if (!secrets_has(secrets, slice_of(name))) {
@@ -72,22 +77,42 @@ static int check_secrets(struct run *run, struct error *why) {
     return status;
 }
 
-// make_create writes the statement that the coordinator gets: it replaces what a state folder holds.
-static int make_create(struct run *run, const struct model *model, struct error *why) {
+// add_create adds a statement for the coordinator: it replaces what a state folder holds.
+static int add_create(struct buf *out, const struct model *model) {
     static const char plain[] = "CREATE MODEL", replace[] = "CREATE OR REPLACE MODEL";
     struct buf sql;
     buf_init(&sql, SQL_MAX);
-    buf_init(&run->create, SQL_MAX + sizeof(replace));
     int status = model_to_sql(model, &sql);
     bool is_plain = status == 0 && slice_starts(buf_slice(&sql), plain);
     struct slice rest = buf_slice(&sql);
     if (is_plain) {
-        status = buf_add_str(&run->create, replace);
+        status = buf_add_str(out, replace);
         rest = slice_sub(rest, strlen(plain), rest.n);
     }
-    status = status ? status : buf_add_slice(&run->create, rest);
+    status = status ? status : buf_add_slice(out, rest);
     buf_free(&sql);
-    return status == 0 ? 0 : error_set(why, status, "the model is longer than %d bytes", SQL_MAX);
+    return status;
+}
+
+// make_create writes the statements of a model and of those that may be asked instead, also by --set.
+static int make_create(struct run *run, const struct model *model, struct error *why) {
+    const struct model *chain[MODEL_CHAIN_MAX], *set[MODEL_CHAIN_MAX];
+    int n = setup_chain(&run->statements, model, chain, why);
+    int n_set = n < 0 ? n : setup_chain(&run->statements, run->model, set, why);
+    if (n_set < 0) {
+        return n_set;
+    }
+    buf_init(&run->create, SQL_MAX);
+    int status = 0;
+    for (int i = 0; status == 0 && i < n; i++) {
+        status = add_create(&run->create, chain[i]);
+    }
+    bool is_other = strcmp(model->options.fallback_model, run->model->options.fallback_model) != 0;
+    for (int i = 0; is_other && status == 0 && i < n_set; i++) {
+        status = add_create(&run->create, set[i]);
+    }
+    status = status ? status : add_create(&run->create, model);
+    return status == 0 ? 0 : error_set(why, status, "the models are longer than %d bytes", SQL_MAX);
 }
 
 // check_budget refuses a budget that could not be kept.

@@ -87,6 +87,27 @@ const struct model *setup_find_model(const struct statements *list, const char *
     return NULL;
 }
 
+static const struct model *find_in_list(void *arg, struct slice name) {
+    const struct statements *list = arg;
+    for (size_t i = list->n; i > 0; i--) {
+        const struct model *model = list->items[i - 1].model;
+        if (model != NULL && slice_is(name, model->name)) {
+            return model;
+        }
+    }
+    return NULL;
+}
+
+int setup_chain(const struct statements *list, const struct model *model,
+                const struct model *chain[MODEL_CHAIN_MAX], struct error *why) {
+    int status = model_check_chain(model, find_in_list, (void *)list, why), n = 0;
+    for (const char *next = model->options.fallback_model; status == 0 && next[0] != '\0'; n++) {
+        chain[n] = find_in_list((void *)list, slice_of(next));
+        next = chain[n]->options.fallback_model;
+    }
+    return status == 0 ? n : status;
+}
+
 int setup_overrides(const struct option_list *list, struct model_setting **settings,
                     struct error *why) {
     struct model_setting *made = mem_zalloc((list->n + 1) * sizeof(*made));

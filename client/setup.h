@@ -39,6 +39,12 @@ MUST_CHECK int setup_load_models(const char *file, struct statements *list, stru
 const struct model *setup_find_model(const struct statements *list, const char *file,
                                      const char *name, struct error *why);
 
+// setup_chain lists the models of a file that may be asked instead of one (fallback.model), each once.
+// Returns how many there are, at most MODEL_CHAIN_MAX - 1, or a negative errno with why: one is not there, or
+// cannot stand in for it.
+MUST_CHECK int setup_chain(const struct statements *list, const struct model *model,
+                           const struct model *chain[MODEL_CHAIN_MAX], struct error *why);
+
 // setup_overrides turns "option=value" texts into settings (free with setup_free_overrides).
 // Returns 0 or -EINVAL with why.
 MUST_CHECK int setup_overrides(const struct option_list *list, struct model_setting **settings,

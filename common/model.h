@@ -171,6 +171,18 @@ MUST_CHECK int model_to_sql(const struct model *model, struct buf *out);
 // non-zero value.
 int model_secrets(const struct model *model, int (*each)(void *arg, struct slice name), void *arg);
 
+// model_check_fallback says whether another model can stand in for one: whatever the one is asked it can be
+// asked too, and its answers fit the one's OUTPUT, both column by column. Returns 0, or -EINVAL with why.
+MUST_CHECK int model_check_fallback(const struct model *model, const struct model *other, struct error *why);
+
+// model_check_chain follows option fallback.model: each model that it comes to is there, stands in for the
+// first, and is none of those before it, and they are at most MODEL_CHAIN_MAX.
+//   find  finds a model by name; NULL: there is none
+// Returns 0; -EINVAL or, of one that is not there, -ENOENT with why.
+#define MODEL_CHAIN_MAX 4 // models of one chain, the first among them
+typedef const struct model *model_find_fn(void *arg, struct slice name);
+MUST_CHECK int model_check_chain(const struct model *model, model_find_fn *find, void *arg, struct error *why);
+
 // model_input_index returns the position of an INPUT column by name, or -1.
 int model_input_index(const struct model *model, struct slice name);
 

@@ -17,7 +17,8 @@
     X(LOSE_LETTER, "lose-letter")              \
     X(PUSH_AGAIN, "push-again")                \
     X(FORGET_NUMBER, "forget-number")          \
-    X(REFUND_TWICE, "refund-twice")
+    X(REFUND_TWICE, "refund-twice")            \
+    X(FORGET_LEVEL, "forget-level")
 
 #ifdef HEADRACE_PLANT
 enum plant {

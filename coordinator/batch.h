@@ -36,11 +36,18 @@ struct answer {
 struct answer *answer_hold(struct answer *answer); // NULL stays NULL
 void answer_drop(struct answer *answer);           // may be NULL
 
+// Models that may stand in for a batch's own, one after the other: as level 1, 2, ... of its records. Level 0
+// is its own. The number of a call has the level, so that whoever names the call names the model too.
+#define FALLBACKS_MAX 3 // fits two bits
+#define NUMBER_LEVEL_SHIFT 18
+#define NUMBER_COUNT_MASK ((1u << NUMBER_LEVEL_SHIFT) - 1)
+
 // An error of a record that is not its result.
 struct note {
     enum outcome outcome;
     char *sentence;
 };
+struct note *note_new(enum outcome outcome, struct slice sentence);
 
 // One record of a batch; its slot is its place in batch->entries.
 struct entry {
@@ -53,6 +60,8 @@ struct entry {
     bool emitted;                // its result is in a write to the outbox
     enum outcome outcome;
     char *payload;               // values or sentence, until emitted
+    uint8_t level;               // which model it is asked of: 0 is its batch's own
+    struct note *refused;        // why its own model gave up; NULL: it has not
     struct note *defaulted;      // the error that the model's default stands for; NULL: none
     char *correction;            // why its last answer did not fit, for the next prompt; NULL: none
     uint32_t n_payload;
@@ -81,8 +90,9 @@ struct batch {
     bool is_sealing;             // SEALED, and its first call is not made
     bool dirty;                  // in its partition's next write
     bool is_redriven;            // of dead letters
+    struct group *fallbacks[FALLBACKS_MAX]; // of level 1, 2, ... as far as records were handed on; NULL: not
     bool cost_known;             // false once a call with an unknown price was made
-    uint32_t last_call;          // number of its newest call
+    uint32_t last_call;          // number of its newest call, without the level
     uint64_t mark_cseq;          // the write that marks its first call before that exists; 0: none
     bool has_mark;               // Redis has a mark of it, or will
     bool mark_dirty;             // in its partition's list of marks to write
@@ -105,6 +115,8 @@ void batch_free(struct batch *batch); // its calls must be gone
 // batch_add copies one record in and returns its slot; the caller has made sure that there is room.
 size_t batch_add(struct batch *batch, struct slice id, struct slice key, struct slice values,
                  struct producer *producer, uint64_t seq);
+// batch_add_entry adds one with nothing in it.
+struct entry *batch_add_entry(struct batch *batch);
 struct slice entry_id(const struct batch *batch, const struct entry *entry);
 struct slice entry_key(const struct batch *batch, const struct entry *entry); // empty: none given
 struct slice entry_values(const struct batch *batch, const struct entry *entry);
@@ -124,6 +136,18 @@ size_t batch_bytes(const struct batch *batch);
 void batch_answer(struct batch *batch, size_t slot, enum outcome outcome, struct slice payload,
                   struct answer *answer);
 void entry_forget_payload(struct entry *entry);
+// batch_group is the group of a level; NULL: no record was handed on to it. batch_set_fallback sets it, once.
+struct group *batch_group(const struct batch *batch, unsigned level);
+struct group *batch_group_of(const struct batch *batch, uint64_t number); // whose model a call was made of
+void batch_set_fallback(struct batch *batch, unsigned level, struct group *group);
+// batch_hand_on lets a record be asked of the next level, which is set, and notes why, if its own gave up.
+void batch_hand_on(struct batch *batch, size_t slot, enum outcome outcome, struct slice sentence);
+// batch_next_number gives a call of a level its number; batch_number_after is what it will give at level 0.
+// batch_seen_number notes one of an earlier coordinator. number_level is the level in a number.
+uint32_t batch_next_number(struct batch *batch, unsigned level);
+uint32_t batch_number_after(const struct batch *batch);
+void batch_seen_number(struct batch *batch, uint32_t number);
+unsigned number_level(uint64_t number);
 // batch_default notes a model's default values as a record's result, and the error that they stand for.
 void batch_default(struct batch *batch, size_t slot, struct slice defaults, enum outcome outcome,
                    struct slice sentence, struct answer *answer);
@@ -133,6 +157,7 @@ void entry_correct(struct entry *entry, struct slice sentence);
 
 // What recovery needs besides the blob.
 typedef struct producer *batch_producer_fn(void *arg, struct slice name);
+typedef struct group *batch_group_fn(void *arg, struct slice model, uint32_t revision, struct slice options);
 
 // batch_pack appends the blob for Redis: all records whose result is not emitted, with their slots.
 // Returns 0 or -EMSGSIZE.
@@ -142,6 +167,8 @@ MUST_CHECK int batch_pack(const struct batch *batch, struct buf *out);
 MUST_CHECK int batch_peek(struct slice blob, struct slice *model, uint32_t *revision,
                           struct slice *options);
 // batch_unpack fills a new, empty batch from a blob; it is then SEALED and durable.
-MUST_CHECK int batch_unpack(struct batch *batch, struct slice blob, batch_producer_fn *producer, void *arg);
+// -EPROTO: damaged, or one of its other models is not there.
+MUST_CHECK int batch_unpack(struct batch *batch, struct slice blob, batch_producer_fn *producer,
+                            batch_group_fn *group, void *arg);
 
 #endif

@@ -22,11 +22,25 @@ static struct pool *pool_of(const struct call *call) {
     return call->group->pool;
 }
 
+size_t call_run(const struct batch *batch, const uint16_t *slots, size_t n_slots) {
+    unsigned level = batch->entries[slots[0]].level;
+    size_t n = 1, most = (size_t)batch_group(batch, level)->model->options.batch_size;
+    while (n < n_slots && (level == 0 || n < most) && batch->entries[slots[n]].level == level) {
+        n++;
+    }
+    return n;
+}
+
+void call_set_level(struct call *call, unsigned level) {
+    call->level = level;
+    call->group = batch_group(call->batch, level);
+}
+
 struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots) {
     assert(n_slots > 0);
     struct call *call = mem_zalloc(sizeof(*call));
     call->batch = batch;
-    call->group = batch->lane->group;
+    call_set_level(call, batch->entries[slots[0]].level);
     call->slots = (uint16_t *)mem_dup(slots, n_slots * sizeof(*slots));
     call->n_slots = n_slots;
     DL_APPEND(batch->calls, call);

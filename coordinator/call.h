@@ -4,7 +4,11 @@
 
 #include "coordinator/core_state.h"
 
-// call_new makes a call for some slots of a batch (copied; at least one); it is in no place yet.
+// call_new makes a call for some slots of a batch (copied; at least one, all of one level); it is in no place
+// yet. call_run says how many of the first slots can share one.
+size_t call_run(const struct batch *batch, const uint16_t *slots, size_t n_slots);
+// call_set_level says of which level a call that was found is, where its records may tell another.
+void call_set_level(struct call *call, unsigned level);
 struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots);
 // call_whole makes a call for all records of a batch that have no answer, or returns NULL: none.
 struct call *call_whole(struct batch *batch);

@@ -397,6 +397,40 @@ static int plan(struct create *create, struct statement *s) {
     return 0;
 }
 
+// find_planned finds the newest model of a name as it will be.
+static const struct model *find_planned(void *arg, struct slice name) {
+    const struct create *create = arg;
+    const struct change *c;
+    const struct model *found = catalog_find(create->catalog, name);
+    LL_FOREACH(create->changes, c) {
+        found = slice_is(name, c->revision->model->name) ? c->revision->model : found;
+    }
+    return found;
+}
+
+// check_fallbacks wants every new model's fallback.model to be there and to fit, and every new model to fit
+// those that fall back on it.
+static int check_fallbacks(struct create *create) {
+    const struct change *c;
+    int rc = 0;
+    LL_FOREACH(create->changes, c) {
+        rc = rc != 0 ? rc : model_check_chain(c->revision->model, find_planned, create, &create->why);
+    }
+    for (const struct entry *e = create->catalog->entries; rc == 0 && e != NULL; e = e->hh.next) {
+        const struct model *model = find_planned(create, slice_of(e->name));
+        LL_FOREACH(create->changes, c) {
+            bool falls_back = model != NULL && strcmp(model->options.fallback_model, c->revision->model->name) == 0;
+            if (rc == 0 && falls_back && model_check_fallback(model, c->revision->model, &create->why) != 0) {
+                char prefix[MODEL_NAME_MAX + 64];
+                snprintf(prefix, sizeof(prefix), "model '%s' falls back on it: ", model->name);
+                error_prefix(&create->why, prefix);
+                rc = -EINVAL;
+            }
+        }
+    }
+    return rc;
+}
+
 static void put(struct create *create, const struct change *c) {
     char names[KEY_BYTES], key[KEY_BYTES], number[16];
     struct catalog *catalog = create->catalog;
@@ -419,6 +453,7 @@ static void create_run(struct catalog *catalog) {
     for (size_t i = 0; create->status == 0 && i < list.n; i++) {
         create->status = plan(create, &list.items[i]);
     }
+    create->status = create->status != 0 ? create->status : check_fallbacks(create);
     for (size_t i = 0; i < list.n_warnings; i++) {
         log_warn("model.warning", "why=\"%s\"", list.warnings[i]);
     }

@@ -36,10 +36,11 @@ static void restore_line(struct restoring *r, const struct mark *mark) {
             r->asked[slot] = true;
         }
     }
-    if (n_open == 0) {
+    if (n_open == 0 || batch_group(batch, number_level(mark->number)) == NULL) {
         return;
     }
     struct call *call = call_new(batch, slots, n);
+    call_set_level(call, number_level(mark->number));
     call->number = mark->number;
     call->n_lost = mark->n_lost;
     call->n_ambiguous = mark->n_ambiguous;
@@ -49,8 +50,28 @@ static void restore_line(struct restoring *r, const struct mark *mark) {
     jobs_restore_line(r->core, call, mark->job, mark->line);
 }
 
+// may_restore says whether a mark's call is to have a record again: one that may be out all that it had, held
+// answers or none, since it is yet to be counted; another those that nobody else asks for.
+static bool may_restore(const struct restoring *r, const struct mark *mark, size_t slot, bool held,
+                        unsigned level) {
+    const struct entry *e = slot < r->batch->n ? &r->batch->entries[slot] : NULL;
+    if (e == NULL || e->emitted || e->answered != held) {
+        return false;
+    }
+    return mark->is_out || (!r->asked[slot] && e->level == level);
+}
+
+// mark_level is the level of a mark's call: its number has it, or its records if it never had one.
+static unsigned mark_level(const struct batch *batch, const struct mark *mark) {
+    size_t slot = mark->n_slots > 0 ? mark->slots[0] : 0;
+    return mark->number != 0  ? number_level(mark->number)
+           : slot < batch->n ? batch->entries[slot].level
+                             : 0;
+}
+
 // restore_call makes a call of a mark again, for those of its records that have no answer; or, if it may be
-// out and all have one that waits for its turn, for those: it is yet to be counted.
+// out and all have one that waits for its turn, for those. A record that was handed on to another model since
+// is asked for by another call, too.
 static void restore_call(void *arg, const struct mark *mark) {
     struct restoring *r = arg;
     if (mark->job != 0) {
@@ -60,12 +81,12 @@ static void restore_call(void *arg, const struct mark *mark) {
     struct batch *batch = r->batch;
     uint16_t slots[MODEL_BATCH_MAX];
     size_t n = 0;
+    unsigned level = mark_level(batch, mark);
     for (int held = 0; held <= (mark->is_out ? 1 : 0) && n == 0; held++) {
         for (size_t i = 0; i < (mark->n_slots > 0 ? mark->n_slots : batch->n); i++) {
             size_t slot = mark->n_slots > 0 ? mark->slots[i] : i;
-            const struct entry *e = slot < batch->n ? &batch->entries[slot] : NULL;
-            if (e != NULL && !e->emitted && e->answered == (held == 1) && (mark->is_out || !r->asked[slot])) {
-                r->asked[slot] = true;
+            if (may_restore(r, mark, slot, held == 1, level)) {
+                r->asked[slot] = r->asked[slot] || batch->entries[slot].level == level;
                 slots[n++] = (uint16_t)slot;
             }
         }
@@ -76,7 +97,11 @@ static void restore_call(void *arg, const struct mark *mark) {
         }
         return;
     }
+    if (batch_group(batch, level) == NULL) {
+        return;
+    }
     struct call *call = call_new(batch, slots, n);
+    call_set_level(call, level);
     call->number = mark->number;
     call->unclaimed = mark->is_out;
     call->n_lost = mark->n_lost;
@@ -100,8 +125,9 @@ void claim_recovered(struct core *core, struct batch *batch, int64_t not_before_
             rest[n++] = (uint16_t)i;
         }
     }
-    if (n > 0) {
-        struct call *call = call_new(batch, rest, n);
+    for (size_t i = 0, run; i < n; i += run) {
+        run = call_run(batch, rest + i, n - i);
+        struct call *call = call_new(batch, rest + i, run);
         call->not_before_us = not_before_us;
         call_enter(core, call, not_before_us > core->now_us ? CALL_WAITING : CALL_READY, false);
     }
@@ -155,11 +181,12 @@ static void claim_unknown(struct core *core, struct batch *batch, uint32_t numbe
     uint16_t open[MODEL_BATCH_MAX];
     size_t n = 0;
     for (size_t i = 0; i < n_slots; i++) {
-        if (!batch->entries[slots[i]].answered) {
+        const struct entry *e = &batch->entries[slots[i]];
+        if (!e->answered && e->level == number_level(number)) { // else another model is asked by now
             open[n++] = slots[i];
         }
     }
-    batch->last_call = number > batch->last_call ? number : batch->last_call;
+    batch_seen_number(batch, number);
     if (n == 0) {
         return;
     }

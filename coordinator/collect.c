@@ -9,6 +9,7 @@
 #include "coordinator/claim.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/emit.h"
+#include "coordinator/fallback.h"
 #include "coordinator/late.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
@@ -127,7 +128,7 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
             batch_answer(batch, slot, OUTCOME_OK, payload, answer);
             n_new++;
         } else {
-            if (outcome == OUTCOME_BAD_VALUE && batch->lane->group->model->options.response_correct) {
+            if (outcome == OUTCOME_BAD_VALUE && batch_group_of(batch, report->call)->model->options.response_correct) {
                 entry_correct(&batch->entries[slot], payload);
             }
             if (leftover->outcome == OUTCOME_OK) {
@@ -168,11 +169,15 @@ static void count_outcome(struct status *s, const struct message_report *report,
     }
 }
 
-static void give_up(struct core *core, struct batch *batch, const uint16_t *slots, size_t n,
-                    enum outcome outcome, struct slice detail, struct answer *answer) {
-    struct slice sentence = detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
-    emit_stop_on_error(batch->lane->group, outcome, sentence);
+static struct slice sentence_of(enum outcome outcome, struct slice detail) {
+    return detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
+}
+
+// end_slots gives records their last result: the error, or the default in its place.
+static void end_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n,
+                      enum outcome outcome, struct slice sentence, struct answer *answer) {
     struct slice defaults = batch->lane->group->model->defaults;
+    emit_stop_on_error(batch->lane->group, outcome, sentence);
     for (size_t i = 0; i < n; i++) {
         if (defaults.n > 0) {
             batch_default(batch, slots[i], defaults, outcome, sentence, answer);
@@ -183,11 +188,33 @@ static void give_up(struct core *core, struct batch *batch, const uint16_t *slot
     core->n_records -= (int64_t)n;
 }
 
+// give_up is the end of what the call's model can do for records. Returns false when another model is asked.
+static bool give_up(struct core *core, const struct call *call, const uint16_t *slots, size_t n,
+                    enum outcome outcome, struct slice detail, struct answer *answer) {
+    struct slice sentence = sentence_of(outcome, detail);
+    struct error why = {0}, text;
+    if (n == 0 || fallback_hand_on(core, call, slots, n, outcome, sentence, &why)) {
+        return false;
+    }
+    if (why.text[0] != '\0') { // there is one, and it cannot be used
+        error_set(&text, 0, "%.*s; %s", SLICE_FMT(sentence), why.text);
+        sentence = slice_of(text.text);
+    }
+    end_slots(core, call->batch, slots, n, outcome, sentence, answer);
+    return true;
+}
+
+// hand_on lets another model be asked instead of stopping the pool, where that helps.
+static bool hand_on(struct core *core, const struct call *call, const uint16_t *slots, size_t n,
+                    enum outcome outcome, struct slice detail) {
+    struct error why;
+    return fallback_hand_on(core, call, slots, n, outcome, sentence_of(outcome, detail), &why);
+}
+
 // follow_up carries out what retry.c decided for the records that a call left without a result.
 // Returns true when some of them ended.
 static bool follow_up(struct core *core, struct call *call, const uint16_t *all, size_t n_all,
                       const struct retry_case *c, struct slice detail, struct answer *answer) {
-    struct batch *batch = call->batch;
     struct pool *pool = call->group->pool;
     struct retry_decision d = retry_decide(&call->group->model->options, c);
     struct call like = *call;
@@ -201,6 +228,9 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
     uint16_t left[MODEL_BATCH_MAX];
     size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
     size_t half = n_left / 2;
+    if (d.action == RETRY_STOP && n_left > 0 && hand_on(core, call, left, n_left, c->outcome, detail)) {
+        return false;
+    }
     switch (d.action) {
     case RETRY_SAME:
         dispatch_again(core, &like, left, n_left, d.delay_ms);
@@ -229,10 +259,7 @@ static bool follow_up(struct core *core, struct call *call, const uint16_t *all,
         dispatch_again(core, &like, left, n_left, 0);
         break;
     case RETRY_GIVE_UP:
-        if (n_left > 0) {
-            give_up(core, batch, left, n_left, c->outcome, detail, answer);
-        }
-        return n_left > 0;
+        return give_up(core, call, left, n_left, c->outcome, detail, answer);
     }
     return false;
 }
@@ -331,15 +358,16 @@ static void count_late(struct core *core, struct batch *batch, const struct mess
         (void)count_usage(core, batch, late->bill, &late->charge, report, 0);
     } else if (late == NULL && batch != NULL && (is_first || recovered) &&
                !batch_is_counted(batch, (uint32_t)report->call)) {
-        (void)count_usage(core, batch, batch->lane->group->bill, &none, report, 0);
+        (void)count_usage(core, batch, batch_group_of(batch, report->call)->bill, &none, report, 0);
     }
     late_free(late);
 }
 
 // take_back deals with a call that a worker gave back unsent. call may be NULL: it was given up before.
 static void take_back(struct core *core, struct worker *worker, struct batch *batch, struct call *call,
-                      struct slice detail, enum outcome outcome) {
-    struct pool *pool = batch->lane->group->pool;
+                      const struct message_report *report, enum outcome outcome) {
+    struct pool *pool = batch_group_of(batch, report->call)->pool;
+    struct slice detail = report->detail;
     if (outcome == OUTCOME_NO_CREDENTIAL) {
         roster_lacks(worker, pool);
         if (pool->stopped == NULL && !roster_has(core, pool)) {
@@ -382,7 +410,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
     }
     struct worker *worker = roster_find(core, route);
     if (outcome_of(outcome)->action == ACTION_AGAIN && worker != NULL) {
-        take_back(core, worker, batch, call, report->detail, outcome);
+        take_back(core, worker, batch, call, report, outcome);
     }
     if (call != NULL) {
         call->reported = true;
@@ -530,7 +558,7 @@ bool collect_crashed(struct core *core, struct call *call) {
     // That it was a worker too is likely: those that live name their calls.
     struct message_report report = {.batch = batch->id, .call = call->number};
     struct answer *answer = answer_of(&report);
-    give_up(core, batch, left, n_left, OUTCOME_WORKER_LOST,
+    (void)give_up(core, call, left, n_left, OUTCOME_WORKER_LOST,
             SLICE_LIT("the coordinator was lost with the call in flight"), answer);
     answer_drop(answer);
     dispatch_done(core, call);

@@ -153,6 +153,16 @@ static struct producer *on_batch_producer(void *arg, struct slice name) {
     return producer_get(arg, name);
 }
 
+static struct group *on_batch_group(void *arg, struct slice model, uint32_t revision, struct slice options) {
+    int status;
+    struct error why = {0};
+    struct group *group = group_get(arg, model, revision, options, &status, &why);
+    if (group == NULL) {
+        log_error("batch.fallback", "model=%.*s revision=%u why=\"%s\"", SLICE_FMT(model), revision, why.text);
+    }
+    return group;
+}
+
 void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t id, struct slice blob) {
     core->now_us = now_us;
     struct slice model, options;
@@ -172,7 +182,7 @@ void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t 
     struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
     batch->last_call = claim_first_number(p->epoch, id);
     g->pool->breaker.is_there = true; // this is not its first start
-    if (batch_unpack(batch, blob, on_batch_producer, core) != 0) {
+    if (batch_unpack(batch, blob, on_batch_producer, on_batch_group, core) != 0) {
         log_error("batch.damaged", "batch=%016" PRIx64 " (it stays in Redis)", id);
         batch_free(batch);
         return;

@@ -106,6 +106,8 @@ struct group {
     size_t n_jobs;                // of it
     size_t n_sealing;             // batches sealed whose call is not made yet
     bool is_flushed;              // its producers have said that nothing more comes
+    size_t n_fallbacks;           // batches of other groups that hold it as one of their fallbacks
+    bool is_misfit;               // it was said that its fallback.model cannot be used
     UT_hash_handle hh;            // by key
 };
 
@@ -189,7 +191,8 @@ enum ambiguity {
 
 struct call {
     struct batch *batch;
-    struct group *group;         // whose model it asks: its pool, flow, price and limits are what count
+    unsigned level;              // of its records when it was made, see batch.h
+    struct group *group;         // of that level, whose model it asks: its pool, flow, price and limits are what count
     enum call_state state;
     uint32_t number;             // of its latest dispatch; 0: never
     uint16_t *slots;             // of the records it asks for

@@ -14,9 +14,11 @@
 
 static struct result_shared shared_of(const struct batch *batch, const struct answer *a) {
     const struct group *group = batch->lane->group;
+    const struct group *asked = batch_group(batch, a != NULL ? number_level(a->call) : 0);
+    const struct model *model = asked != NULL ? asked->model : group->model; // that answered
     struct result_shared shared = {
-        .model = slice_of(group->model->name),
-        .revision = group->model->revision,
+        .model = slice_of(model->name),
+        .revision = model->revision,
         .batch = batch->id,
         .columns = group->columns,
         .n_columns = group->model->n_output,
@@ -36,14 +38,27 @@ static struct result_shared shared_of(const struct batch *batch, const struct an
     return shared;
 }
 
-// result_of makes a record's result; note is filled in for one that a default stands for.
-static struct result result_of(const struct batch *batch, const struct entry *e, struct result_note *note) {
+// What went before a result, while it is being made.
+struct notes {
+    struct result_note refused, defaulted;
+};
+
+// result_of makes a record's result, which borrows from notes.
+static struct result result_of(const struct batch *batch, const struct entry *e, struct notes *notes) {
+    const struct model *own = batch->lane->group->model;
+    if (e->refused != NULL) {
+        notes->refused = (struct result_note){.model = slice_of(own->name),
+                                              .revision = own->revision,
+                                              .outcome = e->refused->outcome,
+                                              .sentence = slice_of(e->refused->sentence)};
+    }
     if (e->defaulted != NULL) {
-        *note = (struct result_note){.outcome = e->defaulted->outcome,
-                                     .sentence = slice_of(e->defaulted->sentence)};
+        notes->defaulted = (struct result_note){.outcome = e->defaulted->outcome,
+                                                .sentence = slice_of(e->defaulted->sentence)};
     }
     return (struct result){
-        .defaulted = e->defaulted != NULL ? note : NULL,
+        .fallback = e->refused != NULL ? &notes->refused : NULL,
+        .defaulted = e->defaulted != NULL ? &notes->defaulted : NULL,
         .id = entry_id(batch, e),
         .key = entry_key(batch, e),
         .producer = e->producer != NULL ? slice_of(e->producer->name) : SLICE_NONE,
@@ -117,8 +132,8 @@ static void emit_slots(struct core *core, struct batch *batch, const uint16_t *s
     bool dead = is_dead(batch, first);
     int rc = result_blob_begin(blob, &shared, n);
     for (size_t i = 0; i < n; i++) {
-        struct result_note note;
-        struct result result = result_of(batch, &batch->entries[slots[i]], &note);
+        struct notes notes;
+        struct result result = result_of(batch, &batch->entries[slots[i]], &notes);
         rc |= result_blob_add(blob, &result);
         core->status->results_ok += result.outcome == OUTCOME_OK && !dead;
         core->status->results_default += result.defaulted != NULL;

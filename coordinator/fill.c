@@ -131,7 +131,7 @@ void fill_done(struct core *core, struct batch *batch) {
     if (call != NULL) {
         marks_first(batch, call);
         call_enter(core, call, CALL_READY, false);
-        call->next_number = call->mark_cseq != 0 ? ++batch->last_call : 0; // as its mark says
+        call->next_number = call->mark_cseq != 0 ? batch_next_number(batch, 0) : 0; // as its mark says
     }
 }
 

@@ -155,7 +155,7 @@ void group_free(struct core *core, struct group *g) {
 }
 
 static bool is_idle(const struct core *core, const struct group *g) {
-    if (g->n_jobs > 0) {
+    if (g->n_jobs > 0 || g->n_fallbacks > 0) {
         return false;
     }
     for (uint32_t i = 0; i < core->config->n_partitions; i++) {

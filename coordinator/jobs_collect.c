@@ -224,7 +224,7 @@ static void plan_marks(struct core *core, struct job *job) {
     for (size_t i = 0; i < job->n_lines; i++) {
         struct call *call = job->lines[i]->call;
         struct partition *p = call->batch->lane->partition;
-        call->number = ++call->batch->last_call;
+        call->number = batch_next_number(call->batch, call->level);
         call->sent_us = core->now_us;
         marks_touch(call->batch);
         if (!p->is_planning) {

@@ -324,7 +324,7 @@ static int read_call(struct core *core, uint64_t batch, const struct batch *live
     late->is_paid = f[3] != 0 || (live != NULL && batch_is_counted(live, (uint32_t)f[0]));
     late->charge = (struct charge){.is_counted = f[4] != 0, .maybe = f[4] != 0 ? (int64_t)f[5] : 0};
     late->reserved_nusd = (int64_t)f[5];
-    late->bill = live != NULL ? bill_copy(live->lane->group->bill) : NULL;
+    late->bill = live != NULL ? bill_copy(batch_group_of(live, f[0])->bill) : NULL;
     return 0;
 }
 
@@ -345,7 +345,8 @@ static int read_payer(struct core *core, uint64_t batch, struct slice rest) {
     lates->options = (struct slice){.p = slice_dup(options), .n = options.n};
     const struct group *group = group_get(core, model, lates->revision, options, &status, &why);
     for (struct late *late = lates->calls; late != NULL && group != NULL; late = late->next) {
-        late->bill = late->bill == NULL ? bill_copy(group->bill) : late->bill;
+        bool is_own = number_level(late->call) == 0; // of another model nobody knows the price any more
+        late->bill = late->bill == NULL && is_own ? bill_copy(group->bill) : late->bill;
     }
     return 0;
 }
@@ -373,7 +374,7 @@ void late_unclaimed(struct core *core, const struct batch *batch, uint64_t call)
         struct late *late = add(core, batch->id, call);
         late->unclaimed = true;
         late->is_paid = batch_is_counted(batch, (uint32_t)call);
-        late->bill = bill_copy(batch->lane->group->bill);
+        late->bill = bill_copy(batch_group_of(batch, call)->bill);
         touch(core, late->of);
     }
 }

@@ -179,7 +179,7 @@ static void pack_bool(msgpack_packer *pk, bool value) {
 
 static void pack_call(msgpack_packer *pk, struct call *call) {
     if (call->state == CALL_READY && call->mark_cseq != 0 && call->next_number == 0) {
-        call->next_number = ++call->batch->last_call;
+        call->next_number = batch_next_number(call->batch, call->level);
     }
     msgpack_pack_array(pk, is_planned(call) ? MARK_LINE_FIELDS : MARK_FIELDS);
     pack_bool(pk, is_out(call));
@@ -200,7 +200,7 @@ static void pack_call(msgpack_packer *pk, struct call *call) {
 static void pack_first(msgpack_packer *pk, const struct batch *batch) {
     msgpack_pack_array(pk, MARK_FIELDS);
     msgpack_pack_true(pk);
-    msgpack_pack_uint64(pk, batch->last_call + 1);
+    msgpack_pack_uint64(pk, batch_number_after(batch));
     for (int i = 0; i < 3; i++) {
         msgpack_pack_uint64(pk, 0);
     }

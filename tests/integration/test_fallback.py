@@ -1,5 +1,5 @@
 """What a record gets whose model could not answer it, and what prompts are made of."""
-from conftest import KEY, Simulator, read_jsonl, tags, write_jsonl
+from conftest import KEY, Coordinator, Simulator, Worker, read_jsonl, tags, wait_for, write_jsonl
 
 MODEL = """
 CREATE MODEL %s INPUT (text STRING) OUTPUT (%s)
@@ -47,3 +47,72 @@ def test_a_prompt_of_partials_asks_what_they_say(box):
     assert [row["error"] for row in rows] == [None] * 3
     assert [row["tag"] for row in rows] == tags(box, texts)
     assert len(provider.calls()) == 1
+
+
+TAG, OTHER = ", 'batch.size' = '4', 'fallback.model' = 'other'", ", 'batch.size' = '3', 'price.call' = '0.5'"
+
+
+def two_models(one, other, more="", other_more=""):
+    return [MODEL % ("tag", "tag STRING", one.url, TAG + more), MODEL % ("other", "tag STRING", other.url, OTHER + other_more)]
+
+
+def test_another_model_takes_what_the_first_refused(box):
+    first = Simulator(box, "--poison", "forbidden", "--poison-kind", "refusal", name="first")
+    other = Simulator(box, name="other")
+    texts = [f"text {i}" if i % 5 else f"forbidden {i}" for i in range(20)]
+    done, rows = run(box, two_models(first, other), rows_of(*texts))
+    assert done.returncode == 0, done.stderr.decode()
+    assert [row["error"] for row in rows] == [None] * 20
+    assert [row["tag"] for row in rows] == tags(box, texts)
+    for i, row in enumerate(rows):
+        assert row["meta"]["model"] == ("tag" if i % 5 else "other")
+        assert (row["meta"].get("fallback") or {}).get("model") == (None if i % 5 else "tag")
+    assert rows[0]["meta"]["fallback"]["code"] == "filtered" and rows[0]["meta"]["cost"] > 0.5
+    assert 2 <= len(other.calls()) <= 4
+
+
+def test_a_model_that_is_gone_is_replaced_and_wrong_credentials_are_not(box):
+    first = Simulator(box, "--fault", "no-model=1", name="first")
+    other = Simulator(box, name="other")
+    texts = [f"text {i}" for i in range(8)]
+    done, rows = run(box, two_models(first, other), rows_of(*texts))
+    assert done.returncode == 0, done.stderr.decode()
+    assert [row["tag"] for row in rows] == tags(box, texts)
+    assert {row["meta"]["fallback"]["code"] for row in rows} == {"model-not-found"}
+
+
+def test_a_model_with_other_columns_is_refused_at_create(box):
+    provider = Simulator(box)
+    done, _ = run(box, [MODEL % ("tag", "tag STRING", provider.url, ", 'fallback.model' = 'other'"),
+                        MODEL % ("other", "tag INT", provider.url, "")], rows_of("one"))
+    assert done.returncode != 0
+    assert "OUTPUT column 'tag' is INT, want what STRING can hold" in done.stderr.decode()
+
+
+def test_a_killed_coordinator_goes_on_with_the_model_that_was_asked(box, redis):
+    """Records that were handed on are asked of no model before that again, and each has one result."""
+    first = Simulator(box, "--fault", "no-model=1", name="first")
+    other = Simulator(box, "--latency-ms", "700", name="other")
+    sql = box.path / "models.sql"
+    sql.write_text("".join(two_models(first, other)).replace("'batch.size' = '4'", "'batch.size' = '24'"))
+    coordinator = Coordinator(box, redis, "--grace", "500ms", "--partitions", "1")
+    done = box.run("headrace", "models", "create", "--coordinator", coordinator.address, sql)
+    assert done.returncode == 0, done.stderr.decode()
+    worker = Worker(box, coordinator)
+    texts = [f"text {i}" for i in range(24)]
+    box.run("headrace", "submit", "--coordinator", coordinator.address, "-m", "tag", "--producer", "p",
+            "-i", write_jsonl(box.path / "in.jsonl", rows_of(*texts)))
+    wait_for("calls of the other model", lambda: len(other.calls()) >= 1)
+    assert coordinator.metrics()["headrace_records_handed_on_total"] == 24
+    coordinator.kill()
+    coordinator = coordinator.again()
+    out = box.path / "out.jsonl"
+    done = box.run("headrace", "collect", "--coordinator", coordinator.address, "--consumer", "c", "-o", out, "--meta",
+                   "--count", "24")
+    assert done.returncode == 0, done.stderr.decode()
+    rows = {row["id"]: row for row in read_jsonl(out)}
+    assert len(rows) == 24 and all(row["error"] is None for row in rows.values())
+    assert [rows[str(i)]["tag"] for i in range(24)] == tags(box, texts)
+    assert {row["meta"]["model"] for row in rows.values()} == {"other"}
+    assert len(first.calls()) == 1
+    assert worker.is_running()

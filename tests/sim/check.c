@@ -79,6 +79,10 @@ void check_acked(struct sim *sim, int producer, uint64_t upto) {
     }
 }
 
+static const struct model *model_of(const struct sim *sim, const struct record *r) {
+    return sim->models.items[r->model].model;
+}
+
 // read_result reads one line of a result: whose it is, and whether its answer is right.
 static struct record *read_result(struct sim *sim, struct slice json, bool *is_error) {
     char line[1024], value[64];
@@ -93,9 +97,11 @@ static struct record *read_result(struct sim *sim, struct slice json, bool *is_e
     *is_error = strstr(line, "\"error\":null") == NULL;
     snprintf(value, sizeof(value), "\"sentiment\":\"=p%d-%d\"", r->producer, (int)r->seq);
     bool is_right = strstr(line, value) != NULL;
-    if (!*is_error && (!is_right || r->bad || ((r->poison || r->killer) && sim->now_us < sim->heals_us))) {
+    bool is_default = !*is_error && model_of(sim, r)->defaults.n > 0 && strstr(line, "\"sentiment\":\"none\"") != NULL;
+    bool refused = r->killer || (r->poison && r->level == 0);
+    if (!*is_error && !is_default && (!is_right || r->bad || (refused && sim->now_us < sim->heals_us))) {
         sim_fail(sim, "R: a wrong answer: %.200s", line);
-    } else if (*is_error && !r->bad && !r->poison && r->n_failed == 0 && sim->n_coord_crashes == 0 &&
+    } else if ((*is_error || (is_default && !sim->lost_some)) && !r->bad && !r->poison && r->n_failed == 0 && sim->n_coord_crashes == 0 &&
                !sim->rolled_back && strstr(line, "worker-lost") == NULL) {
         sim_fail(sim, "R: an error, and no call for the record had failed: %.200s", line);
     }
@@ -136,6 +142,7 @@ void check_write_done(struct sim *sim, const struct redis_part *part) {
             r->ends.n_again += sim->leaving_had_row[i];
             r->ends.n_dead -= !sim->leaving_had_row[i];
             r->redriven_us = sim->now_us;
+            r->level = 0;
             r->answered_coord = -1;
         } else if (!sim->may_drop && !sim->rolled_back) {
             sim_fail(sim, "L: the dead letter of p%d-%d is gone, and it is not asked again", r->producer,

@@ -1,7 +1,8 @@
 // The checker of calls:
 //   B  nothing is bought twice: no record is asked for again once the coordinator has its answer, nor while
 //      a call for it may still be answered, unless that call is counted as ambiguous
-//   O  a record is asked for with its own model and overrides, and no call mixes them
+//   O  a record is asked for with its own model and overrides, or one that it was handed on to, and then of no
+//      model before that; no call mixes them
 //   F  no call after it was noticed that Redis lost something
 // Called by links (DISPATCH) and coord (HELLO, REPORT).
 #include "tests/sim/sim.h"
@@ -55,6 +56,32 @@ static void hide(struct sim *sim, struct coord *c, int record) {
     }
 }
 
+// level_of says how far along a record's models a call is made of it; -1: of none of them.
+static int level_of(const struct sim *sim, const struct record *r, const struct message_dispatch *d) {
+    const struct model *model = sim->models.items[r->model].model;
+    for (int level = 0; level < MODELS; level++) {
+        if (slice_is(d->model, model->name)) {
+            return level;
+        }
+        size_t i = 0;
+        while (i < sim->models.n && strcmp(sim->models.items[i].model->name, model->options.fallback_model) != 0) {
+            i++;
+        }
+        if (i == sim->models.n) {
+            return -1;
+        }
+        model = sim->models.items[i].model;
+    }
+    return -1;
+}
+
+// is_handed_on: a record is asked of another model once its own could not do it, and of none before that again.
+// None of the overrides goes along.
+static bool is_handed_on(const struct sim *sim, const struct record *r, int level, const struct message_dispatch *d) {
+    bool may = level >= (int)r->level && (level == 0 || r->n_failed > 0);
+    return (may || sim->rolled_back || sim->went_back) && (level == 0 || d->overrides.n == 0);
+}
+
 // is_as_wanted: the call is for the record's own model, with its own overrides and no other.
 static bool is_as_wanted(const struct record *r, const struct message_dispatch *d) {
     const struct sim_override *o = &sim_overrides[r->override];
@@ -67,7 +94,13 @@ static bool is_as_wanted(const struct record *r, const struct message_dispatch *
            (o->name == NULL ? n == 0 : n == 1 && slice_is(name, o->name) && slice_is(value, o->value));
 }
 
-static size_t most_of_call(const struct sim *sim, const struct record *r) {
+static size_t most_of_call(const struct sim *sim, const struct record *r, const struct message_dispatch *d) {
+    for (size_t i = 0; i < sim->models.n; i++) {
+        const struct model *model = sim->models.items[i].model;
+        if (slice_is(d->model, model->name) && (int)i != r->model) {
+            return (size_t)model->options.batch_size;
+        }
+    }
     const struct sim_override *o = &sim_overrides[r->override];
     return o->name != NULL && strcmp(o->name, "batch.size") == 0 ? strtoul(o->value, NULL, 10) : sim->batch_size;
 }
@@ -83,6 +116,7 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
                       .known_life = c->life.n};
     struct slice rest = d->records, values;
     uint64_t slot;
+    bool is_own = true;
     if (c->alarmed) {
         sim_fail(sim, "F: a call after it was noticed that Redis lost something");
     }
@@ -100,13 +134,19 @@ void check_dispatch(struct sim *sim, struct coord *c, int worker, const struct m
         } else if (r->answered_coord == c->index && r->answered_life == c->life.n && !sim->rolled_back) {
             sim_fail(sim, "B: p%d-%d is asked for again after its answer came", r->producer, (int)r->seq);
         }
-        if (!is_as_wanted(r, d) || ask.count + 1 > most_of_call(sim, r)) {
+        int level = level_of(sim, r, d);
+        if ((level <= 0 && !is_as_wanted(r, d)) || ask.count + 1 > most_of_call(sim, r, d)) {
             sim_fail(sim, "O: p%d-%d is asked for with another model, other overrides or too many others", r->producer,
                      (int)r->seq);
+        } else if (!is_handed_on(sim, r, level, d)) {
+            sim_fail(sim, "O: p%d-%d was handed on to model %u of its own, and is asked of model %d", r->producer,
+                     (int)r->seq, r->level, level);
         }
+        r->level = (int)r->level < level ? (unsigned)level : r->level;
+        is_own &= level == 0;
         hide(sim, c, record);
     }
-    ask.other_pool = ask.count > 0 && is_of_other_pool(&sim->records[ask.records[0]]);
+    ask.other_pool = is_own && ask.count > 0 && is_of_other_pool(&sim->records[ask.records[0]]);
     check_permit_used(sim, c, ask.other_pool);
     sim_trace(sim, "%s: batch %" PRIx64 " call %" PRIu64 " (a%zu) to worker %d: %zu records", c->name, d->batch,
               d->call, sim->n_asks, worker, ask.count);

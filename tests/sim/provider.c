@@ -14,7 +14,7 @@ enum kind {
     MISSING_SOME, SHUFFLED, DOUBLED, SHIFTED, OUT_OF_RANGE, BAD_VALUES, CUT_OFF, GARBAGE, NOTHING, PROSE,
     // there is no answer
     HANG, HANG_FREE, CUT_BILLED, SERVER_ERROR, RATE_LIMIT, NO_ROUTE, TOO_BIG, FILTER, REFUSE, NO_AUTH,
-    NO_QUOTA, BAD_OPTIONS,
+    NO_QUOTA, BAD_OPTIONS, NO_MODEL,
     N_KINDS,
 };
 
@@ -25,7 +25,8 @@ static struct ask *ask_of(struct sim *sim, const struct work *k) {
 
 static bool has_poison(const struct sim *sim, const struct work *k) {
     for (size_t i = 0; i < k->count; i++) {
-        if (k->records[i] >= 0 && sim->records[k->records[i]].poison) {
+        const struct record *r = k->records[i] >= 0 ? &sim->records[k->records[i]] : NULL;
+        if (r != NULL && r->poison && r->model == k->model) {
             return sim->now_us < sim->heals_us;
         }
     }
@@ -40,7 +41,7 @@ static uint64_t choose(struct sim *sim, const struct work *k) {
         return sim_chance(sim, 300) ? SHUFFLED : GOOD;
     }
     uint64_t kind = 1 + sim_below(sim, N_KINDS - 1);
-    bool stops = kind == NO_AUTH || kind == NO_QUOTA || kind == BAD_OPTIONS;
+    bool stops = kind == NO_AUTH || kind == NO_QUOTA || kind == BAD_OPTIONS || kind == NO_MODEL;
     return stops && !sim_chance(sim, 200) ? (uint64_t)CUT_BILLED : kind;
 }
 
@@ -145,7 +146,7 @@ void provider_answer(struct sim *sim, struct work *k, uint64_t kind, struct answ
         [NO_ROUTE] = {OUTCOME_UNREACHABLE, 0, false}, [TOO_BIG] = {OUTCOME_TOO_LARGE, 400, true},
         [FILTER] = {OUTCOME_FILTERED, 400, true},    [REFUSE] = {OUTCOME_BAD_REQUEST, 400, true},
         [NO_AUTH] = {OUTCOME_AUTH, 401, true},       [NO_QUOTA] = {OUTCOME_QUOTA, 429, true},
-        [BAD_OPTIONS] = {OUTCOME_BAD_CONFIG, 404, true},
+        [BAD_OPTIONS] = {OUTCOME_BAD_CONFIG, 400, true}, [NO_MODEL] = {OUTCOME_NO_SUCH_MODEL, 404, true},
     };
     struct ask *a = ask_of(sim, k);
     if (kind <= PROSE) {

@@ -192,7 +192,7 @@ void log_line(enum log_level level, const char *event, const char *format, ...) 
 static const char *const fallbacks[] = {"split", "split", "single", "retry"};
 
 static void make_models(struct sim *sim) {
-    char sql[2048];
+    char sql[4096];
     size_t n = 0;
     sim->batch_size = (uint64_t)sim_between(sim, 1, sim_chance(sim, 500) ? 4 : 10);
     sim->request_timeout_ms = sim_between(sim, 500, 5000);
@@ -209,17 +209,23 @@ static void make_models(struct sim *sim) {
         snprintf(limits + n_limits, sizeof(limits) - (size_t)n_limits, ", 'limit.tpm'='%d'", (int)tpm);
     }
     for (int i = 0; i < MODELS; i++) {
+        const char *on_error = sim_chance(sim, 200) ? "dead-letter" : sim_chance(sim, 150) ? "fail" : "error-row";
+        char more[80] = "";
+        int n_more = i + 1 < MODELS && sim_chance(sim, 400)
+                         ? snprintf(more, sizeof(more), ", 'fallback.model'='m%d'", i + 1) : 0;
+        if (on_error[0] == 'e' && sim_chance(sim, 200)) {
+            snprintf(more + n_more, sizeof(more) - (size_t)n_more, ", 'default.value'='none'");
+        }
         n += (size_t)snprintf(
             sql + n, sizeof(sql) - n,
             "CREATE MODEL m%d INPUT (text STRING) OUTPUT (sentiment STRING) WITH ('provider'='openai', "
             "'endpoint'='http://127.0.0.1:1/', 'model'='m', 'batch.size'='%d', 'batch.timeout.ms'='%d', "
             "'worker.lost.ms'='%d', 'request.timeout.ms'='%d', 'fallback.strategy'='%s', "
             "'ambiguous.retries'='%d', 'max.retries'='%d', 'limit.concurrency'='%d', "
-            "'on.error'='%s', 'response.best.effort'='%s', 'limit.profile'='%s'%s);\n",
-            i, (int)sim->batch_size, (int)timeout_ms, (int)lost_ms, (int)sim->request_timeout_ms,
+            "'on.error'='%s', 'response.best.effort'='%s', 'limit.profile'='%s'%s%s);\n",
+            i, i + 1 < MODELS ? (int)sim->batch_size : (int)sim_between(sim, 1, 3), (int)timeout_ms, (int)lost_ms, (int)sim->request_timeout_ms,
             fallbacks[sim_below(sim, 4)], (int)sim_between(sim, 0, 3), (int)sim_between(sim, 1, 6), limit,
-            sim_chance(sim, 200) ? "dead-letter" : sim_chance(sim, 150) ? "fail" : "error-row", sim_chance(sim, 200) ? "on" : "off",
-            sim->is_window ? "window" : "bucket", limits);
+            on_error, sim_chance(sim, 200) ? "on" : "off", sim->is_window ? "window" : "bucket", limits, more);
     }
     struct error why = {0};
     int rc = model_sql_parse(slice_of(sql), "sim", &sim->models, &why);

@@ -31,7 +31,7 @@
 #define CONSUMERS_MAX 2
 #define POSITIONS_MAX (CONSUMERS_MAX + 1) // and that of the consumers without acks
 #define COORDS_MAX 2
-#define MODELS 2
+#define MODELS 3          // m0, m1 of records; m2 is asked only what others could not do
 #define OVERRIDES 4
 #define KILLS_MAX 12        // of workers, by one record
 #define RECORDS_MAX 192     // of all producers together
@@ -244,7 +244,8 @@ struct record {
     uint64_t seq;
     int model, override;     // what its row asks for: m0, m1; of sim_overrides
     bool bad;                // its row is no record
-    bool poison;             // the provider refuses it, until it learns better
+    unsigned level;          // how far along its models it was asked: 0 is its own
+    bool poison;             // its own model refuses it, until the provider learns better
     bool killer;             // whatever answers it crashes the worker
     uint64_t n_killed;       // workers
     int64_t redriven_us;     // 0: never; calls of before do not count any more

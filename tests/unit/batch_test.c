@@ -1,6 +1,7 @@
 // Batches as blobs, how far producers are accepted, pools, partitions: the small parts of the core.
 #include "core_world.h"
 
+#include "coordinator/intake.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
@@ -13,6 +14,12 @@ static struct lane *lane_of(struct world *w) {
 
 static struct producer *find_producer(void *arg, struct slice name) {
     return producer_get(arg, name);
+}
+
+static struct group *find_group(void *arg, struct slice model, uint32_t revision, struct slice options) {
+    int status;
+    struct error why = {0};
+    return group_get(arg, model, revision, options, &status, &why);
 }
 
 static struct batch *make_batch(struct world *w, struct lane *lane) {
@@ -52,7 +59,7 @@ static void test_blob_round_trip_keeps_slots(void **state) {
     assert_true(slice_is(model, "m"));
     assert_int_equal(revision, 1);
     struct batch *copy = batch_new(42, lane, 0);
-    assert_int_equal(batch_unpack(copy, buf_slice(&blob), find_producer, w->core), 0);
+    assert_int_equal(batch_unpack(copy, buf_slice(&blob), find_producer, find_group, w->core), 0);
     assert_int_equal(copy->state, BATCH_SEALED);
     assert_int_equal(copy->n, 3);
     assert_int_equal(copy->n_unanswered, 1);
@@ -85,7 +92,7 @@ static void test_damaged_blobs_are_refused(void **state) {
     for (size_t n = 0; n < blob.n; n++) { // cut anywhere
         char *cut = mem_dup(blob.p, n);
         struct batch *copy = batch_new(1, lane, 0);
-        assert_int_equal(batch_unpack(copy, (struct slice){cut, n}, find_producer, w->core), -71);
+        assert_int_equal(batch_unpack(copy, (struct slice){cut, n}, find_producer, find_group, w->core), -71);
         batch_free(copy);
         free(cut);
     }

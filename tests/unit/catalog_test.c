@@ -207,6 +207,36 @@ static void what_cannot_be_read_any_more_is_left_out(void **state) {
     end(&w);
 }
 
+#define CHAINED(create, name, columns, next) \
+    "CREATE " create " " name " INPUT (t STRING) OUTPUT (" columns ") WITH ('provider' = 'openai', " \
+    "'endpoint' = 'http://h', 'model' = 'x'" next ");"
+
+static void a_model_that_others_fall_back_on_is_there_and_fits(void **state) {
+    static const struct {
+        const char *sql;
+        int status;
+        const char *why;
+    } cases[] = {
+        {CHAINED("MODEL", "a", "s STRING", ", 'fallback.model' = 'b'"), -ENOENT,
+         "option 'fallback.model' of model 'a': got 'b', want a model that exists"},
+        {CHAINED("MODEL", "a", "s STRING", ", 'fallback.model' = 'b'") CHAINED("MODEL", "b", "s STRING", ""), 0, NULL},
+        {CHAINED("OR REPLACE MODEL", "b", "s STRING", ", 'fallback.model' = 'a'"), -EINVAL,
+         "option 'fallback.model' of model 'a': got 'b', which leads back to itself, want a model that is not before it"},
+        {CHAINED("OR REPLACE MODEL", "b", "s INT", ""), -EINVAL,
+         "model 'a' falls back on it: model 'b': OUTPUT column 's' is INT, want what STRING can hold"},
+        {CHAINED("OR REPLACE MODEL", "b", "s INT", "") CHAINED("OR REPLACE MODEL", "a", "s INT", ", 'fallback.model' = 'b'"), 0, NULL},
+    };
+    struct world w;
+    begin(&w);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        create(&w, cases[i].sql);
+        if (w.status != cases[i].status || (cases[i].why != NULL && strcmp(w.why, cases[i].why) != 0)) {
+            fail_msg("%zu: %d %s", i, w.status, w.why);
+        }
+    }
+    end(&w);
+}
+
 static void a_catalog_can_be_freed_while_it_waits(void **state) {
     struct world w = {0};
     begin(&w);
@@ -230,6 +260,7 @@ int main(void) {
         cmocka_unit_test(a_lost_redis_fails_what_was_asked_and_it_can_be_asked_again),
         cmocka_unit_test(a_revision_of_another_coordinator_is_not_overwritten),
         cmocka_unit_test(what_cannot_be_read_any_more_is_left_out),
+        cmocka_unit_test(a_model_that_others_fall_back_on_is_there_and_fits),
         cmocka_unit_test(a_catalog_can_be_freed_while_it_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -180,7 +180,7 @@ static const struct {
                                                           "\"billing_hard_limit_reached\"}]}")}, "fatal-quota", "failed"},
     {"it is gone", {.status = 404, .body = "{\"error\":{\"message\":\"No batch found with id 'batch_1'.\"}}"}, "ok", "gone"},
     {"a page that says 404 is no word of the provider's", {.status = 404, .type = "text/html", .body = "<html>"},
-     "fatal-config", ""},
+     "model-not-found", ""},
     {"a server's fault", {.status = 503, .body = "{}"}, "transient", ""},
     {"an error inside a 200", {.status = 200, .body = "{\"error\":{\"code\":\"rate_limit_exceeded\"}}"}, "transient", ""},
 };
