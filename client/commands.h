@@ -10,5 +10,6 @@ int models_main(int argc, char **argv);
 int dlq_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int limits_main(int argc, char **argv);
+int jobs_main(int argc, char **argv);
 
 #endif

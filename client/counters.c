@@ -17,7 +17,8 @@ static const struct {
     NUMBER(output_tokens), NUMBER(inflight_calls), NUMBER(queued_records), NUMBER(workers),
     NUMBER(calls_ambiguous), NUMBER(calls_unpriced), NUMBER(ambiguous_timeout),
     NUMBER(ambiguous_broken), NUMBER(ambiguous_lost), NUMBER(ambiguous_crash),
-    NUMBER(resolved_lost), NUMBER(resolved_crash), NUMBER(outages), NUMBER(pools_out),
+    NUMBER(resolved_lost), NUMBER(resolved_crash), NUMBER(jobs_at_provider),
+    NUMBER(records_at_provider), NUMBER(outages), NUMBER(pools_out),
 #undef NUMBER
 };
 

@@ -14,6 +14,7 @@ struct counters {
     uint64_t calls_unpriced;  // their price or usage is not known
     uint64_t input_tokens, output_tokens;
     uint64_t inflight_calls, queued_records, workers;
+    uint64_t jobs_at_provider, records_at_provider; // of queued_records
     uint64_t outages, pools_out; // times that the provider was out; pools whose provider is now
     double outage_seconds; // of those that are over
     double cost;        // USD, of the other calls

@@ -4,6 +4,7 @@
 #include "client/dry_run.h"
 
 #include "client/progress.h"
+#include "common/batch_api.h"
 #include "common/mem.h"
 #include "common/tokens.h"
 #include "proto/record.h"
@@ -381,6 +382,12 @@ static void cost_cell(const struct dry_run *run, const struct dry_run_sum *sum, 
     }
 }
 
+// jobs_of says how many jobs of the provider's batch API the calls fill.
+static uint64_t jobs_of(const struct model_options *o, const struct batch_api *api, uint64_t calls) {
+    int64_t rows = o->batch_job_rows != MODEL_UNSET && o->batch_job_rows < api->rows ? o->batch_job_rows : api->rows;
+    return (calls + (uint64_t)rows - 1) / (uint64_t)rows;
+}
+
 static int add_line(const struct dry_run *run, const char *name, const struct cells *cells,
                     const char *note, struct buf *out) {
     int rc = buf_addf(out, "  %-18s %18s", name, cells->batched);
@@ -408,6 +415,23 @@ static int add_counts(const struct dry_run *run, struct buf *out) {
     return rc;
 }
 
+// add_jobs sets the provider's batch API beside the calls.
+static int add_jobs(const struct model *model, const struct dry_run *run, struct buf *out) {
+    const struct batch_api *api = batch_api_of(model->api->provider);
+    if (api == NULL || !run->is_priced) {
+        return 0;
+    }
+    struct cells cells;
+    char note[160], number[32];
+    uint64_t n = jobs_of(&model->options, api, run->batched.calls);
+    snprintf(cells.batched, CELL, "$%.4f", run->batched.cost * run->price.batch);
+    snprintf(cells.single, CELL, "$%.4f", run->single.cost * run->price.batch);
+    snprintf(note, sizeof(note), "%s 'mode' = 'batch': %s job%s at the provider, answers within a day",
+             model->options.mode == MODE_ONLINE ? "with" : "as the model has it,", progress_number(n, number),
+             n == 1 ? "" : "s");
+    return add_line(run, "cost in jobs", &cells, note, out);
+}
+
 static int add_budget(const struct dry_run_config *config, const struct dry_run *run, struct buf *out) {
     char number[32];
     if (config->budget_usd <= 0) {
@@ -417,10 +441,11 @@ static int add_budget(const struct dry_run_config *config, const struct dry_run 
         return buf_addf(out, "  the budget of $%.2f cannot be kept: the price is not known\n",
                         config->budget_usd);
     }
-    if (run->batched.cost <= config->budget_usd) {
+    double cost = run->batched.cost * (config->model->options.mode == MODE_BATCH ? run->price.batch : 1);
+    if (cost <= config->budget_usd) {
         return buf_addf(out, "  the budget of $%.2f is enough\n", config->budget_usd);
     }
-    double share = config->budget_usd / run->batched.cost;
+    double share = config->budget_usd / cost;
     return buf_addf(out, "  the budget of $%.2f is used up after about %s records\n", config->budget_usd,
                     progress_number((uint64_t)((double)run->batched.records * share), number));
 }
@@ -451,6 +476,7 @@ int dry_run_text(const struct dry_run_config *config, const struct dry_run *run,
         snprintf(note, sizeof(note), "no price of this model is known");
     }
     rc = rc != 0 ? rc : add_line(run, "cost", &cells, note, out);
+    rc = rc != 0 ? rc : add_jobs(model, run, out);
     const char *limit;
     (void)dry_run_minutes(&model->options, &run->batched, &limit);
     time_cell(config, &run->batched, cells.batched);

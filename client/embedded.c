@@ -220,7 +220,7 @@ static void start_coordinator(struct embedded *embedded) {
         "--partitions", partitions, "--name", "run", "--durability",
         (char *)embedded->config.durability, "--grace", grace, "--heartbeat", "500ms",
         "--overrides", "all", "--log-level", (char *)embedded->config.log_level,
-        "--prices", (char *)embedded->config.prices,
+        "--max-bytes", (char *)embedded->config.max_bytes, "--prices", (char *)embedded->config.prices,
         "--limits", (char *)embedded->config.limits, NULL,
     };
     start_or_lose(embedded, part_of(embedded, PART_COORDINATOR), args);

@@ -17,6 +17,7 @@ struct embedded_config {
     const struct state *state; // locked; borrowed
     bool is_scratch;        // nobody will look at the folder again
     int64_t workers, max_inflight, partitions;
+    const char *max_bytes;  // for records at the coordinator
     const char *durability; // "always", "everysec", "none"
     const char *secrets;    // file, or ""
     const char *ca_file;    // PEM file, or ""

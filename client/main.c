@@ -17,6 +17,7 @@ static const struct {
     {"dlq", dlq_main, "dead letters: list, show, ask again, drop"},
     {"status", status_main, "how a coordinator is doing"},
     {"limits", limits_main, "what the pools' limits hold, and what waits for them"},
+    {"jobs", jobs_main, "jobs at providers' batch APIs: list, show, cancel, adopt"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 

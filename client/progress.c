@@ -281,7 +281,8 @@ int progress_summary_text(const struct progress_summary *s, struct buf *out) {
         status = status ? status
                         : buf_addf(out, "  missing   %s row%s read and not in the output%s\n",
                                    progress_number(s->missing, a), s->missing == 1 ? "" : "s",
-                                   s->has_more ? "; the input goes on behind them" : "");
+                                   s->is_detached ? ": in jobs at the provider"
+                                   : s->has_more ? "; the input goes on behind them" : "");
     }
     status = status ? status : add_calls(s, out);
     status = status ? status

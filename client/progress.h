@@ -49,6 +49,7 @@ struct progress_summary {
     size_t n_codes;
     uint64_t resumed;               // rows that earlier starts of the run wrote
     uint64_t missing;               // rows that were read and are not in the output
+    bool is_detached;               // what is missing is at the provider
     bool has_more;                  // the input was not read to its end
     uint64_t asked;                 // records that went into calls
     uint64_t calls, calls_failed, retries;

@@ -168,6 +168,35 @@ static int load_model(struct run *run, struct error *why) {
     return status || o->dry_run ? status : check_secrets(run, why);
 }
 
+// choose_state: answers that may take a day want a folder to go on from, also when none is named.
+static int choose_state(struct run *run, struct error *why) {
+    struct run_options *o = &run->options;
+    if (run->model->options.mode == MODE_ONLINE) {
+        return o->detach ? error_set(why, -EINVAL, "--detach: the mode of model '%s' is online, want batch or auto",
+                                     run->model->name)
+                         : 0;
+    }
+    if (o->dry_run || *o->state != '\0') {
+        return 0;
+    }
+    if (strcmp(o->output, "-") == 0) {
+        return error_set(why, -EINVAL,
+                         "--state: got nothing, want a folder to go on from: the answers to jobs may take a day "
+                         "(with --output FILE it is FILE.state)");
+    }
+    struct buf path;
+    buf_init(&path, STATE_PATH_MAX);
+    int status = buf_addf(&path, "%s.state", o->output);
+    if (status == 0) {
+        free((char *)o->state);
+        o->state = mem_dup(path.p, path.n + 1);
+    } else {
+        error_set(why, status, "--state: '%s.state' is too long a name, name another", o->output);
+    }
+    buf_free(&path);
+    return status;
+}
+
 // ---- Input and output ---------------------------------------------------------------------------
 
 static int open_input(struct run *run, struct error *why) {
@@ -322,6 +351,9 @@ static int check_choices(const struct run_options *o, struct error *why) {
 // ---- The end ------------------------------------------------------------------------------------
 
 static const char *ended_text(const struct run *run) {
+    if (run->is_detached) {
+        return "detached";
+    }
     switch (run->exit_code) {
     case EXIT_ALL_OK:
     case EXIT_ROW_ERRORS:
@@ -367,6 +399,7 @@ static void tell(const struct run *run) {
         .n_codes = run->n_codes,
         .missing = run->n_read > run->n_written ? run->n_read - run->n_written : 0,
         .has_more = !run->at_end,
+        .is_detached = run->is_detached,
         .asked = asked,
         .resumed = run->n_resumed,
         .calls = c->calls,
@@ -450,7 +483,7 @@ static bool is_failed(const struct run *run) {
 // tell_rest says how to go on after a run that did not finish, and what it leaves in which folder.
 static void tell_rest(const struct run *run) {
     int code = run->exit_code;
-    bool is_cut = code > EXIT_ROW_ERRORS;
+    bool is_cut = code > EXIT_ROW_ERRORS || run->is_detached;
     const char *folder = run->state.path;
     if (run->journal != NULL && !run->is_stuck && is_cut) {
         client_say(0, "to go on: headrace run --resume --state %s%s", folder,
@@ -573,7 +606,8 @@ int run_main(int argc, char **argv) {
         options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
         check_choices(&run.options, &why) < 0 ||
         prices_load(run.options.prices, &run.prices, &why) < 0 ||
-        limits_file_load(run.options.limits, &run.limits, &why) < 0 || load_model(&run, &why) < 0) {
+        limits_file_load(run.options.limits, &run.limits, &why) < 0 || load_model(&run, &why) < 0 ||
+        choose_state(&run, &why) < 0) {
         client_say(code, "%s", why.text);
         run_free(&run);
         return code;

@@ -89,6 +89,7 @@ struct run {
     bool is_create_due;         // the coordinator was starting: say CREATE again at the next poll
     bool at_end;                    // of the input
     bool is_ending;                 // no row moves any more
+    bool is_detached;               // --detach: the rest is at the provider
     bool is_last_asked;             // the last STATUS was asked for
     bool embedded_began;            // parts were started
     int exit_code;                  // of EXIT_...; EXIT_ALL_OK while nothing went wrong

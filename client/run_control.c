@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define CREATE_AGAIN_POLLS 4 // polls until CREATE is said again
@@ -65,6 +66,18 @@ static void check_stopped(struct run *run) {
     }
 }
 
+// check_detached ends the run once nothing waits for anything but jobs at the provider.
+static void check_detached(struct run *run) {
+    const struct counters *now = &run->counters;
+    bool is_in = run->at_end && run->sender != NULL && sender_acked(run->sender) >= sender_added(run->sender);
+    if (run->options.detach && is_in && now->records_at_provider > 0 &&
+        now->records_at_provider >= now->queued_records) {
+        run->is_detached = true;
+        run_stop(run, EXIT_ALL_OK, "%" PRIu64 " rows are in %" PRIu64 " job%s at the provider", now->records_at_provider,
+                 now->jobs_at_provider, now->jobs_at_provider == 1 ? "" : "s");
+    }
+}
+
 static void on_status(struct run *run, struct slice json) {
     struct error why = {0};
     struct counters counters;
@@ -81,6 +94,7 @@ static void on_status(struct run *run, struct slice json) {
         return;
     }
     check_stopped(run);
+    check_detached(run);
 }
 
 static void on_control(void *arg, const struct message *message) {

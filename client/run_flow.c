@@ -25,13 +25,14 @@
 
 #define WINDOW_ROWS 50000              // held
 #define WINDOW_BYTES (64 * 1024 * 1024)
+#define JOBS_ROWS 400000               // the same where answers come in jobs: so many records fill some
+#define JOBS_BYTES (1024 * 1024 * 1024)
 #define FEED_ROWS 2000                 // read in one turn
 #define LAST_MS 1000                   // wait for the last STATUS
 #define GRACE_MS 10000                 // workers may finish their calls when a run is interrupted
 #define LINE_MAX_BYTES (64 * 1024 * 1024)
 #define STEP_MS 100                    // lines become durable at most this often,
 #define STEP_BYTES (4 * 1024 * 1024)   // or when so many wait
-#define CREDIT_ROWS (2 * (WINDOW_ROWS + FEED_ROWS))
 #define PRODUCER "run"                 // the same at every start, so that a state folder knows it
 
 static void stop_parts(struct run *run, int64_t grace_ms) {
@@ -143,7 +144,7 @@ void run_stop(struct run *run, int exit_code, const char *format, ...) {
         log_error("output.failed", "why=\"%s\"", why.text);
     }
     end_flow(run);
-    bool may_finish = exit_code == EXIT_INTERRUPTED && has_steps(run);
+    bool may_finish = (exit_code == EXIT_INTERRUPTED || run->is_detached) && has_steps(run);
     stop_parts(run, may_finish ? GRACE_MS : 0);
 }
 
@@ -357,9 +358,15 @@ static void wait_input(struct run *run) {
     }
 }
 
+static uint64_t window_rows(const struct run *run) {
+    return run->model->options.mode == MODE_ONLINE ? WINDOW_ROWS : JOBS_ROWS;
+}
+
 static bool has_window(const struct run *run) {
-    return run->n_read < run->n_safe + WINDOW_ROWS && run_order_held(run->order) < WINDOW_ROWS &&
-           run_order_held_bytes(run->order) < WINDOW_BYTES;
+    uint64_t most = window_rows(run);
+    return run->n_read < run->n_safe + most && run_order_held(run->order) < most &&
+           run_order_held_bytes(run->order) <
+               (run->model->options.mode == MODE_ONLINE ? WINDOW_BYTES : JOBS_BYTES);
 }
 
 static void feed(struct run *run) {
@@ -417,7 +424,7 @@ static void start_dialogues(struct run *run) {
     struct taker_config taker = {
         .address = address,
         .name = PRODUCER,
-        .credit = CREDIT_ROWS,
+        .credit = 2 * (window_rows(run) + FEED_ROWS), // all that is held, so that the next in order always comes
         .meta = run->options.meta,
     };
     struct taker_handlers on_taker = {
@@ -532,6 +539,7 @@ int run_flow_start(struct run *run, struct error *why) {
         .max_inflight = o->max_inflight,
         .partitions = o->partitions,
         .durability = o->durability,
+        .max_bytes = run->model->options.mode == MODE_ONLINE ? "32MB" : "4GB",
         .secrets = o->secrets,
         .ca_file = o->ca_file,
         .prices = o->prices,

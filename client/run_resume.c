@@ -179,7 +179,7 @@ static void add_word(struct json_object *words, const struct option_spec *row, c
 // words_of writes the options as words, all but those that belong to one start.
 static struct json_object *words_of(const struct option_program *program,
                                     const struct run_options *options) {
-    static const char *const own[] = {"state", "resume", "quiet", "keep-state"};
+    static const char *const own[] = {"state", "resume", "quiet", "keep-state", "detach"};
     struct json_object *words = json_object_new_array();
     for (size_t i = 0; i < program->n_rows; i++) {
         const struct option_spec *row = &program->rows[i];

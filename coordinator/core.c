@@ -566,6 +566,7 @@ void core_gauges(struct core *core) {
         s->pools_out += pool->breaker.state != BREAKER_CLOSED;
     }
     pools_gauges(core);
+    jobs_gauges(core);
     for (struct worker *w = core->workers; w != NULL; w = w->hh.next) {
         s->workers += !w->lost;
     }
@@ -637,6 +638,8 @@ void core_waiting(struct core *core, int64_t now_us, struct buf *out, const char
     } else if (blocked != NULL) {
         rc = buf_addf(out, "the provider asked to wait %.1f s",
                       (double)(blocked->blocked_until_us - now_us) / 1e6);
+    } else {
+        rc = jobs_waiting(core, out);
     }
     (void)rc; // a cut sentence is still a sentence
 }

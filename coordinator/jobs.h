@@ -40,6 +40,10 @@ void jobs_restore(struct core *core, uint64_t id, struct slice blob);
 void jobs_open(struct core *core);
 void jobs_free(struct core *core);
 
+// jobs_gauges sets the gauges of status; jobs_waiting appends what is waited for of jobs, or nothing.
+void jobs_gauges(struct core *core);
+MUST_CHECK int jobs_waiting(const struct core *core, struct buf *out);
+
 // Between the files of jobs.
 int64_t jobs_unix_ms(const struct core *core);
 // jobs_plan makes a job of FILLING, or one whose lines go once more, PLANNED.

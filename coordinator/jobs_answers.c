@@ -47,8 +47,11 @@ static void take_report(struct core *core, struct job *job, struct slice frame) 
         refuse(core, job, line, &message.report);
         return;
     }
-    job->n_answered++;
-    core->status->lines_answered++;
+    bool is_back = slice_is(message.report.outcome, outcome_of(OUTCOME_UNSENT)->text); // the job ended before its turn
+    job->n_answered += !is_back;
+    job->n_back += is_back;
+    core->status->lines_answered += !is_back;
+    core->status->lines_back += is_back;
     double before = core->status->cost;
     collect_line(core, call, &message.report);
     job->cost += core->status->cost - before;

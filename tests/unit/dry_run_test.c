@@ -29,7 +29,8 @@ static struct model *make(struct statements *list, const char *options) {
     struct error why = {0};
     snprintf(sql, sizeof(sql),
              "CREATE MODEL m INPUT (t STRING) OUTPUT (a STRING) WITH ('provider' = 'openai', "
-             "'endpoint' = 'http://127.0.0.1/v1', 'model' = 'x'%s)", options);
+             "'endpoint' = 'http://127.0.0.1/v1'%s%s)",
+             strstr(options, "'model'") == NULL ? ", 'model' = 'x'" : "", options);
     if (model_sql_parse(slice_of(sql), "t", list, &why) != 0) {
         fail_msg("%s", why.text);
     }
@@ -150,10 +151,43 @@ static void time_is_that_of_the_limit_that_binds(void **state) {
     }
 }
 
+// Two calls, of two records and of one; a job's lines cost half by the table of prices.
+static const struct {
+    const char *says, *options, *want;
+} texts[] = {
+    {"a job beside the calls", ", 'model' = 'gpt-5.4-mini'", "with 'mode' = 'batch': 1 job at the provider"},
+    {"jobs of one line", ", 'model' = 'gpt-5.4-mini', 'mode' = 'batch', 'batch.job.rows' = '1'",
+     "as the model has it, 'mode' = 'batch': 2 jobs at the provider"},
+};
+
+static void jobs_stand_beside_calls(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct bad bad = {0};
+        char options[256];
+        snprintf(options, sizeof(options), ", 'batch.size' = '2'%s", texts[i].options);
+        struct dry_run run = count(ROW("1") ROW("2") ROW("3"), options, 1, &bad);
+        struct statements list;
+        struct dry_run_config config = {.model = make(&list, options)};
+        struct buf text;
+        buf_init(&text, 65536);
+        assert_int_equal(dry_run_text(&config, &run, &text), 0);
+        char cost[32];
+        snprintf(cost, sizeof(cost), "$%.4f", run.batched.cost / 2);
+        const char *line = strstr(text.p, "cost in jobs");
+        if (!run.is_priced || line == NULL || strstr(line, cost) == NULL || strstr(line, texts[i].want) == NULL) {
+            fail_msg("%s: got\n%s", texts[i].says, text.p);
+        }
+        buf_free(&text);
+        statements_free(&list);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts), cmocka_unit_test(input_is_the_prompts_bytes),
         cmocka_unit_test(bad_rows_are_told_with_their_line),
-        cmocka_unit_test(time_is_that_of_the_limit_that_binds)};
+        cmocka_unit_test(time_is_that_of_the_limit_that_binds),
+        cmocka_unit_test(jobs_stand_beside_calls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
