@@ -1,4 +1,5 @@
 """`headrace run` in mode batch, left and gone on with, and `headrace jobs`."""
+import collections
 import json
 
 import pytest
@@ -145,3 +146,33 @@ def test_a_job_that_the_coordinator_does_not_know_is_adopted(box, redis, provide
     found.results()
     assert jobs_made(p) == 1 and lines_billed(p) == job["lines"]
     assert wait_for("both jobs closed", lambda: {j["state"] for j in found.list()} == {"closed"})
+
+
+def test_sources_that_come_again_in_another_order_ask_for_nothing_again(box, redis, provider):
+    """Half of the jobs are done when the coordinator is killed; then its sources begin anew, the second one first."""
+    p = provider("--batch-time", "3s", "--batch-jitter", "90%")
+    c = Coordinator(box, redis, "--models", make_models(box, p.url, **FAST, batch_job_rows="2", batch_size="10"))
+    Worker(box, c)
+    texts = {s: [{"id": f"{s}{i}", "text": f"It is {'good' if i % 3 else 'bad'}, {s} {i}"} for i in range(N)] for s in "ab"}
+    files = {s: write_jsonl(box.path / f"{s}.jsonl", rows) for s, rows in texts.items()}
+    half = write_jsonl(box.path / "half.jsonl", texts["b"][:N // 2])
+
+    def submit(source, path):
+        done = box.run("headrace", "submit", "--coordinator", c.address, "-m", "llm_sentiment", "-q", "-i", path, "--producer",
+                       source)
+        assert done.returncode == 0, done.stderr
+    submit("a", files["a"])
+    submit("b", half)
+    wait_for("some jobs done", lambda: c.metrics()["headrace_job_lines_total{what=\"answered\"}"] >= 5)
+    c.kill()
+    c = c.again()
+    submit("b", files["b"])
+    submit("a", files["a"])
+    done = box.run("headrace", "collect", "--coordinator", c.address, "--count", 2 * N, "-q")
+    assert done.returncode == 0, done.stderr
+    found = {row["id"]: row["sentiment"] for row in map(json.loads, done.stdout.splitlines())}
+    rows = texts["a"] + texts["b"]
+    assert found == dict(zip((row["id"] for row in rows), sentiments(box, [row["text"] for row in rows])))
+    billed = collections.Counter(record for call in p.calls() if call["path"] == "/v1/chat/completions"
+                                 for record in call["records"])
+    assert set(billed.values()) == {1} and len(billed) == 2 * N
