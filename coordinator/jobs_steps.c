@@ -182,8 +182,9 @@ static bool was_never_made(const struct core *core, const struct job *job) {
 }
 
 static void create_or_find(struct core *core, struct job *job) {
-    if (!job->may_be_made && (job->n_live == 0 || (job->file[0] == '\0' && job->n_live != job->n_made))) {
-        job_set_state(job, job->file[0] != '\0' ? JOB_UPLOADED : JOB_PLANNED); // lines had their answers meanwhile
+    bool is_smaller = job->file[0] == '\0' && job->n_live != job->n_made; // lines had their answers meanwhile
+    if (!job->may_be_made && (job->n_live == 0 || job->is_cancelling || is_smaller)) {
+        job_set_state(job, job->file[0] != '\0' ? JOB_UPLOADED : JOB_PLANNED);
     } else if (!job->may_be_made) {
         job->may_be_made = order_step(core, job, ORDER_CREATE);
     } else if (was_never_made(core, job)) {
@@ -202,7 +203,8 @@ static bool is_past_deadline(const struct core *core, const struct job *job) {
 }
 
 static void begin(struct core *core, struct job *job) {
-    if (job->n_live == 0 || is_past_deadline(core, job)) { // answered meanwhile, or they go by themselves
+    bool is_over = job->n_live == 0 || job->is_cancelling || is_past_deadline(core, job);
+    if (is_over) { // all were answered meanwhile, or they go back before anything was made
         jobs_give_back(core, job, OUTCOME_OK, SLICE_NONE);
         jobs_harvested(core, job);
     } else if (may_begin(core, job) && job->state == JOB_PLANNED && job->by_upload) {
