@@ -2,6 +2,7 @@
 // field in the same order. Called by collect (pack), redrive and letters (unpack).
 #include "coordinator/letter.h"
 
+#include "common/image.h"
 #include "common/json.h"
 #include "common/model.h"
 #include "proto/pack.h"
@@ -78,6 +79,16 @@ static int add_text(struct buf *out, const char *name, struct slice text) {
     return rc ? rc : json_add_string(out, text);
 }
 
+// add_field appends a value; of an image what it is: its bytes are asked again, never shown.
+static int add_field(struct slice value, struct buf *out) {
+    struct slice at = value;
+    struct pack_value v;
+    if (pack_next(&at, &v) == 1 && v.type == PACK_BIN) {
+        return buf_addf(out, "\"<%s, %zu bytes>\"", image_media_type(image_kind(v.bytes)), v.bytes.n);
+    }
+    return msgpack_to_json(value, out);
+}
+
 // add_fields appends the record's values by the columns' names, or by number when those are not known.
 static int add_fields(const struct letter *l, const struct model *model, struct buf *out) {
     struct slice rest = l->values, value;
@@ -95,7 +106,7 @@ static int add_fields(const struct letter *l, const struct model *model, struct 
             rc = rc ? rc : buf_addf(out, "\"%" PRIu32 "\"", i + 1);
         }
         rc = rc ? rc : buf_add_byte(out, ':');
-        rc = rc ? rc : msgpack_to_json(value, out);
+        rc = rc ? rc : add_field(value, out);
     }
     return rc ? rc : buf_add_byte(out, '}');
 }

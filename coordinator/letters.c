@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_MOST 64 // letters of one question: a record has up to 1 MB
+#define READ_MOST 16 // letters of one question: a record has up to 16 MB
 #define ANSWER_MAX (16 * 1024 * 1024)
 
 enum action { LIST, SHOW, REDRIVE, DROP, N_ACTIONS };

@@ -2,6 +2,7 @@
 not name."""
 import base64
 import os
+import re
 import struct
 import zlib
 
@@ -168,6 +169,50 @@ def test_another_folder_and_a_ceiling(box):
     assert done.returncode == 1, done.stderr.decode()
     assert rows[0]["tag"] == tags(box, [f"{says(*image)}\vt"])[0]
     assert "want at most 1000 (--image-max-bytes)" in rows[1]["error"]["message"]
+
+
+def test_a_dry_run_counts_images_by_their_pixels(box):
+    (box.path / "a.png").write_bytes(png(750, 100) + b"\0" * 2_000_000)
+    (box.path / "models.sql").write_text(image_model("openai", "http://127.0.0.1:1"))
+    given = [{"id": i, "text": "t", "photo": "a.png" if i else "none.png"} for i in range(11)]
+    write_jsonl(box.path / "in.jsonl", given)
+    done = box.run("headrace", "run", "-f", "models.sql", "-m", "m", "-i", "in.jsonl", "--dry-run")
+    text = done.stdout.decode()
+    assert done.returncode == 1 and b"image 'none.png': No such file" in done.stderr, (text, done.stderr)
+    counts = re.search(r"input tokens\s+([\d,]+)", text)
+    assert counts, text
+    tokens = int(counts[1].replace(",", ""))
+    assert 10 * 100 <= tokens < 10 * 100 + 1000, text  # a token for 750 pixels, whatever the bytes
+
+
+def test_a_run_that_goes_on_keeps_each_image_with_its_row(box):
+    """Killed in the middle; meanwhile files appear that rows named in vain: no answer moves to another row."""
+    simulator = Simulator(box, "--latency-ms", "150")
+    images = make_images(40, ["image/png"])
+    given = [{"id": i, "text": f"t{i}", "photo": f"{i}.png"} for i in range(40)]
+    late = {i for i in range(40) if i % 5 == 2}
+    for i in set(range(40)) - late:
+        (box.path / f"{i}.png").write_bytes(images[i][3])
+    (box.path / "models.sql").write_text(image_model("openai", simulator.url, batch=2))
+    write_jsonl(box.path / "in.jsonl", given)
+    command = [box.bin / "headrace", "run", "-f", "models.sql", "-m", "m", "-i", "in.jsonl", "-o", "out.jsonl",
+               "--max-inflight", "2", "--state", "state", "--set", "ambiguous.retries=40", "--set", "max.retries=40"]
+    env = {**box.env, "OPENAI_API_KEY": KEY}
+    first = box.start("first", *command, env=env)
+    wait_for("some rows", lambda: len(read_jsonl(box.path / "out.jsonl")) >= 8)
+    first.kill()
+    for i in late:
+        (box.path / f"{i}.png").write_bytes(images[i][3])
+    second = box.start("second", *command, env=env)
+    assert second.wait(120) in (0, 1), second.log
+    rows = read_jsonl(box.path / "out.jsonl")
+    want = tags(box, [f"{says(*image)}\vt{i}" for i, image in enumerate(images)])
+    assert [row["id"] for row in rows] == list(range(40))
+    for i, row in enumerate(rows):
+        if i in late and row["error"]:
+            assert row["error"]["code"] == "bad-record"
+        else:
+            assert (row["tag"], row["error"]) == (want[i], None)
 
 
 def test_links_go_only_where_they_are_wanted(box):
