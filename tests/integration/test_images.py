@@ -1,6 +1,7 @@
 """Images of records: each reaches its own answer through every provider, and no file is read that a record may
 not name."""
 import base64
+import json
 import os
 import re
 import struct
@@ -284,6 +285,35 @@ def test_submitted_files_and_bytes_off_the_wire(box, cluster):
     assert len({result["meta"]["prompt_hash"] for result in good}) > 1
     for child in box.children:
         assert "iVBORw0" not in child.log and "R0lGOD" not in child.log and "hunter2" not in child.log
+
+
+def test_a_dead_letter_shows_what_its_image_is_and_asks_again(box, redis):
+    simulator = Simulator(box, "--poison", "boom")
+    (box.path / "models.sql").write_text(image_model("openai", simulator.url, ", 'on.error' = 'dead-letter'"))
+    coordinator = Coordinator(box, redis, "--models", box.path / "models.sql", "--model", "m")
+    Worker(box, coordinator)
+    image = ("image/png", 4, 4, png(4, 4))
+    (box.path / "a.png").write_bytes(image[3])
+    rows = [{"id": 0, "text": "boom", "photo": "a.png"}]
+    done = box.run("headrace", "submit", "-c", coordinator.address, "-m", "m", "-i",
+                   write_jsonl(box.path / "in.jsonl", rows))
+    assert done.returncode == 0, done.stderr.decode()
+
+    def letters():
+        done = box.run("headrace", "dlq", "list", "-c", coordinator.address)
+        assert done.returncode == 0, done.stderr.decode()
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    wait_for("a letter", letters)
+    done = box.run("headrace", "dlq", "show", letters()[0]["letter"], "-c", coordinator.address)
+    assert f"<image/png, {len(image[3])} bytes>" in done.stdout.decode(), done.stdout.decode() + done.stderr.decode()
+    healed = Simulator(box, name="healed")
+    (box.path / "models.sql").write_text(image_model("openai", healed.url).replace("CREATE", "CREATE OR REPLACE"))
+    done = box.run("headrace", "models", "create", "models.sql", "-c", coordinator.address)
+    assert done.returncode == 0, done.stderr.decode()
+    done = box.run("headrace", "dlq", "redrive", letters()[0]["letter"], "-c", coordinator.address)
+    assert done.returncode == 0, done.stderr.decode()
+    assert [result["tag"] for result in results(box, coordinator, 1)] == tags(box, [f"{says(*image)}\vboom"])
 
 
 def test_large_images_stay_within_the_bounds(box, redis):
