@@ -9,7 +9,7 @@
 #include <uthash.h>
 
 #define JOB_AHEAD 4                      // most JOB_ANSWERS ahead of JOB_TAKEN
-#define JOB_ANSWERS_BYTES (1024 * 1024)  // one is sent when it has so many
+#define JOB_ANSWERS_BYTES (256 * 1024)   // one is sent when it has so many: the coordinator is not held up long
 #define JOB_SLICE_US 2000                // a step works so long at a time
 #define JOB_DETAIL_MAX 256               // bytes of a line's sentence
 

@@ -206,7 +206,7 @@ static void at_most_four_messages_are_ahead_and_all_come_again(void **state) {
     for (size_t i = 0; i < 4; i++) {
         struct message m = case_expect(&f, MESSAGE_JOB_ANSWERS);
         assert_int_equal(m.job_answers.first, upto);
-        assert_true(m.job_answers.reports.n <= 1024 * 1024);
+        assert_true(m.job_answers.reports.n <= 256 * 1024);
         upto += m.job_answers.count;
     }
     for (size_t i = 0; i < 20; i++) {
