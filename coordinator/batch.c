@@ -215,6 +215,7 @@ void batch_hand_on(struct batch *batch, size_t slot, enum outcome outcome, struc
     }
     free(e->correction);
     e->correction = NULL;
+    e->is_told = false;
 }
 
 // A number counts the batch's calls in its lower bits, and has the level above them. Where they do not

@@ -63,6 +63,8 @@ struct entry {
     uint8_t level;               // which model it is asked of: 0 is its batch's own
     struct note *refused;        // why its own model gave up; NULL: it has not
     struct note *defaulted;      // the error that the model's default stands for; NULL: none
+    bool is_told;                // it was asked with the reason in the prompt why an answer did not fit
+    uint32_t misfit_call;        // number of the call whose answer did not fit last; 0: none
     char *correction;            // why its last answer did not fit, for the next prompt; NULL: none
     uint32_t n_payload;
     struct answer *answer;       // NULL: no call was made

@@ -20,6 +20,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +131,7 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
         } else {
             if (outcome == OUTCOME_BAD_VALUE && batch_group_of(batch, report->call)->model->options.response_correct) {
                 entry_correct(&batch->entries[slot], payload);
+                batch->entries[slot].misfit_call = (uint32_t)report->call;
             }
             if (leftover->outcome == OUTCOME_OK) {
                 leftover->outcome = outcome;
@@ -274,6 +276,38 @@ static size_t left_of(const struct call *call, uint16_t *left) {
     return n;
 }
 
+// end_misfits gives up on records whose answer did not fit though the prompt said why the last one did not.
+// Takes them off left; returns whether some ended.
+static bool end_misfits(struct core *core, const struct call *call, uint16_t *left, size_t *n_left,
+                        struct answer *answer) {
+    bool ended = false;
+    size_t n = 0;
+    for (size_t i = 0; i < *n_left; i++) {
+        const struct entry *e = &call->batch->entries[left[i]];
+        uint16_t mine;
+        char sentence[CORRECTION_MAX];
+        bool is_misfit = call->corrects && e->is_told && e->misfit_call == call->number;
+        if (!is_misfit) {
+            left[n++] = left[i];
+        } else if (dispatch_not_elsewhere(call, &left[i], 1, &mine) == 1) {
+            snprintf(sentence, sizeof(sentence), "%s", e->correction); // which goes with the record
+            ended |= give_up(core, call, &mine, 1, OUTCOME_BAD_VALUE, slice_of(sentence), answer);
+        }
+    }
+    *n_left = n;
+    return ended;
+}
+
+// are_misfits says whether none of the records has more against it than that its answer did not fit.
+static bool are_misfits(const struct call *call, const uint16_t *left, size_t n_left) {
+    for (size_t i = 0; i < n_left; i++) {
+        if (call->batch->entries[left[i]].misfit_call != call->number) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // settle_call ends a call whose report is in; returns true when records ended as errors.
 static bool settle_call(struct core *core, struct call *call, const struct message_report *report,
                         enum outcome outcome, const struct leftover *leftover, size_t n_new) {
@@ -294,10 +328,12 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
         outcome = leftover->outcome != OUTCOME_OK ? leftover->outcome : OUTCOME_MISSING;
         detail = leftover->detail;
     }
-    bool ended = false;
+    struct answer *answer = answer_of(report);
+    bool ended = end_misfits(core, call, left, &n_left, answer);
     if (n_left > 0) {
         struct retry_case c = {
             .outcome = outcome,
+            .corrects = are_misfits(call, left, n_left),
             .n_asked = call->n_slots,
             .n_left = n_left,
             .tries = call->tries,
@@ -312,10 +348,9 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
             .out_ms = breaker_wait_ms(&call->group->pool->breaker, core->now_us),
             .draw = core->io->draw(core->io->arg),
         };
-        struct answer *answer = answer_of(report);
-        ended = follow_up(core, call, left, n_left, &c, detail, answer);
-        answer_drop(answer);
+        ended |= follow_up(core, call, left, n_left, &c, detail, answer);
     }
+    answer_drop(answer);
     dispatch_done(core, call);
     return ended;
 }

@@ -201,6 +201,7 @@ struct call {
     int n_ambiguous;             // sent and never answered
     int n_lost;                  // workers that were lost with it, or with what it is a part of
     bool reasked;                // its records were missing from an answer before
+    bool corrects;               // SENT, LISTED: it says of some records why an earlier answer did not fit
     uint32_t seen;               // of a record alone: outcomes that its calls had, a bit each
     bool is_repeat;              // WAITING: the same again after a failure, so the pool's retry budget counts it
     bool is_retry;               // its records were part of an earlier call

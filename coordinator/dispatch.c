@@ -108,10 +108,11 @@ static uint64_t not_after(const struct core *core, const struct worker *worker,
 #define CORRECTIONS_MAX (MODEL_BATCH_MAX * (CORRECTION_MAX + 32)) // the slot and outcome stand beside it
 
 // add_corrections lists why earlier answers for a call's records did not fit.
-static void add_corrections(const struct call *call, struct buf *out) {
+static void add_corrections(struct call *call, struct buf *out) {
     for (size_t i = 0; i < call->n_slots; i++) {
-        const struct entry *e = &call->batch->entries[call->slots[i]];
+        struct entry *e = &call->batch->entries[call->slots[i]];
         if (e->correction != NULL) {
+            e->is_told = call->corrects = true;
             int rc = item_pack(out, call->slots[i], OUTCOME_BAD_VALUE, slice_of(e->correction));
             assert(rc == 0);
         }

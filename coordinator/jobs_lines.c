@@ -27,7 +27,7 @@ void jobs_start_lines(struct job *job) {
 
 // pack_line appends [name, count of records, records, corrections].
 static int pack_line(struct line *line, struct buf *part, struct buf *out) {
-    const struct call *call = line->call;
+    struct call *call = line->call;
     char name[LINE_NAME_MAX];
     line_name(line, name);
     int rc = pack_array(out, 4);
@@ -40,8 +40,9 @@ static int pack_line(struct line *line, struct buf *part, struct buf *out) {
     rc |= pack_bin(out, buf_slice(part));
     buf_clear(part);
     for (size_t i = 0; i < call->n_slots; i++) {
-        const struct entry *e = &call->batch->entries[call->slots[i]];
+        struct entry *e = &call->batch->entries[call->slots[i]];
         if (e->correction != NULL) {
+            e->is_told = call->corrects = true;
             rc |= item_pack(part, i, OUTCOME_BAD_VALUE, slice_of(e->correction));
         }
     }

@@ -35,8 +35,12 @@ static struct retry_decision again(const struct model_options *o, const struct r
     return (struct retry_decision){.action = RETRY_SAME, .tries = c->tries + uses, .reasked = true};
 }
 
-// Some records of an answer are missing or bad: asked again whole once, then halved, then alone.
+// Some records of an answer are missing or bad: asked again whole once, then halved, then alone. Those whose
+// values did not fit are asked once more with the reason, and never a second time (collect.c): that costs no try.
 static struct retry_decision reask(const struct model_options *o, const struct retry_case *c) {
+    if (c->corrects) {
+        return (struct retry_decision){.action = RETRY_SAME, .tries = c->tries, .reasked = true};
+    }
     if (c->n_left < c->n_asked && !c->reasked) {
         return (struct retry_decision){.action = RETRY_SAME, .tries = c->tries, .reasked = true};
     }

@@ -24,6 +24,7 @@ struct retry_case {
                              // those of lost workers not counted
     int n_lost;              // workers that were lost with earlier calls for these records
     bool reasked;            // they were missing from an answer before
+    bool corrects;           // all that are left have an answer that did not fit, and were not told why before
     bool new_kind;           // a record alone: it failed before, and never with this outcome
     bool ambiguous;          // this call was sent and never answered
     int64_t retry_after_ms;  // what the provider asked for; 0: nothing

@@ -116,3 +116,17 @@ def test_a_killed_coordinator_goes_on_with_the_model_that_was_asked(box, redis):
     assert {row["meta"]["model"] for row in rows.values()} == {"other"}
     assert len(first.calls()) == 1
     assert worker.is_running()
+
+
+def test_a_value_that_does_not_fit_is_asked_for_once_more(box):
+    """The provider's answers are text, and the column wants a number: two calls, and an error that says why."""
+    provider = Simulator(box)
+    done, rows = run(box, [MODEL % ("tag", "tag INT", provider.url, ", 'batch.size' = '3', 'max.retries' = '7', "
+                                    "'structured.output' = 'off', 'batch.prompt.template' = "
+                                    "'Return only a JSON array: [{\"index\": <number>, \"tag\": <STRING>}, ...]'")],
+                     rows_of("one", "two", "three"))
+    assert done.returncode == 1
+    assert [row["error"]["code"] for row in rows] == ["bad-value"] * 3
+    assert all(row["error"]["message"].endswith("column 'tag': got a string, want INT") for row in rows)
+    assert [row["error"]["attempts"] for row in rows] == [2] * 3
+    assert len(provider.calls()) == 2

@@ -95,6 +95,65 @@ static void test_a_misfit_is_asked_again_with_the_reason(void **state) {
     world_free(w);
 }
 
+static void test_a_misfit_is_asked_again_once(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4', 'max.retries'='5'", 8);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0, n = 0;
+    static const char *const sentences[] = {"first", "second", "third"};
+    for (const struct message_dispatch *d; (d = world_dispatch(w, &at)) != NULL; n++) {
+        report_misfit(w, d, sentences[n < 2 ? n : 2]);
+        world_settle(w);
+    }
+    assert_int_equal(n, 2);
+    struct buf out;
+    world_collect(w, &out);
+    assert_int_equal(count_text(&out, "\"error\":null"), 3);
+    assert_non_null(strstr(out.p, "\"error\":{\"code\":\"bad-value\",\"message\":\"second\",\"attempts\":2}"));
+    buf_free(&out);
+    world_free(w);
+}
+
+// report_misfits answers each record of a DISPATCH with a value that does not fit.
+static void report_misfits(struct world *w, const struct message_dispatch *d) {
+    struct buf items;
+    buf_init(&items, 4096);
+    struct slice rest = d->records, values;
+    uint64_t slot;
+    while (record_next(&rest, &slot, &values) > 0) {
+        assert_int_equal(item_pack(&items, slot, OUTCOME_BAD_VALUE, SLICE_LIT("no")), 0);
+    }
+    world_message(w, "w1", (struct message){.kind = MESSAGE_REPORT,
+                                            .report = {.batch = d->batch, .call = d->call, .outcome = SLICE_LIT("ok"),
+                                                       .items = buf_slice(&items), .http_status = 200, .sent = true}});
+    buf_free(&items);
+}
+
+static void test_a_batch_of_misfits_is_asked_again_whole(void **state) {
+    struct world *w = world_start_with(1, "'batch.size'='4', 'max.retries'='0'", 8);
+    world_append(w, "p1", 1, 4);
+    world_settle(w);
+    size_t at = 0;
+    report_misfits(w, world_dispatch(w, &at));
+    world_settle(w);
+    const struct message_dispatch *again = world_dispatch(w, &at);
+    assert_int_equal(again->count, 4);
+    // What fails on its way is no answer: the reason stands in the next one too.
+    world_report(w, "w1", again, OUTCOME_RATE_LIMITED, 0, 0);
+    world_settle(w);
+    world_pass(w, 31000);
+    world_hello(w, "w1", 2, 8);
+    world_settle(w);
+    again = world_dispatch(w, &at);
+    assert_int_equal(again->count, 4);
+    assert_true(again->corrections.n > 0);
+    report_misfits(w, again);
+    world_settle(w);
+    assert_null(world_dispatch(w, &at));
+    assert_int_equal(w->status.results_error, 4);
+    world_free(w);
+}
+
 static void test_a_misfit_is_asked_again_without_the_reason(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='4', 'response.correct'='off'", 8);
     world_append(w, "p1", 1, 4);
@@ -452,6 +511,8 @@ int main(void) {
         cmocka_unit_test(test_whole_answer_is_committed_then_taken),
         cmocka_unit_test(test_only_missing_records_are_asked_again),
         cmocka_unit_test(test_a_misfit_is_asked_again_with_the_reason),
+        cmocka_unit_test(test_a_misfit_is_asked_again_once),
+        cmocka_unit_test(test_a_batch_of_misfits_is_asked_again_whole),
         cmocka_unit_test(test_a_misfit_is_asked_again_without_the_reason),
         cmocka_unit_test(test_useless_answers_are_halved_to_the_guilty_record),
         cmocka_unit_test(test_a_record_without_answers_ends_as_an_error),

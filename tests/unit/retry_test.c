@@ -26,6 +26,8 @@ static const struct row rows[] = {
     {"missing alone: a try", CASE(MISSING, 1, 1), 0, RETRY_SAME, 1},
     {"missing alone with no try left: given up", CASE(MISSING, 1, 1, .tries = 3), 0, RETRY_GIVE_UP, 3},
     {"bad value of one in a batch: asked again", CASE(BAD_VALUE, 5, 1), 0, RETRY_SAME, 0},
+    {"bad values of a whole batch: asked again with the reason", CASE(BAD_VALUE, 5, 5, .corrects = true), 0, RETRY_SAME, 0},
+    {"a bad value alone, with no try left: asked again with the reason", CASE(BAD_VALUE, 1, 1, .tries = 3, .corrects = true), 0, RETRY_SAME, 3},
     {"unreadable batch: halved", CASE(UNREADABLE, 20, 20), FALLBACK_SPLIT, RETRY_HALVES, 0},
     {"unreadable batch, strategy single", CASE(UNREADABLE, 20, 20), FALLBACK_SINGLE, RETRY_SINGLES, 0},
     {"unreadable batch, strategy retry", CASE(EMPTY, 20, 20), FALLBACK_RETRY, RETRY_SAME, 1},
