@@ -7,8 +7,10 @@
 
 #define SYNC_GAP_US 100000     // at most ten round trips a second
 #define RUN_CALLS 48           // a run is this many calls long,
+#define UNUSED_FIRST 0.5       // of the tokens that a call is thought to cost
 #define RUN_LEAST_US 250000    // but no shorter
 #define RUN_MOST_US 5000000    // and no longer
+#define CREDIT_US 800000       // of it come back at most: others' runs are not moved up, but overlap then
 #define RUN_SMALL_US 800000    // where others draw from a bucket that holds a few seconds' worth
 #define LATE_US 2000000        // a reply that took longer lay about while this process was stopped
 #define LEAD_US 60000          // the next run is asked for so long before the end of this one
@@ -61,6 +63,8 @@ void limiter_init(struct limiter *l, const struct limiter_config *config) {
     l->config = *config;
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         l->share[kind] = l->share_told[kind] = 1;
+        bool is_calls = kind == LIMIT_REQUESTS || kind == LIMIT_REQUESTS_DAY;
+        l->unused[kind] = is_calls ? 0 : UNUSED_FIRST;
     }
 }
 
@@ -293,6 +297,7 @@ static bool has_small_bucket(const struct limiter *l) {
 static int64_t span_of(const struct limiter *l) {
     int binds = 0;
     double us = RUN_CALLS / rate_of(l, &binds) * 1e6;
+    us = fmin(us, CREDIT_US / fmax(0.01, l->unused[binds]));
     int64_t most_us = has_small_bucket(l) ? RUN_SMALL_US : RUN_MOST_US;
     return us < RUN_LEAST_US ? RUN_LEAST_US : us > (double)most_us ? most_us : (int64_t)us;
 }

@@ -11,14 +11,21 @@
 #define SHARE_LEAST 0.02       // of the limit goes on whatever others use
 #define PACE_MOST_US 1e14      // of one call: never
 
-// slow_down stretches the runs that are there to a limit that was lowered.
-static void slow_down(struct limiter *l, double by) {
+static int64_t stretched(int64_t from_us, int64_t at_us, double by) {
+    return at_us > from_us ? from_us + (int64_t)fmin((double)(at_us - from_us) * by, PACE_MOST_US) : at_us;
+}
+
+// slow_down stretches the runs that are there to a limit that was lowered; those of others do the same.
+static void slow_down(struct limiter *l, double by, int64_t now_us) {
     for (size_t i = 0; i < l->n_runs; i++) {
-        l->runs[i].duration_us = (int64_t)fmin((double)l->runs[i].duration_us * by, PACE_MOST_US);
+        struct run *run = &l->runs[i];
+        run->duration_us = stretched(0, run->duration_us, by);
+        run->next_us = stretched(now_us, run->next_us, by);
+        run->end_us = stretched(now_us, run->end_us, by);
     }
 }
 
-static void heard_limit(struct limiter *l, int kind, int64_t limit) {
+static void heard_limit(struct limiter *l, int kind, int64_t limit, int64_t now_us) {
     int64_t before = limiter_limit(l, kind);
     if (limit == l->said[kind]) {
         l->n_higher[kind] = 0;
@@ -42,7 +49,7 @@ static void heard_limit(struct limiter *l, int kind, int64_t limit) {
     if (before != after) {
         l->is_news = true;
         if (before > after && after > 0) {
-            slow_down(l, (double)before / (double)after);
+            slow_down(l, (double)before / (double)after, now_us);
         }
     }
 }
@@ -81,7 +88,7 @@ void limiter_heard(struct limiter *l, const struct limits_seen *seen, int64_t no
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         const struct limit_seen *one = &seen->of[kind];
         if (one->limit > 0) {
-            heard_limit(l, kind, one->limit);
+            heard_limit(l, kind, one->limit, now_us);
             if (one->remaining >= 0) {
                 heard_remaining(l, kind, one, now_us);
             }

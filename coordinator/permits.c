@@ -97,19 +97,28 @@ static void join(struct limiter_config *config, const struct limiter_config *oth
     config->calls_ms = config->calls_ms > others->calls_ms ? config->calls_ms : others->calls_ms;
 }
 
-struct pool *pool_get(struct core *core, const struct model *model) {
+// limits_of_model returns the name of a model's pool and fills in its limits; *has_row: those of a row.
+static char *limits_of_model(const struct core *core, const struct model *model, struct limiter_config *config,
+                             bool *has_row) {
     const struct limits_row *row = limits_file_find(core->config->limits, &model->options);
     struct model_options options = model->options;
     if (row != NULL) {
         limits_row_apply(row, &options);
     }
-    char *name = pool_name(row, &options);
-    struct limiter_config config = limits_of(&options);
+    *has_row = row != NULL;
+    *config = limits_of(&options);
+    return pool_name(row, &options);
+}
+
+struct pool *pool_get(struct core *core, const struct model *model) {
+    struct limiter_config config;
+    bool has_row;
+    char *name = limits_of_model(core, model, &config, &has_row);
     struct pool *pool;
     HASH_FIND_STR(core->pools, name, pool);
     if (pool != NULL) {
         free(name);
-        if (row != NULL && pool->n_groups > 0) {
+        if (has_row && pool->n_groups > 0) {
             join(&config, &pool->limiter.config);
         }
         limiter_configure(&pool->limiter, &config);
@@ -381,21 +390,49 @@ void pool_resume(struct core *core, struct pool *pool) {
     limiter_ask_anew(&pool->limiter);
 }
 
+// newest_of is the newest revision of a group's model; NULL: the group has it.
+static const struct model *newest_of(const struct core *core, const struct group *group) {
+    const struct model *model = core->io->model(core->io->arg, slice_of(group->model->name), 0);
+    return model != NULL && model->revision != group->model->revision ? model : NULL;
+}
+
+// join_pool takes the limits of a row's pool anew: of all models that have records, as they are now.
+static void join_pool(struct core *core, struct pool *pool) {
+    struct limiter_config all = {0};
+    for (const struct group *group = core->groups; group != NULL; group = group->hh.next) {
+        const struct model *model = newest_of(core, group);
+        struct limiter_config one;
+        bool has_row;
+        char *name = limits_of_model(core, model != NULL ? model : group->model, &one, &has_row);
+        if (group->pool == pool && has_row && strcmp(name, pool->name) == 0) {
+            if (all.profile != NULL) {
+                join(&one, &all);
+            }
+            all = one;
+        }
+        free(name);
+    }
+    if (all.profile != NULL) {
+        limiter_configure(&pool->limiter, &all);
+    }
+}
+
 void permits_models_changed(struct core *core) {
     for (const struct group *group = core->groups; group != NULL; group = group->hh.next) {
-        const struct model *model = core->io->model(core->io->arg, slice_of(group->model->name), 0);
-        // Limits of a row of the limits file are what all its models together hold to.
-        if (model != NULL && model->revision != group->model->revision &&
-            limits_file_find(core->config->limits, &model->options) == NULL) {
-            char *name = pool_name(NULL, &model->options);
-            struct limiter_config config = limits_of(&model->options);
-            struct pool *pool;
+        const struct model *model = newest_of(core, group);
+        struct limiter_config config;
+        bool has_row;
+        char *name = model != NULL ? limits_of_model(core, model, &config, &has_row) : NULL;
+        struct pool *pool = NULL;
+        if (name != NULL) {
             HASH_FIND_STR(core->pools, name, pool);
-            if (pool != NULL) {
-                limiter_configure(&pool->limiter, &config);
-            }
-            free(name);
         }
+        if (pool != NULL && has_row) {
+            join_pool(core, pool);
+        } else if (pool != NULL) {
+            limiter_configure(&pool->limiter, &config);
+        }
+        free(name);
     }
     for (struct pool *pool = core->pools; pool != NULL; pool = pool->hh.next) {
         pool_resume(core, pool);

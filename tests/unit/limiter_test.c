@@ -305,9 +305,9 @@ static const struct thrift thrifts[] = {
     {"two, calls of a bucket", "bucket", 600, 2, false, 0.995, 60},
     {"two, fewer calls", "window", 300, 2, false, 0.985, 100},
     {"two, more calls", "window", 6000, 2, false, 0.985, 60},
-    {"one, tokens", "window", 600, 1, true, 0.985, 40},
-    {"two, tokens", "window", 600, 2, true, 0.985, 75},
-    {"two, tokens of a bucket", "bucket", 600, 2, true, 0.99, 75},
+    {"one, tokens", "window", 600, 1, true, 0.985, 60},
+    {"two, tokens", "window", 600, 2, true, 0.985, 100},
+    {"two, tokens of a bucket", "bucket", 600, 2, true, 0.99, 100},
     {"four, tokens", "window", 6000, 4, true, 0.985, 100},
 };
 
