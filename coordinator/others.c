@@ -13,17 +13,19 @@
 #define SURE_US 10000000.0     // a window so old tells something,
 #define SETTLED_US 30000000.0  // and one so old that others spend less than before
 #define SLACK 0.01             // part of the limit that own use is not known any better than
-#define DEAD 0.015             // part of the limit that others have to spend to be felt
+#define DEAD 0.03              // part of the limit that others have to spend to be felt
+#define STILL 0.015            // and to be felt still
 #define MARGIN 0.02            // part that is left where others spend something
 #define SUDDEN 0.1             // part that others begin to spend at once
 #define BUDGET_LEAST_US 2000000.0
 #define STEP_US 5000000.0
 #define EVEN_US 1000000.0      // a level that rises by the second is evened out over one
 #define KNEE 0.1               // with less than this part of the limit left a bucket slows us down
-#define MIDDLE 0.63            // of what a small bucket holds, where it is held
+#define MIDDLE 0.6             // of what a small bucket holds, where it is held
 #define FULL 0.9               // from here on it may be full
-#define CAREFUL 0.4            // of the limit is left to others of a small bucket, until more is known
+#define CAREFUL 0.5            // of the limit is left to others of a small bucket, until more is known
 #define GATHER 0.06            // of the limit a second that others are thought to spend for a bucket that lacks all
+#define NEARLY 0.95            // of the limit is all of it: own calls come unevenly, too
 #define PULL 1.0               // of the limit by which such a bucket slows us down at once
 #define SMALL 0.2              // of the limit: a bucket that holds no more is small,
 #define SMALL_MS 5000          // and full again so soon
@@ -150,8 +152,9 @@ static double sudden_part(struct others *o, double others, double limit, double 
 }
 
 // part_of: less than own use is known to is nothing.
-static double part_of(double others, double limit, double span_us) {
-    return others > DEAD * limit ? fmin(1, others / limit * MINUTE_US / span_us) : 0;
+static double part_of(const struct others *o, double others, double limit, double span_us) {
+    double least = o->part > 0 ? STILL : DEAD;
+    return others > least * limit ? fmin(1, others / limit * MINUTE_US / span_us) : 0;
 }
 
 static double leave_fixed(struct others *o, const struct limit_seen *seen, int64_t now_us) {
@@ -160,7 +163,7 @@ static double leave_fixed(struct others *o, const struct limit_seen *seen, int64
     double others = limit - left - used_between(o, (double)now_us - past_us, (double)now_us);
     double sudden = sudden_part(o, others, limit, SLACK, now_us);
     if (past_us >= SURE_US && knows_since(o, (double)now_us - past_us, limit)) {
-        double part = part_of(others, limit, past_us);
+        double part = part_of(o, others, limit, past_us);
         o->part = past_us >= SETTLED_US || part > o->part ? part : o->part;
     }
     o->part = fmin(1, fmax(o->part, sudden));
@@ -180,7 +183,7 @@ static double leave_sliding(struct others *o, const struct limit_seen *seen, int
         return -1;
     }
     double others = limit - left - used_between(o, since_us, (double)now_us);
-    double part = part_of(others, limit, MINUTE_US), sudden = sudden_part(o, others, limit, 0, now_us);
+    double part = part_of(o, others, limit, MINUTE_US), sudden = sudden_part(o, others, limit, 0, now_us);
     o->part = fmax(part, sudden);
     if (o->part == 0) {
         return limit;
@@ -189,7 +192,7 @@ static double leave_sliding(struct others *o, const struct limit_seen *seen, int
     for (double us = STEP_US; us <= MINUTE_US; us += STEP_US) { // within that time so much leaves the log
         double own = used_between(o, since_us, since_us + us);
         double their = sudden > part ? 0 : others * us / MINUTE_US;
-        leave = fmin(leave, (left - DEAD * limit + own + their) * MINUTE_US / us - spent);
+        leave = fmin(leave, (left - STILL * limit + own + their) * MINUTE_US / us - spent);
     }
     return leave;
 }
@@ -209,7 +212,8 @@ static double leave_level(struct others *o, const struct limit_seen *seen, doubl
     if ((double)seen->remaining >= FULL * most) {
         o->part *= exp(-fmin(1, since_us / EVEN_US));
     }
-    return limit * (1 - o->part - PULL * fmax(lacks, -o->part));
+    double part = 1 - o->part - PULL * fmax(lacks, -o->part);
+    return part < NEARLY ? limit * part : limit;
 }
 
 double others_leave(struct others *o, const struct limit_seen *seen, int64_t now_us) {
