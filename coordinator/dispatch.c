@@ -178,6 +178,10 @@ static int send_call(struct core *core, struct call *call, struct worker *worker
 // a tenth of the pool's slots and of the workers' credit stays theirs.
 static bool others_may_send(const struct core *core, const struct pool *pool) {
     int64_t most = pool_at_once(pool);
+    if (core->io->permit != NULL) { // of what is granted, where coordinators share the slots
+        int64_t granted = limiter_at_once(&pool->limiter, core->now_us);
+        most = granted < most ? granted : most;
+    }
     if (pool->kept_until_us > core->now_us) {
         most -= most / SLOTS_KEPT;
     }

@@ -10,7 +10,7 @@
 #define UNUSED_FIRST 0.5       // of the tokens that a call is thought to cost
 #define RUN_LEAST_US 250000    // but no shorter
 #define RUN_MOST_US 5000000    // and no longer
-#define CREDIT_US 800000       // of it come back at most: others' runs are not moved up, but overlap then
+#define CREDIT_US 400000       // of it come back at most: others' runs are not moved up, but overlap then
 #define RUN_SMALL_US 800000    // where others draw from a bucket that holds a few seconds' worth
 #define LATE_US 2000000        // a reply that took longer lay about while this process was stopped
 #define LEAD_US 60000          // the next run is asked for so long before the end of this one
@@ -111,26 +111,31 @@ void limiter_drop_runs(struct limiter *l) {
     }
 }
 
-static bool is_spent(const struct limiter *l, const struct run *run) {
-    bool spent = run->n <= 0;
-    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
-        spent = spent || (run->granted[kind] > 0 && run->left[kind] <= 0 && limiter_limit(l, kind) > 0);
-    }
-    return spent;
-}
-
 static void drop_spent_runs(struct limiter *l, int64_t now_us) {
     for (size_t i = l->n_runs; i-- > 0;) {
-        if (is_spent(l, &l->runs[i]) || l->runs[i].end_us + GRACE_US < now_us) {
+        if (l->runs[i].n <= 0 || l->runs[i].end_us + GRACE_US < now_us) {
             end_run(l, i);
         }
     }
 }
 
+// has_left says whether a run has something left of everything; what its calls did not cost comes back to it.
+static bool has_left(const struct limiter *l, const struct run *run) {
+    bool has = true;
+    for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
+        has = has && (run->granted[kind] <= 0 || run->left[kind] > 0 || limiter_limit(l, kind) == 0);
+    }
+    return has;
+}
+
 // next_run is the run of the next call. Runs overlap where calls cost less than they were thought to.
 static struct run *next_run(struct limiter *l) {
-    struct run *first = l->n_runs > 0 ? &l->runs[0] : NULL;
-    return l->n_runs > 1 && l->runs[1].next_us < first->next_us ? &l->runs[1] : first;
+    struct run *first = NULL;
+    for (size_t i = 0; i < l->n_runs; i++) {
+        struct run *run = &l->runs[i];
+        first = has_left(l, run) && (first == NULL || run->next_us < first->next_us) ? run : first;
+    }
+    return first;
 }
 
 // look notes that somebody looks. Nobody does while no call can be made at all: after that a request, and not
@@ -148,8 +153,11 @@ static bool away_may_send(const struct limiter *l, int64_t now_us) {
            now_us >= l->away_next_us;
 }
 
-// most_calls: while a request is under way, it may have given calls back that were not running.
-static int64_t most_calls(const struct limiter *l, int64_t now_us) {
+// While a request is under way, it may have given calls back that were not running.
+int64_t limiter_at_once(const struct limiter *l, int64_t now_us) {
+    if (l->config.calls_limit == 0) {
+        return INT64_MAX;
+    }
     if (now_us >= l->calls_until_us) {
         return 0;
     }
@@ -157,7 +165,7 @@ static int64_t most_calls(const struct limiter *l, int64_t now_us) {
 }
 
 bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us) {
-    if (l->config.calls_limit > 0 && n_inflight >= most_calls(l, now_us)) {
+    if (n_inflight >= limiter_at_once(l, now_us)) {
         return false;
     }
     if (!limiter_has_rates(l)) {
@@ -166,7 +174,7 @@ bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us) {
     look(l, now_us);
     drop_spent_runs(l, now_us);
     const struct run *run = next_run(l);
-    return run != NULL ? run->next_us <= now_us : away_may_send(l, now_us);
+    return run != NULL ? run->next_us <= now_us : l->n_runs == 0 && away_may_send(l, now_us);
 }
 
 int64_t limiter_left(const struct limiter *l) {
@@ -240,7 +248,7 @@ void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us)
             charge(l, kind, c);
         } else {
             run->left[kind] -= c;
-            part = fmax(part, c / run->granted[kind]);
+            part = fmax(part, c * (1 - run->cheaper[kind]) / run->granted[kind]);
         }
     }
     if (run != NULL) {
@@ -257,12 +265,33 @@ void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us)
     }
 }
 
-void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used) {
+// run_of finds the run that what a call did not cost comes back to. Long ago is too late: the buckets may have been
+// full since.
+static struct run *run_of(struct limiter *l, int kind, int64_t sent_us, int64_t now_us) {
+    bool is_calls = kind == LIMIT_REQUESTS || kind == LIMIT_REQUESTS_DAY;
+    for (size_t i = 0; i < l->n_runs && !is_calls && now_us - sent_us < RUN_MOST_US; i++) {
+        struct run *run = &l->runs[i];
+        if (run->is_begun && run->granted[kind] > 0 && now_us < run->end_us) {
+            return run;
+        }
+    }
+    return NULL;
+}
+
+void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used, int64_t sent_us,
+                    int64_t now_us) {
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         double thought = of_kind(reserved, (enum limit_kind)kind), was = of_kind(used, (enum limit_kind)kind);
-        charge(l, kind, was - thought);
+        struct run *run = run_of(l, kind, sent_us, now_us);
+        if (run != NULL) {
+            run->left[kind] += thought - was;
+        } else {
+            charge(l, kind, was - thought);
+        }
         if (thought > 0) {
-            l->unused[kind] += 0.05 * (fmax(0, 1 - was / thought) - l->unused[kind]);
+            double less = fmax(0, 1 - was / thought);
+            l->cheaper[kind] += 0.05 * ((run != NULL ? less : 0) - l->cheaper[kind]);
+            l->unused[kind] += 0.05 * ((run != NULL ? 0 : less) - l->unused[kind]);
         }
     }
 }
@@ -398,9 +427,10 @@ static void fill_kinds(struct limiter *l, struct permit_request *r, const struct
             .back = l->back[kind],
             .owed = l->owed[kind],
             .largest = of_kind(&largest, (enum limit_kind)kind),
-            .want = cost * (double)r->n_want,
+            .want = cost * (double)r->n_want * (r->n_want > 1 ? 1 - l->cheaper[kind] : 1),
         };
         l->back[kind] = l->owed[kind] = 0;
+        l->cheaper_asked[kind] = l->cheaper[kind];
         l->share_told[kind] = l->share[kind];
         l->is_share_heard[kind] = false;
     }
@@ -459,6 +489,7 @@ static void add_run(struct limiter *l, const struct permit_reply *reply, int64_t
     };
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         run->granted[kind] = run->left[kind] = reply->of[kind].granted;
+        run->cheaper[kind] = l->request.n_want > 1 ? l->cheaper_asked[kind] : 0;
     }
 }
 

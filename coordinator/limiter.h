@@ -32,6 +32,7 @@ struct run {
     double share;                 // that it was granted with
     bool is_begun;
     double granted[N_LIMIT_KINDS], left[N_LIMIT_KINDS];
+    double cheaper[N_LIMIT_KINDS]; // its calls were thought to be, when it was asked for
 };
 
 struct limiter {
@@ -40,7 +41,10 @@ struct limiter {
     size_t n_runs;
     int64_t run_us, n_of_run;    // when the newest run that was begun did, and how many calls it has made
     struct amount mean, largest; // of the calls sent; zero: none was
-    double unused[N_LIMIT_KINDS]; // part of what calls were thought to cost that they did not
+    // What calls cost less than they were thought to, as a part of that: what comes back to a run in time for its
+    // own calls, and what comes later.
+    double cheaper[N_LIMIT_KINDS], unused[N_LIMIT_KINDS];
+    double cheaper_asked[N_LIMIT_KINDS]; // as the newest request was made with
     double back[N_LIMIT_KINDS], owed[N_LIMIT_KINDS]; // granted and not used; used and not granted
     double before[N_LIMIT_KINDS]; // spent within about a minute while no limit was known
     int64_t said[N_LIMIT_KINDS]; // the provider's own limit; 0: not known
@@ -90,13 +94,16 @@ bool limiter_is_shared(const struct limiter *l);
 
 // limiter_may_send says whether one more call may go now.
 bool limiter_may_send(struct limiter *l, int64_t n_inflight, int64_t now_us);
+// limiter_at_once says how many calls may be at the provider at once, as granted; INT64_MAX: any number.
+int64_t limiter_at_once(const struct limiter *l, int64_t now_us);
 // limiter_left says how many calls the runs at hand hold.
 int64_t limiter_left(const struct limiter *l);
 // limiter_room says how many calls are to be made ready: those, or a few while Redis is away.
 int64_t limiter_room(const struct limiter *l);
 void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us);
-// limiter_settle corrects what a call was thought to cost.
-void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used);
+// limiter_settle corrects what a call that went out at sent_us was thought to cost.
+void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used, int64_t sent_us,
+                    int64_t now_us);
 
 // limiter_heard takes what an answer's headers said.
 void limiter_heard(struct limiter *l, const struct limits_seen *seen, int64_t now_us);

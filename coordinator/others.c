@@ -147,8 +147,9 @@ static double sudden_part(struct others *o, double others, double limit, double 
     if (o->base.at_us == 0) {
         return 0;
     }
-    double part = ((others - o->base.others) / limit - slack) * MINUTE_US / (double)(now_us - o->base.at_us);
-    return part >= SUDDEN ? fmin(1, part) : 0;
+    double more = (others - o->base.others) / limit;
+    double part = (more - slack) * MINUTE_US / (double)(now_us - o->base.at_us);
+    return more >= DEAD && part >= SUDDEN ? fmin(1, part) : 0;
 }
 
 // part_of: less than own use is known to is nothing.

@@ -22,6 +22,7 @@
 local MINUTE, DAY = 60000000, 86400000000
 local JITTER = 200000          -- a window's edge and our clock differ by this much
 local HUNGRY = 6000000         -- a coordinator that wanted calls counts as one that wants more, so long
+local UNSURE = 0.002           -- of the limit may be used before it is known
 local MOST_GAP = 5000000       -- when nobody can say that the clock did not leap
 local IDLE = 2000000           -- a bucket of minutes that nobody asked for so long gives one call at once, no more
 local REMEMBERED = 600000000   -- a request comes again no later than this
@@ -156,7 +157,8 @@ for i = 1, tonumber(ARGV[13]) do
             elseif k.mode == 'e' then
                 k.rate = k.limit / DAY
             else -- no more than the limit between any two times a minute and a jitter apart
-                local odd = k.largest > 1 and k.largest or 0 -- of calls that cost 1 as many go as fit
+                -- Of calls that cost 1 as many go as fit; what others cost is known only when they end.
+                local odd = k.largest > 1 and k.largest + math.min(k.largest, UNSURE * k.limit) or 0
                 k.rate = math.max(0.1 * k.limit, k.limit - k.burst - odd) / (MINUTE + JITTER)
             end
             k.rate = k.rate * scale * math.max(0.01, share)

@@ -278,7 +278,7 @@ void permits_settle(struct core *core, struct call *call, const struct message_r
     tell_breaker(core, call, report, outcome);
     if (call->reserved.calls > 0) {
         struct amount used = used_of(call, report, outcome);
-        limiter_settle(&pool->limiter, &call->reserved, &used);
+        limiter_settle(&pool->limiter, &call->reserved, &used, call->sent_us, core->now_us);
         call->reserved = (struct amount){0};
     }
     if (report->usage_known && report->http_status == 200) {

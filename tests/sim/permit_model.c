@@ -11,6 +11,7 @@
 #define DAY 86400e6
 #define JITTER 200e3
 #define HUNGRY 6e6
+#define UNSURE 0.002
 #define MOST_GAP 5e6
 #define IDLE 2e6
 #define REMEMBERED 600e6
@@ -151,7 +152,7 @@ static void level_of_rate(struct sync *s, struct kind *k, bool refills_daily, do
     } else if (s->r->is_bucket) {
         k->rate = k->limit / MINUTE;
     } else {
-        double odd = k->largest > 1 ? k->largest : 0;
+        double odd = k->largest > 1 ? k->largest + least(k->largest, UNSURE * k->limit) : 0;
         k->rate = most(0.1 * k->limit, k->limit - k->burst - odd) / (MINUTE + JITTER);
     }
     k->rate = k->rate * s->scale * most(0.01, share);

@@ -228,6 +228,44 @@ static void test_slots_are_kept_for_interactive_calls_while_there_are_any(void *
     }
 }
 
+// on_permit notes what the core asks of the shared limits, for a test to answer.
+static struct permit_request asked;
+static void on_permit(void *arg, struct slice pool, const struct permit_request *request) {
+    (void)arg;
+    (void)pool;
+    asked = *request;
+}
+
+static void grant(struct world *w, int64_t calls) {
+    const struct pool *pool = w->core->pools;
+    int64_t n = asked.calls_want < calls ? asked.calls_want : calls;
+    core_permits(w->core, w->now_us, slice_of(pool->name), &(struct permit_reply){.calls = n, .scale = 1});
+    world_settle(w);
+}
+
+static void test_slots_are_kept_of_those_that_are_granted(void **state) {
+    struct world *w = world_start_with(1, "'limit.concurrency'='20'", 100);
+    struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
+    struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+    w->io.permit = on_permit;
+    world_open(w, "p2");
+    submit(w, &urgent, 1);
+    world_settle(w);
+    grant(w, 10);
+    world_answer_all(w);
+    world_forget_sent(w);
+    submit(w, &bulk, 100);
+    world_settle(w);
+    world_pass(w, 300); // more is asked for
+    world_settle(w);
+    grant(w, 10); // the other half is somebody else's
+    assert_int_equal(world_count(w, NULL, MESSAGE_DISPATCH), 9);
+    submit(w, &urgent, 1);
+    world_settle(w);
+    assert_int_equal(world_count(w, NULL, MESSAGE_DISPATCH), 10); // at once
+    world_free(w);
+}
+
 static void test_kept_slots_are_given_back_after_a_minute(void **state) {
     struct world *w = world_start_with(1, "'limit.concurrency'='20'", 100);
     struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
@@ -448,6 +486,7 @@ int main(void) {
         cmocka_unit_test(test_the_urgent_go_first_and_nobody_starves),
         cmocka_unit_test(test_an_interactive_call_waits_for_two_others_at_most),
         cmocka_unit_test(test_slots_are_kept_for_interactive_calls_while_there_are_any),
+        cmocka_unit_test(test_slots_are_kept_of_those_that_are_granted),
         cmocka_unit_test(test_kept_slots_are_given_back_after_a_minute),
         cmocka_unit_test(test_an_aged_interactive_batch_goes_before_full_bulk_ones),
         cmocka_unit_test(test_pools_take_turns_at_the_workers),

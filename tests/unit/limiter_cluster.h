@@ -169,7 +169,7 @@ static inline void turn(struct cluster *c, struct node *n) {
         if (n->ends[i] <= c->now) {
             n->ends[i] = n->ends[--n->n_ends];
             n->n_inflight--;
-            limiter_settle(&n->l, &c->reserved, &c->used);
+            limiter_settle(&n->l, &c->reserved, &c->used, c->now, c->now);
             hear_provider(c, n);
         } else {
             i++;

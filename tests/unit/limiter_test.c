@@ -100,7 +100,7 @@ static void test_usage_is_settled(void **state) {
     struct limiter l;
     limiter_init(&l, &config);
     struct amount thought = {.calls = 1, .input = 100, .output = 50}, used = {.calls = 1, .input = 80, .output = 20};
-    limiter_settle(&l, &thought, &used);
+    limiter_settle(&l, &thought, &used, SECOND, SECOND);
     const struct permit_request *r = limiter_request(&l, 1, 0, &thought, SECOND);
     assert_non_null(r);
     assert_true(fabs(r->of[LIMIT_TOKENS].back - 50) < 1e-9);
