@@ -3,7 +3,8 @@ import json
 import re
 
 import pytest
-from conftest import (KEY, SAMPLE, Simulator, make_models, make_tags, read_jsonl, write_jsonl)
+from conftest import (KEY, SAMPLE, Coordinator, Simulator, Worker, make_models, make_tags, read_jsonl, wait_for,
+                      write_jsonl)
 
 
 def run(box, models, *options, input=None, model="llm_sentiment"):
@@ -185,6 +186,28 @@ def test_a_budget_of_a_day_stops_a_run(box, simulator, reviews):
     assert done.returncode == 6, done.stderr.decode()
     assert "the budget of $0.05 a day of 'tag' is used up" in done.stderr.decode()
     assert len(simulator.calls()) == 5, done.stderr.decode()
+
+
+def test_a_budget_of_a_day_holds_for_coordinators_of_two_namespaces_together(box, redis, simulator, reviews):
+    models = make_tags(box, simulator.url, ", 'price.call' = '0.01', 'budget.usd.day' = '0.2'")
+    source = write_jsonl(box.path / "in.jsonl", numbered(reviews, 1000))
+    both = []
+    for name in ("left", "right"):
+        c = Coordinator(box, redis, "--models", models, "--model", "tag", "--namespace", name, name=name)
+        Worker(box, c, name=f"{name}-worker")
+        out = box.path / f"{name}.out"
+        box.start(f"{name}-collect", box.bin / "headrace", "collect", "-c", c.address, "-o", out, "--consumer", "c",
+                  "--quiet")
+        box.start(f"{name}-submit", box.bin / "headrace", "submit", "-c", c.address, "-m", "tag", "-i", source)
+        both.append((c, out))
+
+    def is_used_up(c):
+        done = box.run("headrace", "status", "-c", c.address)
+        return done.returncode == 0 and json.loads(done.stdout)["budget"]
+    wait_for("the budget is used up", lambda: all([is_used_up(c) for c, _ in both]), interval=0.2)
+    wait_for("all that was paid for", lambda: sum(len(read_jsonl(out)) for _, out in both) ==
+             sum(call["items"] for call in simulator.calls()))
+    assert 10 <= len(simulator.calls()) <= 20  # what one has claimed the other cannot spend
 
 
 @pytest.mark.parametrize("options, words", [
