@@ -558,11 +558,12 @@ void limiter_reply(struct limiter *l, const struct permit_reply *reply, int64_t 
 
 // send_us says when the next call may go; INT64_MAX: not by time alone, or already.
 static int64_t send_us(const struct limiter *l, int64_t now_us) {
-    int64_t at_us = l->n_runs > 1   ? sooner(l->runs[0].next_us, l->runs[1].next_us)
-                    : l->n_runs > 0 ? l->runs[0].next_us
-                    : l->is_away && l->away_gap_us > 0 && l->away_next_us - l->away_since_us < AWAY_MOST_US
-                        ? l->away_next_us
-                        : INT64_MAX;
+    int64_t at_us = INT64_MAX;
+    for (size_t i = 0; i < l->n_runs; i++) {
+        at_us = has_left(l, &l->runs[i]) ? sooner(at_us, l->runs[i].next_us) : at_us;
+    }
+    bool paces = l->is_away && l->away_gap_us > 0 && l->away_next_us - l->away_since_us < AWAY_MOST_US;
+    at_us = l->n_runs == 0 && paces ? l->away_next_us : at_us;
     return l->n_ready > 0 && at_us > now_us ? at_us : INT64_MAX;
 }
 
