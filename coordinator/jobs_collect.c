@@ -2,6 +2,7 @@
 // comes. Invariant: a job leaves FILLING only through jobs_plan, whose writes are all durable before anything
 // is sent to the provider. Called by core at the end of a turn.
 #include "coordinator/jobs.h"
+#include "common/base64.h"
 #include "common/batch_api.h"
 #include "common/log.h"
 #include "coordinator/budget.h"
@@ -70,7 +71,8 @@ static int64_t bytes_of(const struct call *call) {
     const char *prompt = o->batch_size > 1 ? o->batch_prompt_template : o->prompt_template;
     size_t n = LINE_BYTES + strlen(o->system_prompt) + strlen(prompt) + strlen(o->params);
     for (size_t i = 0; i < call->n_slots; i++) {
-        n += call->batch->entries[call->slots[i]].n_values + 32;
+        size_t values = call->batch->entries[call->slots[i]].n_values;
+        n += (call->group->model->n_images > 0 ? base64_size(values) : values) + 32;
     }
     return (int64_t)(n + n / 8);
 }

@@ -109,6 +109,20 @@ def test_every_image_reaches_its_own_answer(box, provider, path):
     assert len(calls) < 120
 
 
+@pytest.mark.parametrize("provider,path,model", [
+    ("openai", "/v1", "gpt-5.4-mini"), ("azure-openai", "/openai/v1", "gpt-5.4-mini"),
+    ("anthropic", "/v1", "claude-haiku-4-5"), ("gemini", "/v1beta", "gemini-2.5-flash")])
+def test_images_go_through_jobs(box, provider, path, model):
+    simulator = Simulator(box, "--batch-time", "200ms", "--batch-fault", "shuffle=100%")
+    images = make_images(40, ["image/png", "image/webp"])
+    sql = image_model(provider, f"http://127.0.0.1:{simulator.port}{path}",
+                      ", 'mode' = 'batch', 'structured.output' = 'required', 'batch.job.poll' = '100'")
+    given = [{"id": i, "text": f"t{i}", "photo": base64.b64encode(image[3]).decode()} for i, image in enumerate(images)]
+    done, rows = run(box, sql.replace("'model' = 'd'", f"'model' = '{model}'"), given)
+    assert done.returncode == 0, done.stderr.decode()
+    check(rows, tags(box, [f"{says(*image)}\vt{i}" for i, image in enumerate(images)]))
+
+
 # White space alone between two images is no part of a message.
 TEMPLATE = """, 'batch.prompt.template' = 'Name each tag.
 {{#records}}{{index}}: {{text}} {{b}} {{a}}
