@@ -153,9 +153,9 @@ void job_end(struct job *job) {
     pack_done(job);
     log_info("job.step",
              "job=%" PRIu64 " step=%" PRIu64 " order=%.*s outcome=%s state=%s status=%d sent=%d lines=%" PRIu64
-             " answers=%" PRIu64 " why=\"%s\"",
+             " answers=%" PRIu64,
              job->id, job->order.step, SLICE_FMT(job->order.order), outcome_of(d->outcome)->text, d->state,
-             d->http_status, d->sent, job->n_lines, job->n_answers, d->detail);
+             d->http_status, d->sent, job->n_lines, job->n_answers); // its sentence may quote a record
     hook_step(job);
     release(job);
     job_step_to(job, JOB_DONE);

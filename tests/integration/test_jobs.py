@@ -10,7 +10,7 @@ PLACES = {"openai": "/v1", "azure-openai": "/openai/v1", "anthropic": "/v1", "ge
 MODEL = """CREATE MODEL tag INPUT (text STRING) OUTPUT (tag STRING)
 WITH ('provider' = '%s', 'endpoint' = 'http://127.0.0.1:%d%s', 'model' = '%s', 'api_key' = '${OPENAI_API_KEY}',
       'batch.size' = '%d', 'batch.timeout.ms' = '200', 'mode' = 'batch', 'structured.output' = 'required',
-      'max.tokens' = '1024', 'batch.job.poll' = '100', 'batch.job.timeout' = '500', 'request.timeout.ms' = '1000'%s);"""
+      'max.tokens' = '1024', 'batch.job.poll' = '100', 'batch.job.timeout' = '500', 'request.timeout.ms' = '2000'%s);"""
 NAMES = {"openai": "gpt-5.4-mini", "azure-openai": "gpt-5.4-mini", "anthropic": "claude-haiku-4-5",
          "gemini": "gemini-2.5-flash"}
 QUICK = ("--batch-time", "200ms", "--batch-fault", "shuffle=100%")
@@ -111,7 +111,7 @@ def test_a_worker_dies_at_each_step(box, redis, provider, point):
     """Another worker takes the step again: one job, and every line billed once."""
     simulator = provider(*QUICK)
     coordinator = Coordinator(box, redis, "--models", make_model(box, simulator, "openai", 5), "--model", "tag",
-                              "--heartbeat", "200ms")
+                              "--heartbeat", "500ms")
     out = box.start("collect", box.bin / "headrace", "collect", "-c", coordinator.address, "-o", box.path / "out.jsonl",
                     "--count", str(N))
     first = Worker(box, coordinator, name="first", env={"HEADRACE_TEST_DIE_AT": point})
