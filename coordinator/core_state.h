@@ -301,6 +301,7 @@ struct partition {
     struct after *after;        // ring, oldest first
     size_t after_head, n_after, cap_after;
     struct cached *cached;      // newest blobs, oldest first
+    struct cached *found;       // of these, where a consumer was last; NULL: not known
     struct spend_pending *spend; // what the next write adds to sums of money; see spend.c
     size_t n_spend, cap_spend;
     struct producer **touched;  // producers with records in this turn's write

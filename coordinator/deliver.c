@@ -24,6 +24,7 @@
 
 static void drop_oldest(struct core *core, struct partition *p) {
     struct cached *c = p->cached;
+    p->found = p->found == c ? NULL : p->found;
     DL_DELETE(p->cached, c);
     core->cached_bytes -= (int64_t)c->blob.n;
     free((char *)c->blob.p);
@@ -60,6 +61,17 @@ static struct cached *cache_find(struct cached *list, uint64_t oseq) {
             return NULL;
         }
     }
+}
+
+// newest_find looks where a consumer was last, and just behind, before it looks everywhere.
+static struct cached *newest_find(struct partition *p, uint64_t oseq) {
+    struct cached *c = p->found;
+    c = c != NULL && oseq > c->last_oseq ? c->next : c;
+    if (c == NULL || oseq > c->last_oseq || oseq <= c->last_oseq - c->n) {
+        c = cache_find(p->cached, oseq);
+    }
+    p->found = c;
+    return c;
 }
 
 void deliver_durable(struct core *core, struct partition *p, uint64_t last_oseq, size_t n,
@@ -301,7 +313,7 @@ static bool send_some(struct core *core, struct consumer *c, struct partition *p
         cursor->is_new) {
         return false;
     }
-    struct cached *blob = cache_find(p->cached, cursor->sent + 1);
+    struct cached *blob = newest_find(p, cursor->sent + 1);
     blob = blob != NULL ? blob : cache_find(cursor->behind, cursor->sent + 1);
     if (blob == NULL) {
         cursor->reading = true;
