@@ -325,6 +325,143 @@ static void test_the_cost_is_that_of_the_batch_api(void **state) {
     world_free(w);
 }
 
+static const char auto_mode[] = "'mode'='auto', 'batch.timeout.ms'='10', 'batch.job.timeout'='100', 'batch.job.poll'='100'";
+
+static void test_auto_sends_by_jobs_what_can_wait(void **state) {
+    static const struct {
+        const char *what, *deadline;
+        size_t n_calls, n_jobs;
+    } cases[] = {
+        {"no deadline", "0", 0, 1},
+        {"two days", "172800000", 0, 1},
+        {"an hour", "3600000", 3, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char options[512];
+        snprintf(options, sizeof(options), "%s, 'deadline'='%s'", auto_mode, cases[i].deadline);
+        struct world *w = world_start_with(1, options, 8);
+        world_append(w, "p1", 1, 3);
+        world_message(w, "p1", (struct message){.kind = MESSAGE_FLUSH});
+        world_settle(w);
+        if (world_count(w, "w1", MESSAGE_DISPATCH) != cases[i].n_calls ||
+            world_count(w, "w1", MESSAGE_JOB) != cases[i].n_jobs) {
+            fail_msg("%s: got %zu calls and %zu jobs", cases[i].what, world_count(w, "w1", MESSAGE_DISPATCH),
+                     world_count(w, "w1", MESSAGE_JOB));
+        }
+        world_free(w);
+    }
+}
+
+static void test_a_job_that_misses_a_deadline_is_cancelled_and_the_rest_goes_online(void **state) {
+    struct world *w = start_job(1, ", 'deadline'='20000'", 4);
+    struct lines lines;
+    bring(w, &lines, "b");
+    for (int i = 0; i < 60 && find_order(w, "cancel") == NULL; i++) {
+        size_t n = count_orders(w, "poll");
+        pass(w, 500);
+        if (count_orders(w, "poll") > n) {
+            done(w, want_order(w, "poll"), (struct message_job_done){.state = SLICE_LIT("running")});
+        }
+    }
+    assert_true(slice_is(want_order(w, "cancel")->id, "b"));
+    done(w, want_order(w, "cancel"), (struct message_job_done){0});
+    end(w, "cancelled");
+    answers(w, want_order(w, "collect"), &lines, 0, 1, 0);
+    done(w, want_order(w, "collect"), (struct message_job_done){.answers = 1});
+    assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 3);
+    assert_int_equal(count_orders(w, "upload"), 1);
+    assert_int_equal(w->status.jobs_late, 1);
+    world_answer_all(w);
+    assert_int_equal(count_results(w, "\"error\":null"), 4);
+    world_free(w);
+}
+
+static void test_a_full_queue_is_waited_for_with_the_same_file(void **state) {
+    struct world *w = start_job(2, "", 4);
+    struct lines lines;
+    read_lines(w, want_order(w, "upload"), &lines);
+    done(w, want_order(w, "upload"), (struct message_job_done){.file = SLICE_LIT("file-1")});
+    done(w, want_order(w, "create"), (struct message_job_done){.outcome = SLICE_LIT("rate-limited"),
+                                                               .state = SLICE_LIT("full")});
+    assert_int_equal(count_orders(w, "create"), 1);
+    pass(w, 2000);
+    assert_int_equal(count_orders(w, "create"), 2);
+    done(w, want_order(w, "create"), (struct message_job_done){.id = SLICE_LIT("b")});
+    end(w, "full"); // it says so only now
+    pass(w, 3000);
+    assert_int_equal(count_orders(w, "create"), 3);
+    assert_true(slice_is(want_order(w, "create")->file, "file-1"));
+    done(w, want_order(w, "create"), (struct message_job_done){.id = SLICE_LIT("c")});
+    end(w, "ended");
+    answers(w, want_order(w, "collect"), &lines, 0, 4, 0);
+    done(w, want_order(w, "collect"), (struct message_job_done){.answers = 4});
+    assert_int_equal(count_results(w, "yes"), 4);
+    assert_int_equal(count_orders(w, "upload"), 1);
+    assert_int_equal(w->status.jobs_full, 2);
+    world_free(w);
+}
+
+static void test_a_job_that_is_too_large_goes_as_two(void **state) {
+    struct world *w = start_job(2, "", 6);
+    done(w, want_order(w, "upload"), (struct message_job_done){.outcome = SLICE_LIT("too-large"),
+                                                               .state = SLICE_LIT("too-large")});
+    assert_int_equal(count_orders(w, "upload"), 3);
+    struct lines lines;
+    read_lines(w, want_order(w, "upload"), &lines);
+    assert_int_equal(lines.n, 3);
+    world_free(w);
+}
+
+static void test_a_bad_line_is_to_blame_alone(void **state) {
+    struct world *w = start_job(2, "", 5);
+    struct lines lines, again;
+    bring(w, &lines, "b");
+    size_t before = count_orders(w, "poll");
+    for (int i = 0; i < 100 && count_orders(w, "poll") == before; i++) {
+        pass(w, 100);
+    }
+    done(w, want_order(w, "poll"), (struct message_job_done){.state = SLICE_LIT("failed"), .bad_line = 2});
+    done(w, want_order(w, "collect"), (struct message_job_done){0});
+    assert_int_equal(count_results(w, "fatal-request"), 1);
+    bring(w, &again, "c");
+    assert_int_equal(again.n, 4);
+    for (size_t i = 0; i < again.n; i++) {
+        assert_string_not_equal(again.name[i], lines.name[1]);
+    }
+    world_free(w);
+}
+
+static void test_a_job_that_is_gone_is_counted_and_asked_again(void **state) {
+    struct world *w = start_job(2, "", 5);
+    struct lines lines, again;
+    bring(w, &lines, "b");
+    end(w, "gone");
+    assert_int_equal(w->status.jobs_gone, 1);
+    bring(w, &again, "c");
+    assert_int_equal(again.n, 5);
+    world_free(w);
+}
+
+static void test_a_refusal_of_the_whole_job_stops_the_pool(void **state) {
+    struct world *w = start_job(2, "", 5);
+    done(w, want_order(w, "upload"), (struct message_job_done){.outcome = SLICE_LIT("fatal-request"),
+                                                               .detail = SLICE_LIT("no such model")});
+    pass(w, 60000);
+    assert_int_equal(count_orders(w, "upload"), 1);
+    core_models_changed(w->core, w->now_us); // goes on by command
+    pass(w, 60000);
+    assert_int_equal(count_orders(w, "upload"), 2);
+    world_free(w);
+}
+
+static void test_only_so_many_jobs_are_at_the_provider(void **state) {
+    struct world *w = start_job(1, ", 'batch.job.rows'='2', 'batch.job.concurrency'='2'", 10);
+    pass(w, 1000);
+    assert_int_equal(w->core->groups->n_jobs, 5);
+    assert_int_equal(count_orders(w, "upload"), 2);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_go_through_a_job),
@@ -334,6 +471,14 @@ int main(void) {
         cmocka_unit_test(test_lines_without_an_answer_are_asked_again),
         cmocka_unit_test(test_a_line_that_cannot_be_written_goes_back_at_once),
         cmocka_unit_test(test_the_cost_is_that_of_the_batch_api),
+        cmocka_unit_test(test_auto_sends_by_jobs_what_can_wait),
+        cmocka_unit_test(test_a_job_that_misses_a_deadline_is_cancelled_and_the_rest_goes_online),
+        cmocka_unit_test(test_a_full_queue_is_waited_for_with_the_same_file),
+        cmocka_unit_test(test_a_job_that_is_too_large_goes_as_two),
+        cmocka_unit_test(test_a_bad_line_is_to_blame_alone),
+        cmocka_unit_test(test_a_job_that_is_gone_is_counted_and_asked_again),
+        cmocka_unit_test(test_a_refusal_of_the_whole_job_stops_the_pool),
+        cmocka_unit_test(test_only_so_many_jobs_are_at_the_provider),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
