@@ -7,7 +7,9 @@
 #include "common/log.h"
 #include "coordinator/partition.h"
 #include "coordinator/roster.h"
+#include "proto/pack.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +106,38 @@ static void hook_order(enum job_order order) {
     hook_point(point);
 }
 
+#define OTHERS_MAX_BYTES 65536
+
+// add_others lists the ids of all other jobs, for the search of one that has only its time and count.
+static void add_others(const struct core *core, const struct job *job, struct buf *out) {
+    struct buf ids;
+    uint32_t n = 0;
+    buf_init(&ids, OTHERS_MAX_BYTES - 8);
+    for (const struct job *other = core->jobs; other != NULL; other = other->hh.next) {
+        if (other != job && other->provider_id[0] != '\0' && pack_str(&ids, slice_of(other->provider_id)) == 0) {
+            n++;
+        }
+    }
+    int rc = pack_array(out, n);
+    rc |= buf_add_slice(out, buf_slice(&ids));
+    assert(rc == 0); // it has the room
+    buf_free(&ids);
+}
+
+// send_order sends a JOB. Returns 0 or what send returns.
+static int send_order(struct core *core, const struct job *job, enum job_order order, const struct worker *worker) {
+    struct buf others;
+    buf_init(&others, OTHERS_MAX_BYTES);
+    struct message message = order_of(core, job, order);
+    if (order == ORDER_FIND) {
+        add_others(core, job, &others);
+        message.job.others = buf_slice(&others);
+    }
+    int rc = core->io->send(core->io->arg, route_slice(&worker->route), &message);
+    buf_free(&others);
+    return rc;
+}
+
 // order_step gives a step to a worker. Returns false when none can take it now.
 static bool order_step(struct core *core, struct job *job, enum job_order order) {
     struct pool *pool = job->group->pool;
@@ -117,8 +151,7 @@ static bool order_step(struct core *core, struct job *job, enum job_order order)
         if (order == ORDER_CREATE) {
             job->create_step = job->step;
         }
-        struct message message = order_of(core, job, order);
-        if (core->io->send(core->io->arg, route_slice(&worker->route), &message) == 0) {
+        if (send_order(core, job, order, worker) == 0) {
             break;
         }
         roster_lose(core, worker, "unreachable");
@@ -165,6 +198,19 @@ static bool may_begin(const struct core *core, const struct job *job) {
     return jobs_is_live(job) || (n < o->batch_job_concurrency && !is_many && job->group->pool->stopped == NULL);
 }
 
+// is_another_unknown says whether another job at an API that gives jobs no names is about to be made, or may have
+// been: then one of the two could be taken for the other.
+static bool is_another_unknown(const struct core *core, const struct job *job) {
+    for (const struct job *other = core->jobs; other != NULL && job->group->jobs->tag == BATCH_UNNAMED;
+         other = other->hh.next) {
+        if (other != job && other->state == JOB_CREATING && other->group != NULL &&
+            other->group->jobs == job->group->jobs) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // make writes down that the job is about to be made, and is ordered once that is durable.
 static void make(struct core *core, struct job *job) {
     job->since_ms = jobs_unix_ms(core);
@@ -209,7 +255,7 @@ static void begin(struct core *core, struct job *job) {
         jobs_harvested(core, job);
     } else if (may_begin(core, job) && job->state == JOB_PLANNED && job->by_upload) {
         (void)order_step(core, job, ORDER_UPLOAD);
-    } else if (may_begin(core, job)) {
+    } else if (may_begin(core, job) && !is_another_unknown(core, job)) {
         make(core, job);
     }
 }

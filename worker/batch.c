@@ -3,6 +3,7 @@
 #include "worker/batch.h"
 
 #include "common/json.h"
+#include "proto/pack.h"
 #include "proto/record.h"
 #include "worker/openai.h"
 #include "worker/retry_after.h"
@@ -252,6 +253,19 @@ void batch_gone(struct batch_step *step) {
 }
 
 // ---- What answers hold --------------------------------------------------------------------------
+
+bool batch_is_other(const struct batch_step *step, struct slice id) {
+    struct slice rest = step->others, other;
+    uint32_t n = 0;
+    int rc = rest.n > 0 ? pack_array_next(&rest, &n) : 0;
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
+        rc = pack_str_next(&rest, &other);
+        if (rc == 0 && slice_eq(other, id)) {
+            return true;
+        }
+    }
+    return false;
+}
 
 void batch_keep(struct slice text, char *into, size_t size) {
     text_clean(text, into, size);

@@ -62,6 +62,7 @@ struct batch_step {
     const struct held *held;     // the model; borrowed, as are the slices
     enum batch_order order;
     struct slice name, file, id; // of the JOB
+    struct slice others;         // find: of the JOB
     uint64_t n_lines;            // of the job
     int64_t since_unix_ms;
     struct batch_place place;
@@ -160,6 +161,8 @@ bool batch_ended(struct batch_step *step);
 // batch_gone ends a step well: the job is not there.
 void batch_gone(struct batch_step *step);
 
+// batch_is_other says whether an id is that of another job of ours, as the JOB names them.
+bool batch_is_other(const struct batch_step *step, struct slice id);
 // batch_keep copies a text of an answer into a fixed array; what is longer, or holds control characters,
 // is not kept.
 void batch_keep(struct slice text, char *into, size_t size);

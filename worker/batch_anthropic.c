@@ -84,7 +84,8 @@ static bool read_page(struct batch_step *step, struct json_object *data) {
             return true;
         }
         read_counts(step, json_get(batch, "request_counts"));
-        if (ms >= 0 && step->done.total == step->n_lines) {
+        bool is_other = batch_is_other(step, json_text(json_get(batch, "id")));
+        if (ms >= 0 && step->done.total == step->n_lines && !is_other) {
             read_batch(step, batch);
             return true;
         }

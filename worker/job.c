@@ -253,6 +253,7 @@ static void fill_step(struct job *job) {
     step->file = job->order.file;
     step->id = job->order.id;
     step->n_lines = job->order.lines;
+    step->others = job->order.others;
     step->since_unix_ms = (int64_t)job->order.since;
     step->uploads = step->order == BATCH_UPLOAD;
 }
@@ -311,6 +312,7 @@ static struct job *job_new(struct jobs *jobs, const struct message *m, struct sl
     assert(rc == 0); // the socket takes no longer frames
     job->order = m->job;
     job->order.order = rebase(m->job.order, frame, &job->frame);
+    job->order.others = rebase(m->job.others, frame, &job->frame);
     job->order.model = rebase(m->job.model, frame, &job->frame);
     job->order.overrides = rebase(m->job.overrides, frame, &job->frame);
     job->order.name = rebase(m->job.name, frame, &job->frame);

@@ -118,6 +118,22 @@ static void a_batch_that_is_older_is_another(void **state) {
     case_teardown(&f);
 }
 
+static void a_batch_of_another_job_is_passed_over(void **state) {
+    const struct turn script[] = {
+        {.want = "GET " PLACE, .status = 200,
+         .body = "{\"data\":[" BATCH("msgbatch_9", "in_progress", AT("10:00") COUNTS("3", "0", "0", "0", "0")) ","
+                 BATCH("msgbatch_8", "in_progress", AT("09:00") COUNTS("3", "0", "0", "0", "0")) "],\"has_more\":false}"},
+        {0}};
+    struct fixture f;
+    case_setup(&f, ANTHROPIC, "", COLUMNS, script);
+    struct message_job job = case_job(2, "find");
+    job.since = 1795248480000;
+    job.others = SLICE_LIT("\x92\xa1x\xaamsgbatch_9");
+    case_order(&f, job);
+    assert_slice(case_done(&f, "ok", "running").id, "msgbatch_8");
+    case_teardown(&f);
+}
+
 // What a poll can tell.
 static const struct {
     const char *name, *body, *state;
@@ -194,6 +210,7 @@ int main(void) {
         cmocka_unit_test(a_create_that_fails_says_what_is_known),
         cmocka_unit_test(a_batch_is_found_by_its_time_and_count),
         cmocka_unit_test(a_batch_that_is_older_is_another),
+        cmocka_unit_test(a_batch_of_another_job_is_passed_over),
         cmocka_unit_test(a_poll_tells_the_state),
         cmocka_unit_test(errors_are_wrapped_twice_and_what_was_not_asked_costs_nothing),
         cmocka_unit_test(cancel_and_delete),
