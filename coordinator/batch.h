@@ -28,6 +28,7 @@ enum batch_state { BATCH_OPEN, BATCH_SEALED };
 struct answer {
     unsigned n_refs;
     uint64_t call;
+    uint32_t revision;         // of the model that was asked; 0: that of its batch
     uint64_t latency_us;
     char *request_id, *prompt_hash, *served_model, *service_tier, *warning; // "" when there is none
     unsigned http_status;      // 0: there was no HTTP answer

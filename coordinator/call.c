@@ -31,9 +31,18 @@ size_t call_run(const struct batch *batch, const uint16_t *slots, size_t n_slots
     return n;
 }
 
+void call_ask(struct call *call, struct group *group) {
+    if (call->group != NULL) {
+        call->group->n_calls--;
+    }
+    call->group = group;
+    group->n_calls++;
+}
+
 void call_set_level(struct call *call, unsigned level) {
+    struct group *group = batch_group(call->batch, level);
     call->level = level;
-    call->group = batch_group(call->batch, level);
+    call_ask(call, group->successor != NULL ? group->successor : group);
 }
 
 struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots) {
@@ -202,6 +211,7 @@ void call_free(struct core *core, struct call *call) {
     }
     call_leave(core, call);
     DL_DELETE(call->batch->calls, call);
+    call->group->n_calls--;
     free(call->slots);
     free(call);
 }

@@ -12,6 +12,8 @@ void call_set_level(struct call *call, unsigned level);
 struct call *call_new(struct batch *batch, const uint16_t *slots, size_t n_slots);
 // call_whole makes a call for all records of a batch that have no answer, or returns NULL: none.
 struct call *call_whole(struct batch *batch);
+// call_ask sets whose model a call asks: at first that of its batch, or what came after it (revise.h).
+void call_ask(struct call *call, struct group *group);
 // call_free takes a call out of its place first.
 void call_free(struct core *core, struct call *call);
 

@@ -32,8 +32,10 @@ _Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
 
 // ---- Reports in -------------------------------------------------------------------------------------
 
-static struct answer *answer_of(const struct message_report *report) {
+// answer_of makes what the results of a report share; call: NULL when it was given up.
+static struct answer *answer_of(const struct message_report *report, const struct call *call) {
     struct answer *a = mem_zalloc(sizeof(*a));
+    a->revision = call != NULL ? call->group->model->revision : 0;
     a->n_refs = 1;
     a->call = report->call;
     a->latency_us = report->latency_us;
@@ -109,8 +111,8 @@ struct leftover {
 
 // take_items keeps the good items; returns how many were new.
 static size_t take_items(struct core *core, struct batch *batch, const struct message_report *report,
-                         struct leftover *leftover) {
-    struct answer *answer = answer_of(report);
+                         const struct call *call, struct leftover *leftover) {
+    struct answer *answer = answer_of(report, call);
     struct slice rest = report->items, payload;
     uint64_t slot;
     enum outcome outcome;
@@ -328,7 +330,7 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
         outcome = leftover->outcome != OUTCOME_OK ? leftover->outcome : OUTCOME_MISSING;
         detail = leftover->detail;
     }
-    struct answer *answer = answer_of(report);
+    struct answer *answer = answer_of(report, call);
     bool ended = end_misfits(core, call, left, &n_left, answer);
     if (n_left > 0) {
         struct retry_case c = {
@@ -457,7 +459,7 @@ void collect_report(struct core *core, struct slice route, const struct message_
         count_late(core, batch, report, outcome, is_first);
     }
     struct leftover leftover = {.outcome = OUTCOME_OK};
-    size_t n_new = take_items(core, batch, report, &leftover);
+    size_t n_new = take_items(core, batch, report, call, &leftover);
     if (call == NULL) {
         core->status->answers_late += n_new;
     }
@@ -512,7 +514,7 @@ void collect_line(struct core *core, struct call *call, const struct message_rep
                        (double)report.output_tokens);
     }
     struct leftover leftover = {.outcome = OUTCOME_OK};
-    size_t n_new = take_items(core, batch, &report, &leftover);
+    size_t n_new = take_items(core, batch, &report, call, &leftover);
     if (settle_call(core, call, &report, outcome, &leftover, n_new) || n_new > 0) {
         emit_ready(core, batch);
     }
@@ -545,7 +547,7 @@ void collect_lost(struct core *core, struct call *call) {
             .draw = core->io->draw(core->io->arg),
         };
         struct message_report report = {.batch = batch->id, .call = call->number};
-        struct answer *answer = answer_of(&report);
+        struct answer *answer = answer_of(&report, call);
         ended = follow_up(core, call, left, n_left, &c, SLICE_NONE, answer);
         answer_drop(answer);
     }
@@ -592,7 +594,7 @@ bool collect_crashed(struct core *core, struct call *call) {
     }
     // That it was a worker too is likely: those that live name their calls.
     struct message_report report = {.batch = batch->id, .call = call->number};
-    struct answer *answer = answer_of(&report);
+    struct answer *answer = answer_of(&report, call);
     (void)give_up(core, call, left, n_left, OUTCOME_WORKER_LOST,
             SLICE_LIT("the coordinator was lost with the call in flight"), answer);
     answer_drop(answer);

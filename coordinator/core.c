@@ -25,6 +25,7 @@
 #include "coordinator/permits.h"
 #include "coordinator/pools_status.h"
 #include "coordinator/producer.h"
+#include "coordinator/revise.h"
 #include "coordinator/roster.h"
 #include "coordinator/spend.h"
 #include "coordinator/store.h"
@@ -475,6 +476,7 @@ void core_models_changed(struct core *core, int64_t now_us) {
         p->group = NULL; // the next row takes the newest revision
     }
     budget_models_changed(core);
+    revise_models_changed(core);
     permits_models_changed(core);
 }
 

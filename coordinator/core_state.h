@@ -98,6 +98,8 @@ struct group {
     struct bill *bill;            // what its calls cost, and who pays
     struct budget *run_budget, *day_budget; // NULL: none
     struct flow *flow;
+    struct group *successor;      // whom its calls ask: a later revision; NULL: itself. See revise.h
+    size_t n_calls;               // that ask it, whosever batches they are of
     const char **columns;         // OUTPUT columns' names, n_output of them
     struct lane *lanes;           // one a partition
     const struct batch_api *jobs; // mode batch or auto: its calls may be lines of jobs at this API; else NULL

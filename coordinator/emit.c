@@ -26,6 +26,7 @@ static struct result_shared shared_of(const struct batch *batch, const struct an
     };
     if (a != NULL) {
         shared.call = a->call;
+        shared.revision = a->revision > 0 ? a->revision : shared.revision;
         shared.latency_us = a->latency_us;
         shared.request_id = slice_of(a->request_id);
         shared.prompt_hash = slice_of(a->prompt_hash);

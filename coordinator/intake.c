@@ -14,6 +14,7 @@
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
 #include "coordinator/producer.h"
+#include "coordinator/revise.h"
 #include "proto/pack.h"
 #include "proto/record.h"
 
@@ -131,6 +132,7 @@ struct group *group_get(struct core *core, struct slice name, uint32_t revision,
             g->n_key = key.n;
             g->key = buf_take(&key);
             HASH_ADD_KEYPTR(hh, core->groups, g->key, g->n_key, g);
+            g->successor = revise_find(core, g);
         }
     }
     buf_free(&key);
@@ -155,8 +157,13 @@ void group_free(struct core *core, struct group *g) {
 }
 
 static bool is_idle(const struct core *core, const struct group *g) {
-    if (g->n_jobs > 0 || g->n_fallbacks > 0) {
+    if (g->n_jobs > 0 || g->n_fallbacks > 0 || g->n_calls > 0) {
         return false;
+    }
+    for (const struct group *other = core->groups; other != NULL; other = other->hh.next) {
+        if (other->successor == g) {
+            return false;
+        }
     }
     for (uint32_t i = 0; i < core->config->n_partitions; i++) {
         if (g->lanes[i].batches != NULL) {

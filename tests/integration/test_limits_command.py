@@ -99,6 +99,26 @@ def test_a_pool_that_stopped_goes_on_by_command(box, redis, provider):
     assert b"nothing had stopped" in resume(box, c, "--all").stdout
 
 
+def test_records_of_a_pool_that_stopped_go_on_with_a_mended_model(box, redis, simulator):
+    models = make_models(box, simulator.url, batch_size="1")
+    models.write_text(models.read_text().replace("OPENAI_API_KEY", "NO_SUCH_KEY"))
+    c = Coordinator(box, redis, "--models", models)
+    Worker(box, c)
+    submit(box, c, 5)
+    pool = wait_for("a stopped pool", lambda: (lambda p: p and p["stopped"] and p)(pool_of(box, c)))
+    assert pool["stopped"] == "fatal-config" and "NO_SUCH_KEY" in pool["pool"]
+    models.write_text(models.read_text().replace("NO_SUCH_KEY", "OPENAI_API_KEY")
+                      .replace("CREATE MODEL", "CREATE OR REPLACE MODEL"))
+    done = box.run("headrace", "models", "create", models, "-c", c.address)
+    assert done.returncode == 0, done.stderr.decode()
+    out = box.path / "out.jsonl"
+    done = box.run("headrace", "collect", "-c", c.address, "-o", out, "--count", 5, "--meta")
+    assert done.returncode == 0, done.stderr.decode()
+    got = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["error"] for row in got] == [None] * 5
+    assert {row["meta"]["revision"] for row in got} == {2}
+
+
 def test_a_pool_whose_limit_of_a_day_is_raised_goes_on(box, redis, simulator):
     c = Coordinator(box, redis, "--models", make_models(
         box, simulator.url, batch_size="1", limit_rpd="5", limit_rpm="60000", limit_profile="window"))
