@@ -16,6 +16,10 @@
 #include <string.h>
 #include <time.h>
 
+#define WAIT_MS 1000        // for an uploaded file to be processed: doubled each time
+#define WAIT_MOST_MS 10000
+#define WAITS 60            // then it is given up
+
 static const char *const order_names[N_BATCH_ORDERS] = {
 #define X(NAME, text) [BATCH_##NAME] = text,
     BATCH_ORDERS(X)
@@ -29,10 +33,6 @@ int batch_order_of(struct slice text) {
         }
     }
     return -1;
-}
-
-const char *batch_order_name(enum batch_order order) {
-    return order_names[order];
 }
 
 static const struct batch_provider *const providers[N_PROVIDERS] = {
@@ -98,7 +98,7 @@ const char *batch_escape(struct slice text, char *into, size_t size) {
     size_t n = 0;
     for (size_t i = 0; i < text.n && n + 4 <= size; i++) {
         unsigned char c = (unsigned char)text.p[i];
-        if (isalnum(c) || strchr("-._~", c) != NULL) {
+        if (isalnum(c) || (c != '\0' && strchr("-._~", c) != NULL)) {
             into[n++] = (char)c;
         } else {
             n += (size_t)snprintf(into + n, size - n, "%%%02X", c);
@@ -250,6 +250,40 @@ bool batch_ended(struct batch_step *step) {
 void batch_gone(struct batch_step *step) {
     step->done.outcome = OUTCOME_OK;
     step->done.state = "gone";
+}
+
+bool batch_look(struct batch_step *step, const struct transfer_end *end,
+                void (*told)(struct batch_step *step, struct json_object *job)) {
+    if (batch_is_gone(end)) {
+        step->done.http_status = end->status;
+        batch_gone(step);
+        return false;
+    }
+    struct json_object *root = batch_read(step, end);
+    if (root != NULL) {
+        told(step, root);
+        json_object_put(root);
+    }
+    return root != NULL;
+}
+
+bool batch_deleted(struct batch_step *step, const struct transfer_end *end) {
+    if (batch_is_gone(end)) {
+        step->done.http_status = end->status;
+        return true;
+    }
+    struct json_object *root = batch_read(step, end);
+    json_object_put(root);
+    return root != NULL;
+}
+
+const struct exchange *batch_wait(struct batch_step *step, const struct exchange *next) {
+    step->wait_ms = step->n_tries < 4 ? WAIT_MS << step->n_tries : WAIT_MOST_MS;
+    if (++step->n_tries > WAITS) {
+        (void)batch_fail(step, OUTCOME_TRANSIENT, "the provider does not get the file processed");
+        return NULL;
+    }
+    return next;
 }
 
 // ---- What answers hold --------------------------------------------------------------------------

@@ -27,9 +27,8 @@ enum batch_order {
 #undef X
     N_BATCH_ORDERS
 };
-// batch_order_of reads one, or returns -1; batch_order_name is its text.
+// batch_order_of reads one, or returns -1.
 int batch_order_of(struct slice text);
-const char *batch_order_name(enum batch_order order);
 
 #define BATCH_ID_MAX 1024       // bytes of an id of the provider's
 #define BATCH_NAME_MAX 64       // bytes of our name for a job, and of a line's
@@ -160,6 +159,15 @@ bool batch_is_gone(const struct transfer_end *end);
 bool batch_ended(struct batch_step *step);
 // batch_gone ends a step well: the job is not there.
 void batch_gone(struct batch_step *step);
+// batch_look reads what a request for a job brought: told puts the job into step->done. Returns whether its state
+// is known now; if not, the job is gone, or the step is failed.
+bool batch_look(struct batch_step *step, const struct transfer_end *end,
+                void (*told)(struct batch_step *step, struct json_object *job));
+// batch_deleted reads what a DELETE brought: what is not there need not be deleted. False: the step is failed.
+bool batch_deleted(struct batch_step *step, const struct transfer_end *end);
+// batch_wait returns next, to be asked after a wait that grows, while an uploaded file is being processed; or NULL
+// after the last: the step is failed.
+const struct exchange *batch_wait(struct batch_step *step, const struct exchange *next);
 
 // batch_is_other says whether an id is that of another job of ours, as the JOB names them.
 bool batch_is_other(const struct batch_step *step, struct slice id);

@@ -122,19 +122,8 @@ static int ask_poll(struct batch_step *step) {
     return ask_batch(step, TRANSFER_GET, "");
 }
 
-// read_state returns whether the batch's state is known now.
 static bool read_state(struct batch_step *step, const struct transfer_end *end) {
-    if (batch_is_gone(end)) {
-        step->done.http_status = end->status;
-        batch_gone(step);
-        return false;
-    }
-    struct json_object *root = batch_read(step, end);
-    if (root != NULL) {
-        read_batch(step, root);
-        json_object_put(root);
-    }
-    return root != NULL;
+    return batch_look(step, end, read_batch);
 }
 
 static const struct exchange *read_poll(struct batch_step *step, const struct transfer_end *end) {

@@ -11,9 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WAIT_MS 1000        // for an uploaded file to be processed: doubled each time
-#define WAIT_MOST_MS 10000
-#define WAITS 60            // then it is given up
 #define PAGES 50            // most pages of a list, each of 100
 #define INLINED "inlinedResponses"
 
@@ -100,12 +97,7 @@ static const struct exchange *read_file(struct batch_step *step, const struct tr
     } else if (slice_is_nocase(state, "FAILED")) {
         (void)batch_fail(step, OUTCOME_TRANSIENT, "the provider could not process the file");
     } else if (slice_is_nocase(state, "PROCESSING")) {
-        step->wait_ms = step->n_tries < 4 ? WAIT_MS << step->n_tries : WAIT_MOST_MS;
-        next = &file;
-        if (++step->n_tries > WAITS) {
-            (void)batch_fail(step, OUTCOME_TRANSIENT, "the provider does not get the file processed");
-            next = NULL;
-        }
+        next = batch_wait(step, &file);
     }
     json_object_put(root);
     return next;
@@ -157,15 +149,6 @@ static void read_operation(struct batch_step *step, struct json_object *root) {
     if (error != NULL) {
         text_clean(json_text(json_get(error, "message")), done->detail, sizeof(done->detail));
     }
-}
-
-// read_around parses an operation whose answers were taken out, or what came in its place.
-static struct json_object *read_around(struct batch_step *step, const struct transfer_end *end) {
-    struct transfer_end whole = *end;
-    if (end->in_file) {
-        whole.body = buf_slice(&step->around);
-    }
-    return batch_read(step, &whole);
 }
 
 // ---- Create, find -------------------------------------------------------------------------------
@@ -268,19 +251,13 @@ static int ask_poll(struct batch_step *step) {
     return rc;
 }
 
-// read_state returns whether the job's state is known now.
+// read_state reads an operation whose answers were taken out, or what came in its place.
 static bool read_state(struct batch_step *step, const struct transfer_end *end) {
-    if (batch_is_gone(end)) {
-        step->done.http_status = end->status;
-        batch_gone(step);
-        return false;
+    struct transfer_end around = *end;
+    if (end->in_file) {
+        around.body = buf_slice(&step->around);
     }
-    struct json_object *root = read_around(step, end);
-    if (root != NULL) {
-        read_operation(step, root);
-        json_object_put(root);
-    }
-    return root != NULL;
+    return batch_look(step, &around, read_operation);
 }
 
 static const struct exchange *read_poll(struct batch_step *step, const struct transfer_end *end) {
@@ -315,25 +292,14 @@ static int ask_delete(struct batch_step *step) {
                               : batch_fail(step, OUTCOME_OK, "there is nothing to delete");
 }
 
-// is_deleted: what is not there need not be deleted.
-static bool is_deleted(struct batch_step *step, const struct transfer_end *end) {
-    if (batch_is_gone(end)) {
-        step->done.http_status = end->status;
-        return true;
-    }
-    struct json_object *root = batch_read(step, end);
-    json_object_put(root);
-    return root != NULL;
-}
-
 static const struct exchange *read_delete(struct batch_step *step, const struct transfer_end *end) {
-    return is_deleted(step, end) && step->id.n > 0 && step->file.n > 0 ? &delete_file : NULL;
+    return batch_deleted(step, end) && step->id.n > 0 && step->file.n > 0 ? &delete_file : NULL;
 }
 
 // read_delete_file: somebody else's file, or one that is gone after its 48 hours, is answered 403.
 static const struct exchange *read_delete_file(struct batch_step *step, const struct transfer_end *end) {
     if (end->decided || end->status != 403) {
-        (void)is_deleted(step, end);
+        (void)batch_deleted(step, end);
     }
     return NULL;
 }

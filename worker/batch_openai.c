@@ -12,9 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WAIT_MS 1000        // for an uploaded file to be processed: doubled each time
-#define WAIT_MOST_MS 10000
-#define WAITS 60            // then it is given up
 #define PAGES 50            // most pages of a list, each of 100
 #define SKEW_MS 600000      // a provider's clock may be so far behind ours
 
@@ -66,12 +63,7 @@ static const struct exchange *read_file(struct batch_step *step, const struct tr
         (void)batch_fail(step, OUTCOME_TRANSIENT, "the provider could not process the file");
     } else if (batch_state_is(status, "pending") || batch_state_is(status, "running") ||
                (is_azure(step) && batch_state_is(status, "uploaded"))) {
-        step->wait_ms = step->n_tries < 4 ? WAIT_MS << step->n_tries : WAIT_MOST_MS;
-        next = &file;
-        if (++step->n_tries > WAITS) {
-            (void)batch_fail(step, OUTCOME_TRANSIENT, "the provider does not get the file processed");
-            next = NULL;
-        }
+        next = batch_wait(step, &file);
     }
     json_object_put(root);
     return next;
@@ -244,19 +236,8 @@ static int ask_poll(struct batch_step *step) {
     return batch_url(step, TRANSFER_GET, "", "/batches/%s", batch_escape(step->id, id, sizeof(id)));
 }
 
-// read_poll returns whether the batch's state is known now.
 static bool read_state(struct batch_step *step, const struct transfer_end *end) {
-    if (batch_is_gone(end)) {
-        step->done.http_status = end->status;
-        batch_gone(step);
-        return false;
-    }
-    struct json_object *root = batch_read(step, end);
-    if (root != NULL) {
-        read_batch(step, root);
-        json_object_put(root);
-    }
-    return root != NULL;
+    return batch_look(step, end, read_batch);
 }
 
 static const struct exchange *read_poll(struct batch_step *step, const struct transfer_end *end) {
@@ -359,17 +340,6 @@ static int ask_remove_errors(struct batch_step *step) {
     return ask_delete(step, slice_of(step->files[1]));
 }
 
-// is_removed: what is not there need not be removed.
-static bool is_removed(struct batch_step *step, const struct transfer_end *end) {
-    if (batch_is_gone(end)) {
-        step->done.http_status = end->status;
-        return true;
-    }
-    struct json_object *root = batch_read(step, end);
-    json_object_put(root);
-    return root != NULL;
-}
-
 // after names the next file there is.
 static const struct exchange *after(const struct batch_step *step, size_t i) {
     return i < 1 && step->files[0][0] != '\0'   ? &remove_output
@@ -386,15 +356,15 @@ static const struct exchange *read_remove(struct batch_step *step, const struct 
 }
 
 static const struct exchange *read_removed_lines(struct batch_step *step, const struct transfer_end *end) {
-    return is_removed(step, end) ? after(step, 0) : NULL;
+    return batch_deleted(step, end) ? after(step, 0) : NULL;
 }
 
 static const struct exchange *read_removed_output(struct batch_step *step, const struct transfer_end *end) {
-    return is_removed(step, end) ? after(step, 1) : NULL;
+    return batch_deleted(step, end) ? after(step, 1) : NULL;
 }
 
 static const struct exchange *read_removed_errors(struct batch_step *step, const struct transfer_end *end) {
-    (void)is_removed(step, end);
+    (void)batch_deleted(step, end);
     return NULL;
 }
 
