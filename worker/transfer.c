@@ -303,6 +303,8 @@ struct transfer *transfer_start(struct transfers *ts, const struct transfer_ask 
     assert(t->easy != NULL);
     set_always(t);
     curl_easy_setopt(t->easy, CURLOPT_URL, ask->url);
+    // A connection that stood idle may be dead, and what became of a POST on it would not be known.
+    curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, t->is_post ? 1L : 0L);
     set_headers(t, ask);
     set_body(t, ask);
     set_time(t, ask);

@@ -93,6 +93,7 @@ class Hand:
             if done.get("state") in ends:
                 return done
             assert done.get("state") == "running" or done["outcome"] != "ok", done
+            time.sleep(0.02)
         raise AssertionError(f"never {ends}: {done}")
 
     def make(self, lines, upload=True):
@@ -242,6 +243,9 @@ def test_steps_that_fail_say_what_is_known_and_can_be_taken_again(box, provider,
         if order == "delete":
             h.until(["ended"], id=id)
         done, _ = h.order(order, n_lines=len(lines), **what)
+        if fault == "poll-reset" and done["outcome"] == "ok":
+            h.close()  # curl asks once more by itself when a connection that it used before is reset
+            continue
         got = (done["outcome"] in outcomes, done.get("state", ""), done.get("sent", False) if sent is not None else None)
         assert got == (True, state, sent), (fault, done)
         if done["outcome"] == "rate-limited":
