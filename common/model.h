@@ -47,6 +47,7 @@ enum model_response {                                                 // respons
 };
 enum model_structured { STRUCTURED_AUTO, STRUCTURED_OFF, STRUCTURED_REQUIRED };
 enum model_fallback { FALLBACK_SPLIT, FALLBACK_SINGLE, FALLBACK_RETRY, FALLBACK_FAIL };
+enum model_overflow { OVERFLOW_SPLIT, OVERFLOW_TAIL, OVERFLOW_HEAD, OVERFLOW_ERROR }; // context.overflow
 enum model_best_effort { BEST_EFFORT_LONE, BEST_EFFORT_ON, BEST_EFFORT_OFF };
 enum model_on_error { ON_ERROR_ROW, ON_ERROR_FAIL, ON_ERROR_DEAD_LETTER };
 enum model_priority { PRIORITY_INTERACTIVE, PRIORITY_NORMAL, PRIORITY_BULK, MODEL_PRIORITIES };

@@ -84,6 +84,11 @@ static int read_options(struct model *model, int *line, struct error *why) {
             return model_blame(model, rows[i].name, line);
         }
     }
+    struct model_options *o = &model->options;
+    if (o->batch_max_tokens == MODEL_UNSET && o->context_size != MODEL_UNSET) { // a batch has to fit in, too
+        int64_t answer = o->max_tokens != MODEL_UNSET && o->max_tokens < o->context_size ? o->max_tokens : 0;
+        o->batch_max_tokens = o->context_size - answer;
+    }
     return 0;
 }
 

@@ -300,6 +300,26 @@ static int apply_health(struct flink *flink, const struct flink_option *option) 
     return 0;
 }
 
+// apply_overflow: a row that Flink skips is an error row here. What is cut stands in meta in any case.
+static int apply_overflow(struct flink *flink, const struct flink_option *option) {
+    static const struct {
+        const char *flinks, *ours;
+    } actions[] = {{"truncatedtail", "truncate-tail"}, {"truncatedtaillog", "truncate-tail"},
+                   {"truncatedhead", "truncate-head"}, {"truncatedheadlog", "truncate-head"},
+                   {"skipped", "error"},               {"skippedlog", "error"}};
+    char squashed[NAME_ROOM];
+    bool is_word = option_squash(slice_of(option->value), squashed, sizeof(squashed));
+    for (size_t i = 0; is_word && i < sizeof(actions) / sizeof(actions[0]); i++) {
+        if (strcmp(actions[i].flinks, squashed) == 0) {
+            if (actions[i].ours[0] == 'e') {
+                warn(flink, option, "a row that is too long is an error row, and not left out");
+            }
+            return set(flink, "context.overflow", actions[i].ours, option->line);
+        }
+    }
+    return refuse(flink, option, "one of 'truncated-tail', 'truncated-head', 'skipped', or one of these with '-log'");
+}
+
 // The rows: squashed names, in the order in which they are applied.
 static const struct row {
     const char *name;
@@ -317,8 +337,7 @@ static const struct row {
     {.name = "errorhandlingstrategy", .apply = apply_error_handling},
     {.name = "retryfallbackstrategy", .apply = apply_retry_fallback},
     {.name = "n", .ignored = "left out: one answer is asked for, and it counts"},
-    {.name = "contextoverflowaction",
-     .ignored = "left out: 'max-context-size' bounds a batch here"},
+    {.name = "contextoverflowaction", .apply = apply_overflow},
     {.name = "compression", .ignored = "left out: requests are sent as they are"},
     {.name = "priority", .apply = apply_priority},
     {.name = "sequenceid", .ignored = "left out: calls keep no state between them"},
@@ -387,7 +406,7 @@ bool flink_is_own(struct slice name, struct slice value) {
 // our own was written for headrace, and means the defaults here.
 static bool is_flinks(const struct model *model) {
     static const char *const names[] = {
-        "api_key",       "batch.max.tokens",   "default.value", "dimensions", "endpoint",
+        "api_key",       "batch.max.tokens",   "context.overflow", "context.size", "default.value", "dimensions", "endpoint",
         "headers",       "max.retries",        "max.tokens", "model",
         "provider",      "request.timeout.ms", "seed",       "stop",
         "system.prompt", "temperature",        "top.p"};

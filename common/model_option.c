@@ -35,7 +35,7 @@ static const struct option_row rows[] = {
 static const struct {
     const char *alias, *name;
 } aliases[] = {
-    {"maxcontextsize", "batch.max.tokens"},
+    {"maxcontextsize", "context.size"},
     {"retrynum", "max.retries"},
     {"modelname", "model"},
     {"modelversion", "model"},

@@ -68,10 +68,16 @@ static struct retry_decision fall_back(const struct model_options *o, const stru
 // Too much for one call. A single record that was cut off may fit by chance the next time; one that is
 // refused as too large never will.
 static struct retry_decision split(const struct model_options *o, const struct retry_case *c) {
+    bool too_large = c->outcome == OUTCOME_TOO_LARGE;
+    if (too_large && o->context_overflow == OVERFLOW_ERROR) {
+        return give_up(c);
+    }
     if (c->n_left > 1) {
         return halve(c);
     }
-    return c->outcome == OUTCOME_TRUNCATED ? again(o, c) : give_up(c);
+    // The worker cuts the next prompt, now that it knows how long one may be.
+    bool may_cut = o->context_overflow == OVERFLOW_TAIL || o->context_overflow == OVERFLOW_HEAD;
+    return !too_large || may_cut ? again(o, c) : give_up(c);
 }
 
 static struct retry_decision isolate(const struct retry_case *c) {

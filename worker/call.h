@@ -63,7 +63,8 @@ struct call {
     bool decided;
     enum outcome outcome;
     char detail[512];
-    char warning[128];
+    char cut[100];              // that its record was cut, for the warning; "": it was not
+    char warning[256];
     struct slice items;      // borrowed until the report is packed
     bool usage_known;
     uint64_t input_tokens, cached_tokens, output_tokens, retry_after_ms;

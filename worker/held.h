@@ -28,6 +28,7 @@ struct held {
     const struct provider *provider;
     const struct dialect *dialect;
     struct buf url;             // where its calls go
+    int64_t room;               // bytes of prompt that there is room for, as refusals told; 0: none came
     bool schema;                // calls carry the plan's JSON Schema
     struct curl_slist *headers; // credentials filled in
     struct buf secret;          // api_key, filled in: to be masked in what the provider says

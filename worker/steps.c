@@ -7,6 +7,7 @@
 #include "proto/record.h"
 #include "worker/held.h"
 #include "worker/instruct.h"
+#include "worker/overflow.h"
 #include "worker/vectors.h"
 
 #include <errno.h>
@@ -17,17 +18,22 @@
 #include <string.h>
 #include <xxhash.h>
 
+#define CUTS_MOST 4 // of one prompt: what is cut off a value is longer or shorter as it stands there
 #define ITEMS_MAX_BYTES (64 * 1024 * 1024) // bound of REPORT.items
 
 void prompt_step_init(struct prompt_step *step, size_t max_bytes, call_next *next, void *arg) {
     *step = (struct prompt_step){.next = next, .arg = arg};
     buf_init(&step->system, max_bytes);
     buf_init(&step->user, max_bytes);
+    buf_init(&step->cut, max_bytes);
+    buf_init(&step->spare, max_bytes);
 }
 
 void prompt_step_free(struct prompt_step *step) {
     buf_free(&step->system);
     buf_free(&step->user);
+    buf_free(&step->cut);
+    buf_free(&step->spare);
 }
 
 static void slots_reserve(struct call *call) {
@@ -78,6 +84,53 @@ static int make_inputs(struct prompt_step *step, struct call *call, struct error
     return rc;
 }
 
+// make_prompt renders records, with what is to be said of earlier answers.
+static int make_prompt(struct prompt_step *step, struct call *call, struct slice records, struct error *why) {
+    const struct held *held = call->held;
+    buf_clear(&step->system);
+    buf_clear(&step->user);
+    int rc = prompt_make(held->model, &held->plan, records, call->count, call->slots, &step->system, &step->user, why);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = instruct_correct(held->plan.batched, call->corrections, call->slots, call->count, &step->user);
+    return rc == 0 ? 0
+                   : error_set(why, rc, rc == -EPROTO ? "the DISPATCH's corrections cannot be read"
+                                                      : "the prompt is longer than %zu bytes", step->user.max);
+}
+
+// fit_prompt makes the prompt, and where it is longer than the model's context does what context.overflow says. A
+// single record that may not be cut is sent as it is, unless that is an error: how long it is is only guessed.
+static int fit_prompt(struct prompt_step *step, struct call *call, struct error *why) {
+    const struct model *model = call->held->model;
+    int how = model->options.context_overflow;
+    int64_t room = overflow_room(model, call->held->room);
+    struct slice records = call->records;
+    size_t n_cut = 0;
+    call->cut[0] = '\0';
+    int rc = make_prompt(step, call, records, why);
+    for (int i = 0; rc == 0 && i < CUTS_MOST && (int64_t)(step->system.n + step->user.n) > room; i++) {
+        size_t n = step->system.n + step->user.n, cut = 0;
+        const char *column = "";
+        if (call->count > 1 || how == OVERFLOW_ERROR) {
+            return error_set(why, -EMSGSIZE, "the prompt has %zu bytes, and the model's context has room for about %"
+                             PRId64, n, room);
+        }
+        if (how == OVERFLOW_SPLIT ||
+            overflow_cut(model, records, n - (size_t)room, &step->cut, &cut, &column) != 0 || cut == 0) {
+            return 0;
+        }
+        n_cut += cut;
+        struct buf last = step->spare; // what was cut is cut again
+        step->spare = step->cut;
+        step->cut = last;
+        records = buf_slice(&step->spare);
+        snprintf(call->cut, sizeof(call->cut), "truncated %zu bytes of '%.60s'", n_cut, column);
+        rc = make_prompt(step, call, records, why);
+    }
+    return rc;
+}
+
 static void make_body(struct prompt_step *step, struct call *call) {
     const struct held *held = call->held;
     struct error why = {0};
@@ -87,16 +140,7 @@ static void make_body(struct prompt_step *step, struct call *call) {
     buf_clear(&call->body);
     int rc = is_vectors(call)   ? make_inputs(step, call, &why)
              : is_tensors(call) ? read_slots(call, &why)
-                                : prompt_make(held->model, &held->plan, call->records, call->count,
-                                              call->slots, &step->system, &step->user, &why);
-    if (rc == 0 && !is_vectors(call) && !is_tensors(call)) {
-        rc = instruct_correct(held->plan.batched, call->corrections, call->slots, call->count,
-                              &step->user);
-        if (rc != 0) {
-            error_set(&why, rc, rc == -EPROTO ? "the DISPATCH's corrections cannot be read"
-                                              : "the prompt is longer than %zu bytes", step->user.max);
-        }
-    }
+                                : fit_prompt(step, call, &why);
     if (rc == 0) {
         struct ask ask = {
             .model = held->model,
@@ -173,7 +217,8 @@ static void read_items(struct parse_step *step, struct call *call, const struct 
     }
     call_decide(call, step->parsed.outcome, "%s", step->parsed.detail);
     call->items = buf_slice(&step->parsed.items);
-    memcpy(call->warning, step->parsed.warning, sizeof(call->warning));
+    snprintf(call->warning, sizeof(call->warning), "%s%s%s", call->cut, call->cut[0] != '\0' && step->parsed.warning[0] != '\0' ? ", " : "",
+             step->parsed.warning);
 }
 
 // give_up_schema lets a model that need not have a JSON Schema do without it from now on, once its
@@ -203,6 +248,10 @@ static void read_reply(struct parse_step *step, struct call *call) {
     struct answer answer = {0};
     call->held->dialect->read(&reply, &answer);
     give_up_schema(call, &answer);
+    if (answer.outcome == OUTCOME_TOO_LARGE && call->count == 1) {
+        int64_t room = overflow_learn(call->held->model, slice_of(answer.detail), call->n_prompt);
+        call->held->room = call->held->room == 0 || room < call->held->room ? room : call->held->room;
+    }
     call->usage_known = answer.usage_known;
     call->input_tokens = answer.input_tokens;
     call->cached_tokens = answer.cached_tokens;

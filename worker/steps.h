@@ -10,6 +10,7 @@
 // Step 6: makes the request's body.
 struct prompt_step {
     struct buf system, user; // scratch
+    struct buf cut, spare;   // the only record, shorter
     struct slice inputs[MODEL_BATCH_MAX]; // scratch: VECTORS, the text of each record in user
     call_next *next;
     void *arg;

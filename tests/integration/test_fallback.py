@@ -130,3 +130,33 @@ def test_a_value_that_does_not_fit_is_asked_for_once_more(box):
     assert all(row["error"]["message"].endswith("column 'tag': got a string, want INT") for row in rows)
     assert [row["error"]["attempts"] for row in rows] == [2] * 3
     assert len(provider.calls()) == 2
+
+
+LONG = "é" * 4000
+
+
+def overflow(box, provider, more):
+    done, rows = run(box, [MODEL % ("tag", "tag STRING", provider.url, f", 'batch.size' = '3'{more}")], rows_of("one", LONG, "two"))
+    assert [rows[0]["error"], rows[2]["error"]] == [None, None], done.stderr.decode()
+    return rows[1]
+
+
+def test_a_record_that_is_too_long_is_cut(box):
+    """Once with the context's size told, once learned from the provider's refusal."""
+    provider = Simulator(box, "--max-context-tokens", "600")
+    row = overflow(box, provider, ", 'context.size' = '500', 'context.overflow' = 'truncate-tail'")
+    assert row["error"] is None and row["meta"]["warning"].startswith("truncated ")
+    assert int(row["meta"]["warning"].split()[1]) % 2 == 0  # whole characters
+    row = overflow(box, provider, ", 'context.overflow' = 'truncate-head'")
+    assert row["error"] is None and " bytes of 'text'" in row["meta"]["warning"]
+
+
+def test_a_record_that_is_too_long_ends_as_an_error_or_elsewhere(box):
+    provider = Simulator(box, "--max-context-tokens", "600")
+    other = Simulator(box, name="other")
+    row = overflow(box, provider, "")
+    assert row["error"]["code"] == "too-large" and row["meta"]["warning"] is None
+    done, rows = run(box, two_models(provider, other), rows_of("one", LONG, "two"))
+    assert [row["error"] for row in rows] == [None] * 3
+    assert [row["meta"]["model"] for row in rows] == ["tag", "other", "tag"]
+    assert rows[1]["meta"]["fallback"]["code"] == "too-large"

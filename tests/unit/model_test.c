@@ -90,7 +90,7 @@ static const struct {
     {"params.top_p", "top.p"},
     {"params", "params"},
     {"openai.params", "params"},
-    {"max-context-size", "batch.max.tokens"},
+    {"max-context-size", "context.size"},
     {"retry-num", "max.retries"},
     {"openai.", NULL},
     {"", NULL},
