@@ -7,6 +7,7 @@
 
 #define SYNC_GAP_US 100000     // at most ten round trips a second
 #define RUN_CALLS 48           // a run is this many calls long,
+#define FIRST_US 3000000       // so long it is not known what calls cost
 #define UNUSED_FIRST 0.5       // of the tokens that a call is thought to cost
 #define RUN_LEAST_US 250000    // but no shorter
 #define RUN_MOST_US 5000000    // and no longer
@@ -238,6 +239,7 @@ static void wait_as_even(struct limiter *l) {
 
 void limiter_spend(struct limiter *l, const struct amount *cost, int64_t now_us) {
     turn_minute(l, now_us);
+    l->first_us = l->first_us > 0 ? l->first_us : now_us;
     l->n_this_minute++;
     learn(l, cost);
     struct run *run = next_run(l);
@@ -280,12 +282,15 @@ static struct run *run_of(struct limiter *l, int kind, int64_t sent_us, int64_t 
 
 void limiter_settle(struct limiter *l, const struct amount *reserved, const struct amount *used, int64_t sent_us,
                     int64_t now_us) {
+    // The first calls cost much less than they were thought to. That is given up: a minute later there would be more
+    // than the limit.
+    bool is_first = l->first_us > 0 && sent_us - l->first_us < FIRST_US && used->calls > 0;
     for (int kind = 0; kind < N_LIMIT_KINDS; kind++) {
         double thought = of_kind(reserved, (enum limit_kind)kind), was = of_kind(used, (enum limit_kind)kind);
         struct run *run = run_of(l, kind, sent_us, now_us);
-        if (run != NULL) {
+        if (run != NULL && !is_first) {
             run->left[kind] += thought - was;
-        } else {
+        } else if (!is_first || was > thought) {
             charge(l, kind, was - thought);
         }
         if (thought > 0) {

@@ -39,6 +39,7 @@ struct limiter {
     struct limiter_config config;
     struct run runs[2];          // the current one and the next
     size_t n_runs;
+    int64_t first_us;            // when the first call was made
     int64_t run_us, n_of_run;    // when the newest run that was begun did, and how many calls it has made
     struct amount mean, largest; // of the calls sent; zero: none was
     // What calls cost less than they were thought to, as a part of that: what comes back to a run in time for its

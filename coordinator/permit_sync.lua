@@ -13,7 +13,7 @@
 --     back     reserved and not used                            owed    used and not reserved
 --     largest  of one call                                      want    of n_want calls together
 -- A run of n calls begins after a delay and lasts for a duration, in which its calls go out evenly: runs
--- follow each other and never overlap, so that all coordinators together keep to the refill.
+-- follow each other and overlap only by what came back, so that all coordinators together keep to the refill.
 -- What was reserved before a bucket was last full comes back for nothing: the bucket has filled without it.
 -- Returns "n delay duration calls-at-once blocked scale kinds", and for each kind " kind limit level granted spent"
 -- (what was granted ever, less what came back).
