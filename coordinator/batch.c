@@ -13,7 +13,8 @@
 #define TOKENS_PER_SLOT 8 // index, names, punctuation
 #define BATCH_MAX_BYTES (64 * 1024 * 1024) // records of one batch; a frame carries no more
 
-struct answer *answer_hold(struct answer *answer) {
+// answer_hold takes NULL too.
+static struct answer *answer_hold(struct answer *answer) {
     if (answer != NULL) {
         answer->n_refs++;
     }

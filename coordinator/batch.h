@@ -34,7 +34,6 @@ struct answer {
     unsigned http_status;      // 0: there was no HTTP answer
     struct slice http_headers; // owned; empty unless the model has a column for them
 };
-struct answer *answer_hold(struct answer *answer); // NULL stays NULL
 void answer_drop(struct answer *answer);           // may be NULL
 
 // Models that may stand in for a batch's own, one after the other: as level 1, 2, ... of its records. Level 0

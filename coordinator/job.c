@@ -103,7 +103,9 @@ static void hash_number(XXH3_state_t *state, uint64_t n) {
     XXH3_128bits_update(state, &n, sizeof(n));
 }
 
-void job_hash(const struct call *call, uint64_t again, unsigned char hash[LINE_HASH]) {
+// job_hash says what a call asks for: XXH3-128 over the model's name and revision, the overrides, and each
+// record's source (producer and sequence, or id) and values. again: how many lines of this hash there are already.
+static void job_hash(const struct call *call, uint64_t again, unsigned char hash[LINE_HASH]) {
     const struct batch *batch = call->batch;
     const struct group *group = call->group;
     XXH3_state_t *state = XXH3_createState();
@@ -254,8 +256,7 @@ static int pack_row(const struct job *job, struct buf *out) {
     return rc;
 }
 
-void job_write(struct core *core, struct job *job) {
-    (void)core;
+void job_write(struct job *job) {
     struct buf row;
     buf_init(&row, ROW_MAX_BYTES);
     int rc = pack_row(job, &row);

@@ -1,9 +1,12 @@
 // job: one job at a provider's batch API, and its lines. docs/jobs.md tells its life; the states are these.
 //
-//  jobs_collect          jobs_steps                                                          jobs_end
+//  jobs_collect      jobs_steps orders, jobs_done moves on                             jobs_answers     jobs_steps
 //  FILLING ──▶ PLANNED ──▶ UPLOADED ──▶ CREATING ──▶ BOUND ──▶ RUNNING ──▶ ENDED, EXPIRED, ──▶ HARVESTED ──▶ CLOSED
 //                 │  no file needed         ▲                              CANCELLED, FAILED,
 //                 └─────────────────────────┘                              GONE
+//
+// What the provider has no room for, or finds too large, goes from CREATING on back to UPLOADED or PLANNED
+// (jobs_done); a file that names a bad line makes a job FAILED at once.
 //
 // A job of FILLING stands in memory alone: its calls are not marked. From PLANNED on its row stands in Redis,
 // hr:{ns:p}:job of its home partition, and the marks of its calls name it.
@@ -29,13 +32,12 @@ enum job_order {
 };
 
 #define JOB_NAME_MAX 64
-#define JOB_ID_MAX 1024   // bytes of a provider's id or file
 #define LINE_HASH 16
 #define LINE_NAME_MAX 64
 
 // One line of a job: what one call would have been.
 struct line {
-    unsigned char hash[LINE_HASH]; // of what it asks for, see job_hash
+    unsigned char hash[LINE_HASH]; // of what it asks for: model, records (docs/jobs.md)
     struct job *job;
     struct call *call;   // LISTED; NULL: it has its answer, or went back
     uint32_t number;     // its place in the file, from 1; 0: not known
@@ -123,10 +125,6 @@ struct job *job_find(struct core *core, uint64_t id);
 void job_set_state(struct job *job, enum job_state state);
 void job_set_text(char **field, struct slice text);
 
-// job_hash says what a call asks for: XXH3-128 over the model's name and revision, the overrides, and each
-// record's source (producer and sequence, or id) and values. again: 0, or how many lines of this hash there
-// are already.
-void job_hash(const struct call *call, uint64_t again, unsigned char hash[LINE_HASH]);
 // line_name writes hr1-HASH-N; line_hash reads it. -EPROTO: it is no line's name.
 void line_name(const struct line *line, char text[LINE_NAME_MAX]);
 MUST_CHECK int line_hash(struct slice name, unsigned char hash[LINE_HASH]);
@@ -145,7 +143,7 @@ void job_sort(struct job *job);
 
 // Rows. job_write puts the job's row into its partition's next write; nothing is done for the job until that
 // is durable. job_unpack fills a new job; *model, *options are borrowed. -EPROTO: damaged.
-void job_write(struct core *core, struct job *job);
+void job_write(struct job *job);
 struct job_row {
     struct slice model, options;
     uint32_t revision;

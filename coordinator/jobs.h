@@ -46,6 +46,8 @@ MUST_CHECK int jobs_waiting(const struct core *core, struct buf *out);
 
 // Between the files of jobs.
 int64_t jobs_unix_ms(const struct core *core);
+// jobs_want asks for a turn at this time, or before.
+void jobs_want(struct core *core, int64_t at_us);
 // jobs_plan makes a job of FILLING, or one whose lines go once more, PLANNED.
 void jobs_plan(struct core *core, struct job *job);
 // jobs_send_lines sends as many lines as may be on their way. jobs_start_lines begins anew.
@@ -68,10 +70,7 @@ void jobs_harvested(struct core *core, struct job *job);
 void jobs_close(struct core *core, struct job *job);
 // jobs_split makes two jobs of one that is too large. Returns false when it has one line.
 bool jobs_split(struct core *core, struct job *job);
-// jobs_is_live says whether a job counts against its pool's jobs at the provider.
-bool jobs_is_live(const struct job *job);
-// jobs_is_late says whether a call has no time to wait for a job.
-bool jobs_is_late(const struct core *core, const struct call *call);
-int64_t jobs_deadline_ms(const struct call *call); // wall clock; 0: none
+// jobs_margin_ms is what the calls that are left need of a deadline.
+int64_t jobs_margin_ms(const struct group *group);
 
 #endif

@@ -190,7 +190,7 @@ void jobs_collected(struct core *core, struct job *job) {
 void jobs_harvested(struct core *core, struct job *job) {
     job->next_us = 0;
     job_set_state(job, JOB_HARVESTED);
-    job_write(core, job);
+    job_write(job);
 }
 
 void jobs_durable(struct core *core, uint64_t id) {

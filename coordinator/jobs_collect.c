@@ -26,25 +26,26 @@ int64_t jobs_unix_ms(const struct core *core) {
 
 // ---- Deadlines --------------------------------------------------------------------------------------
 
-int64_t jobs_deadline_ms(const struct call *call) {
+// deadline_of returns wall clock; 0: none.
+static int64_t deadline_of(const struct call *call) {
     const struct batch *batch = call->batch;
     int64_t deadline_ms = call->group->model->options.deadline;
     return deadline_ms > 0 && batch->accepted_ms > 0 ? batch->accepted_ms + deadline_ms : 0;
 }
 
-// margin_ms is what the calls that are left need of a deadline.
-static int64_t margin_ms(const struct group *group) {
+int64_t jobs_margin_ms(const struct group *group) {
     return group->model->options.deadline / 10;
 }
 
-bool jobs_is_late(const struct core *core, const struct call *call) {
+// is_late says whether a call has no time to wait for a job.
+static bool is_late(const struct core *core, const struct call *call) {
     const struct group *group = call->group;
-    int64_t deadline_ms = jobs_deadline_ms(call);
+    int64_t deadline_ms = deadline_of(call);
     if (deadline_ms == 0) {
         return false;
     }
     int64_t hours = group->jobs->hours > 0 ? group->jobs->hours : USUAL_HOURS;
-    int64_t needs_ms = group->model->options.mode == MODE_AUTO ? hours * 3600000 : margin_ms(group);
+    int64_t needs_ms = group->model->options.mode == MODE_AUTO ? hours * 3600000 : jobs_margin_ms(group);
     return deadline_ms - jobs_unix_ms(core) < needs_ms;
 }
 
@@ -95,7 +96,7 @@ static struct job *filling_of(struct core *core, struct group *g, struct call *c
 }
 
 static void list_call(struct core *core, struct group *g, struct call *call) {
-    int64_t n_bytes = bytes_of(call), n_tokens = tokens_of(call), deadline_ms = jobs_deadline_ms(call);
+    int64_t n_bytes = bytes_of(call), n_tokens = tokens_of(call), deadline_ms = deadline_of(call);
     struct job *job = g->filling;
     if (job != NULL && job->n_live > 0 &&
         (job->n_bytes + n_bytes > bytes_most(g) || job->n_tokens + n_tokens > tokens_most(g))) {
@@ -119,7 +120,7 @@ static void list_ready(struct core *core, struct group *g) {
     while ((call = g->to_list) != NULL) {
         if (!call_drop_answered(call)) {
             call_free(core, call);
-        } else if (jobs_is_late(core, call)) {
+        } else if (is_late(core, call)) {
             call_leave(core, call);
             call->online = true;
             call_enter(core, call, CALL_READY, false);
@@ -158,10 +159,6 @@ static bool has_open(const struct core *core, const struct group *g) {
     return false;
 }
 
-static void want_turn(struct core *core, int64_t at_us) {
-    core->next_jobs_us = at_us < core->next_jobs_us ? at_us : core->next_jobs_us;
-}
-
 // fill_group plans a group's job when it is old enough or nothing more comes, once the batches that are open
 // have gone into it.
 static void fill_group(struct core *core, struct group *g) {
@@ -185,11 +182,11 @@ static void fill_group(struct core *core, struct group *g) {
         seal_open(core, g);
     }
     if (job->closing_us == 0) {
-        want_turn(core, old_us);
+        jobs_want(core, old_us);
     } else if (g->n_sealing == 0 || job->closing_us + CLOSING_US <= core->now_us) {
         jobs_plan(core, job);
     } else {
-        want_turn(core, job->closing_us + CLOSING_US);
+        jobs_want(core, job->closing_us + CLOSING_US);
     }
 }
 
@@ -213,6 +210,10 @@ void jobs_list(struct core *core) {
             fill_group(core, g);
         }
     }
+}
+
+void jobs_want(struct core *core, int64_t at_us) {
+    core->next_jobs_us = at_us < core->next_jobs_us ? at_us : core->next_jobs_us;
 }
 
 int64_t jobs_next_us(const struct core *core) {
@@ -251,7 +252,7 @@ void jobs_plan(struct core *core, struct job *job) {
     job->n_made = 0;
     job->next_us = 0;
     plan_marks(core, job);
-    job_write(core, job);
+    job_write(job);
 }
 
 bool jobs_split(struct core *core, struct job *job) {

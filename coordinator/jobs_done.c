@@ -33,7 +33,7 @@ void jobs_bind(struct core *core, struct job *job, struct slice provider_id) {
     int64_t poll_ms = job->group->model->options.batch_job_poll;
     job->poll_ms = 0;
     job->next_us = core->now_us + poll_ms * 1000;
-    job_write(core, job);
+    job_write(job);
 }
 
 // set_back: the job is not at the provider (any more), and is to be made later from the same lines.
@@ -41,7 +41,7 @@ static void set_back(struct core *core, struct job *job) {
     job_set_text(&job->provider_id, SLICE_NONE);
     job_set_state(job, job->file[0] != '\0' ? JOB_UPLOADED : JOB_PLANNED);
     job->may_be_made = false;
-    job_write(core, job);
+    job_write(job);
 }
 
 // ---- What went wrong ----------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ static void refused(struct core *core, struct job *job, enum job_order order, en
         if (done->bad_line > 0) {
             job->bad_line = done->bad_line;
             job_set_state(job, JOB_FAILED);
-            job_write(core, job);
+            job_write(job);
         } else {
             stop_pool(core, job, OUTCOME_BAD_CONFIG, done->detail);
         }
@@ -169,7 +169,7 @@ static void ended(struct core *core, struct job *job, enum job_state state) {
     core->status->jobs_gone += state == JOB_GONE;
     core->status->jobs_expired += state == JOB_EXPIRED;
     core->status->jobs_failed += state == JOB_FAILED;
-    job_write(core, job);
+    job_write(job);
 }
 
 static void looked(struct core *core, struct job *job, const struct message_job_done *done) {
@@ -198,7 +198,7 @@ static void step_done(struct core *core, struct job *job, enum job_order order,
         job_set_text(&job->file, done->file);
         job->n_made = job->n_to_send - job->n_refused;
         job_set_state(job, JOB_UPLOADED);
-        job_write(core, job);
+        job_write(job);
         break;
     case ORDER_CREATE:
         if (done->id.n > 0) {

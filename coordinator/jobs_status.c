@@ -124,7 +124,7 @@ static void cancel(struct core *core, struct job *job, struct error *why) {
         log_info("job.cancel", "job=%016" PRIx64 " by=command", job->id);
         job->is_cancelling = true;
         job->next_us = core->now_us;
-        job_write(core, job);
+        job_write(job);
     }
 }
 

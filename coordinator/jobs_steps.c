@@ -24,10 +24,6 @@
 #define FINDS_LEAST 2             // a job that was not found so often was not made
 #define CLOSED_KEPT 100           // jobs that are kept for people
 
-static void want(struct core *core, int64_t at_us) {
-    core->next_jobs_us = at_us < core->next_jobs_us ? at_us : core->next_jobs_us;
-}
-
 static bool is_long(enum job_order order) {
     return order == ORDER_UPLOAD || order == ORDER_COLLECT || order == ORDER_CREATE;
 }
@@ -82,12 +78,11 @@ static uint64_t next_step(struct job *job) {
     return (job->home->epoch & 0xFFFFFFFFFF) << 20 | (++job->next_step & 0xFFFFF);
 }
 
-static struct message order_of(const struct core *core, const struct job *job, enum job_order order) {
+static struct message order_of(const struct job *job, enum job_order order) {
     const struct group *g = job->group;
     bool may_have_file = order == ORDER_CREATE || order == ORDER_DELETE || order == ORDER_FIND;
     bool names_job = order != ORDER_UPLOAD && order != ORDER_CREATE && order != ORDER_FIND &&
                      (order != ORDER_DELETE || g->model->options.batch_job_delete);
-    (void)core;
     return (struct message){
         .kind = MESSAGE_JOB,
         .job = {.job = job->id, .step = job->step, .order = slice_of(job_order_text(order)),
@@ -128,7 +123,7 @@ static void add_others(const struct core *core, const struct job *job, struct bu
 static int send_order(struct core *core, const struct job *job, enum job_order order, const struct worker *worker) {
     struct buf others;
     buf_init(&others, OTHERS_MAX_BYTES);
-    struct message message = order_of(core, job, order);
+    struct message message = order_of(job, order);
     if (order == ORDER_FIND) {
         add_others(core, job, &others);
         message.job.others = buf_slice(&others);
@@ -178,7 +173,8 @@ static bool order_step(struct core *core, struct job *job, enum job_order order)
 
 // ---- What is next -----------------------------------------------------------------------------------
 
-bool jobs_is_live(const struct job *job) {
+// is_live says whether a job counts against its pool's jobs at the provider.
+static bool is_live(const struct job *job) {
     return (job->state >= JOB_UPLOADED && job->state <= JOB_RUNNING) ||
            (job->state == JOB_PLANNED && job->order != ORDER_NONE);
 }
@@ -188,14 +184,14 @@ static bool may_begin(const struct core *core, const struct job *job) {
     const struct model_options *o = &job->group->model->options;
     int64_t n = 0, n_tokens = 0;
     for (const struct job *other = core->jobs; other != NULL; other = other->hh.next) {
-        if (other != job && other->group != NULL && other->group->pool == job->group->pool && jobs_is_live(other)) {
+        if (other != job && other->group != NULL && other->group->pool == job->group->pool && is_live(other)) {
             n++;
             n_tokens += other->n_tokens;
         }
     }
     bool is_many = o->batch_enqueued_tokens != MODEL_UNSET && n > 0 &&
                    n_tokens + job->n_tokens > o->batch_enqueued_tokens;
-    return jobs_is_live(job) || (n < o->batch_job_concurrency && !is_many && job->group->pool->stopped == NULL);
+    return is_live(job) || (n < o->batch_job_concurrency && !is_many && job->group->pool->stopped == NULL);
 }
 
 // is_another_unknown says whether another job at an API that gives jobs no names is about to be made, or may have
@@ -218,7 +214,7 @@ static void make(struct core *core, struct job *job) {
     job->n_made = job->file[0] != '\0' && job->n_made > 0 ? job->n_made : job->n_live;
     job_set_state(job, JOB_CREATING);
     job->may_be_made = false;
-    job_write(core, job);
+    job_write(job);
 }
 
 // was_never_made: it was looked for often enough, and long enough after the last order to make it.
@@ -244,8 +240,7 @@ static void create_or_find(struct core *core, struct job *job) {
 }
 
 static bool is_past_deadline(const struct core *core, const struct job *job) {
-    int64_t margin_ms = job->group->model->options.deadline / 10;
-    return job->deadline_ms > 0 && job->deadline_ms - jobs_unix_ms(core) < margin_ms;
+    return job->deadline_ms > 0 && job->deadline_ms - jobs_unix_ms(core) < jobs_margin_ms(job->group);
 }
 
 static void begin(struct core *core, struct job *job) {
@@ -272,7 +267,7 @@ static void look(struct core *core, struct job *job) {
 
 void jobs_close(struct core *core, struct job *job) {
     job_set_state(job, JOB_CLOSED);
-    job_write(core, job);
+    job_write(job);
     core->n_closed_jobs++;
 }
 
@@ -350,14 +345,13 @@ static void lose_step(struct core *core, struct job *job) {
 }
 
 // is_stale: lines went away while they were being sent, so that nothing can have been made of them: once more.
-static bool restart_if_stale(struct core *core, struct job *job) {
+static bool restart_if_stale(struct job *job) {
     if (!job->is_stale || job->all_sent) {
         return false;
     }
     jobs_end_step(job);
     job->may_be_made = false;
     job_set_state(job, JOB_PLANNED);
-    (void)core;
     return true;
 }
 
@@ -373,7 +367,7 @@ static void pump_job(struct core *core, struct job *job) {
         core->status->jobs_late++;
     }
     jobs_tell_taken(core, job);
-    if (job->order != ORDER_NONE && !restart_if_stale(core, job)) {
+    if (job->order != ORDER_NONE && !restart_if_stale(job)) {
         if (roster_find(core, route_slice(&job->worker)) == NULL || job->heard_us + SILENT_US < core->now_us) {
             lose_step(core, job);
         } else {
@@ -384,7 +378,7 @@ static void pump_job(struct core *core, struct job *job) {
         return;
     }
     if (job->next_us > core->now_us) {
-        want(core, job->next_us);
+        jobs_want(core, job->next_us);
         return;
     }
     next_of(core, job);

@@ -48,8 +48,6 @@ struct permit_reply {
     } of[N_LIMIT_KINDS];
 };
 
-#define PERMIT_MODE_MAX 24
-
 // permit_args appends the arguments of permit_sync.lua after the coordinator's name, as texts that stand in
 // *text; returns how many. args has room for PERMIT_ARGS_MAX.
 #define PERMIT_ARGS_MAX (12 + 9 * N_LIMIT_KINDS)

@@ -11,7 +11,6 @@
 #define JOB_AHEAD 4                      // most JOB_ANSWERS ahead of JOB_TAKEN
 #define JOB_ANSWERS_BYTES (256 * 1024)   // one is sent when it has so many: the coordinator is not held up long
 #define JOB_SLICE_US 2000                // a step works so long at a time
-#define JOB_DETAIL_MAX 256               // bytes of a line's sentence
 
 #define JOB_STATES(X) X(WAITING) X(WRITING) X(ASKING) X(PAUSED) X(READING) X(DONE)
 enum job_state {

@@ -338,7 +338,6 @@ struct sim {
     struct sim_pool pools[POOLS_MAX];
     int64_t limit_rpm, limit_at_once; // 0: none
     bool is_window;          // the profile of the limits
-    bool was_leapt;          // Redis's clock
     struct coord coords[COORDS_MAX];
     int primary;             // whom peers connect to
     uint64_t n_coord_lives, n_coord_crashes;

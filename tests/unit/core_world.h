@@ -318,17 +318,6 @@ static inline void world_use(struct world_partition *p, struct slice field, int6
     p->uses[i].n += amount;
 }
 
-// world_used is what "Redis" holds under a field, over all partitions.
-static inline int64_t world_used(const struct world *w, const char *field) {
-    int64_t n = 0;
-    for (uint32_t p = 0; p < w->config.n_partitions; p++) {
-        for (size_t i = 0; i < w->partitions[p].n_uses; i++) {
-            n += strcmp(w->partitions[p].uses[i].field, field) == 0 ? w->partitions[p].uses[i].n : 0;
-        }
-    }
-    return n;
-}
-
 static inline void world_apply(struct world *w, const struct txn *txn) {
     struct world_partition *p = &w->partitions[txn->partition];
     assert_int_equal(txn->epoch, w->epoch);
