@@ -4,8 +4,8 @@
 #define MB INT64_C(1000000)
 
 static const struct batch_api rows[] = {
-#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG, MODELS)                                                   \
-    {PROVIDER_##ID, #name, rows, bytes, inline, hours, BATCH_##TAG, BATCH_##MODELS},
+#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG) \
+    {PROVIDER_##ID, #name, rows, bytes, inline, hours, BATCH_##TAG},
 #include "common/batch_apis.def"
 #undef BATCH_API
 };

@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 enum batch_tag { BATCH_NAMED, BATCH_UNNAMED };
-enum batch_models { BATCH_ONE, BATCH_MANY };
 
 struct batch_api {
     enum provider_id provider;
@@ -17,7 +16,6 @@ struct batch_api {
     int64_t rows, bytes, inline_bytes;
     int64_t hours; // 0: a job is never given up
     enum batch_tag tag;
-    enum batch_models models;
 };
 
 // batch_api_of returns a provider's row, or NULL: it has no batch API.

@@ -314,8 +314,8 @@ static int check_columns(const struct model *model, struct error *why) {
 
 // check_mode wants a provider that has a batch API for jobs.
 static int check_mode(const struct model *model, int *line, struct error *why) {
-    static const char *const names[] = {
-#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG, MODELS) #name,
+    static const enum provider_id having[] = {
+#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG) PROVIDER_##ID,
 #include "common/batch_apis.def"
 #undef BATCH_API
     };
@@ -324,8 +324,9 @@ static int check_mode(const struct model *model, int *line, struct error *why) {
     }
     char list[256];
     size_t used = 0;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "", names[i]);
+    for (size_t i = 0; i < sizeof(having) / sizeof(having[0]); i++) {
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "",
+                                 provider_facts_of(having[i])->name);
     }
     return error_set(why, model_blame(model, "mode", line),
                      "option 'mode': got '%s' with the provider %s, which has no batch API, want 'online', or "

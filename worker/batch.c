@@ -36,7 +36,7 @@ int batch_order_of(struct slice text) {
 }
 
 static const struct batch_provider *const providers[N_PROVIDERS] = {
-#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG, MODELS) [PROVIDER_##ID] = &batch_##name,
+#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG) [PROVIDER_##ID] = &batch_##name,
 #include "common/batch_apis.def"
 #undef BATCH_API
 };

@@ -118,7 +118,7 @@ struct batch_provider {
     int (*answer)(const struct batch_step *step, struct json_object *row, struct batch_answer *out);
 };
 
-#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG, MODELS) extern const struct batch_provider batch_##name;
+#define BATCH_API(ID, name, rows, bytes, inline, hours, TAG) extern const struct batch_provider batch_##name;
 #include "common/batch_apis.def"
 #undef BATCH_API
 
