@@ -1,4 +1,4 @@
-// One question to a coordinator and its answer. Called by dlq.c, models.c, status.c and submit.c.
+// One question to a coordinator and its answer. Called by the subcommands.
 #include "client/ask.h"
 
 #include "client/dialogue.h"
@@ -12,7 +12,7 @@
 
 #define AGAIN_MS 1000
 #define SQL_MAX (1024 * 1024)
-#define MODELS_MAX (16 * 1024 * 1024)
+#define ANSWER_MAX (17 * 1024 * 1024)
 
 struct asking {
     struct loop *loop;
@@ -95,6 +95,16 @@ int ask(const char *address, const struct message *question, enum message_kind w
     return asking.status;
 }
 
+int ask_json(const char *address, const struct message *question, int64_t timeout_ms, struct json_object **value,
+             struct error *why) {
+    struct buf text;
+    buf_init(&text, ANSWER_MAX);
+    int status = ask(address, question, MESSAGE_STATUS, timeout_ms, &text, NULL, why);
+    status = status ? status : json_parse(buf_slice(&text), value, why);
+    buf_free(&text);
+    return status;
+}
+
 int ask_create(const char *address, const char *file, int64_t timeout_ms, uint64_t *n_changed,
                struct error *why) {
     size_t n = 0;
@@ -110,12 +120,9 @@ int ask_create(const char *address, const char *file, int64_t timeout_ms, uint64
 
 int ask_model(const char *address, const char *name, int64_t timeout_ms, struct statements *list,
               struct error *why) {
-    struct buf text;
     struct json_object *value = NULL;
     struct message get = {.kind = MESSAGE_STATUS_GET, .status_get.about = SLICE_LIT("models")};
-    buf_init(&text, MODELS_MAX);
-    int status = ask(address, &get, MESSAGE_STATUS, timeout_ms, &text, NULL, why);
-    status = status ? status : json_parse(buf_slice(&text), &value, why);
+    int status = ask_json(address, &get, timeout_ms, &value, why);
     struct json_object *models = status == 0 ? json_get(value, "models") : NULL;
     size_t n = json_object_is_type(models, json_type_array) ? json_object_array_length(models) : 0;
     status = status ? status : -ENOENT;
@@ -126,6 +133,5 @@ int ask_model(const char *address, const char *name, int64_t timeout_ms, struct 
         }
     }
     json_object_put(value);
-    buf_free(&text);
     return status;
 }

@@ -58,9 +58,7 @@ struct range {
 
 // ask_range asks about letters. Returns the answer (free with json_object_put), or NULL with why.
 static struct json_object *ask_range(struct dlq *dlq, const char *action, const struct range *range) {
-    struct buf text;
     struct json_object *answer = NULL;
-    buf_init(&text, ANSWER_MAX);
     struct message question = {
         .kind = MESSAGE_LETTERS,
         .letters = {
@@ -71,10 +69,7 @@ static struct json_object *ask_range(struct dlq *dlq, const char *action, const 
             .model = slice_of(dlq->options.model),
         },
     };
-    int status = ask(dlq->options.coordinator, &question, MESSAGE_STATUS, dlq->options.timeout, &text,
-                     NULL, &dlq->why);
-    status = status ? status : json_parse(buf_slice(&text), &answer, &dlq->why);
-    buf_free(&text);
+    int status = ask_json(dlq->options.coordinator, &question, dlq->options.timeout, &answer, &dlq->why);
     if (status == 0) {
         dlq->n_partitions = (uint64_t)json_object_get_int64(json_get(answer, "partitions"));
         dlq->n_done += (uint64_t)json_object_get_int64(json_get(answer, "done"));

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define JOBS_MAX (16 * 1024 * 1024)
 #define ARGS_MOST 2
 #define TIME_MAX 32
 
@@ -147,8 +146,6 @@ static int question_of(const struct jobs_options *options, const char *const *ar
 int jobs_main(int argc, char **argv) {
     struct jobs_options options = {0};
     struct error why = {0};
-    struct buf text;
-    buf_init(&text, JOBS_MAX);
     log_setup("jobs", LOG_WARN);
     int code = EXIT_BAD_USE;
     const char *args[ARGS_MOST];
@@ -157,14 +154,12 @@ int jobs_main(int argc, char **argv) {
     int n = options_parse(&program, argc, argv, &options, args, &why);
     if (n < 0 || question_of(&options, args, n, &question, &why) < 0) {
         client_say(code, "%s", why.text);
-    } else if (ask(options.coordinator, &question, MESSAGE_STATUS, options.timeout, &text, NULL, &why) < 0 ||
-               json_parse(buf_slice(&text), &value, &why) < 0) {
+    } else if (ask_json(options.coordinator, &question, options.timeout, &value, &why) < 0) {
         code = client_say(EXIT_PART_LOST, "%s", why.text);
     } else {
         code = print(value, n > 0 ? args[0] : "list", &options);
     }
     json_object_put(value);
-    buf_free(&text);
     options_free(&program, &options);
     return code;
 }

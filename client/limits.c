@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMITS_MAX (16 * 1024 * 1024)
 #define ARGS_MOST 2
 
 struct limits_options {
@@ -148,8 +147,6 @@ static int question_of(const struct limits_options *options, const char *const *
 int limits_main(int argc, char **argv) {
     struct limits_options options = {0};
     struct error why = {0};
-    struct buf text;
-    buf_init(&text, LIMITS_MAX);
     log_setup("limits", LOG_WARN);
     int code = EXIT_BAD_USE;
     const char *args[ARGS_MOST];
@@ -158,8 +155,7 @@ int limits_main(int argc, char **argv) {
     int n = options_parse(&program, argc, argv, &options, args, &why);
     if (n < 0 || question_of(&options, args, n, &question, &why) < 0) {
         client_say(code, "%s", why.text);
-    } else if (ask(options.coordinator, &question, MESSAGE_STATUS, options.timeout, &text, NULL, &why) < 0 ||
-               json_parse(buf_slice(&text), &value, &why) < 0) {
+    } else if (ask_json(options.coordinator, &question, options.timeout, &value, &why) < 0) {
         code = client_say(EXIT_PART_LOST, "%s", why.text);
     } else if (question.kind == MESSAGE_RESUME) {
         code = print_resumed(value, options.json);
@@ -167,7 +163,6 @@ int limits_main(int argc, char **argv) {
         code = print(value, options.json);
     }
     json_object_put(value);
-    buf_free(&text);
     options_free(&program, &options);
     return code;
 }

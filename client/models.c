@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MODELS_MAX (16 * 1024 * 1024)
-
 struct models_options {
 #define OPTION OPTION_FIELD
 #include "client/ask_options.def"
@@ -39,12 +37,8 @@ static const struct option_program program = {
 // get_models asks for all models. Returns the answer's array (free *value), or NULL with why.
 static struct json_object *get_models(const struct models_options *options,
                                       struct json_object **value, struct error *why) {
-    struct buf text;
-    buf_init(&text, MODELS_MAX);
     struct message get = {.kind = MESSAGE_STATUS_GET, .status_get.about = SLICE_LIT("models")};
-    int status = ask(options->coordinator, &get, MESSAGE_STATUS, options->timeout, &text, NULL, why);
-    status = status ? status : json_parse(buf_slice(&text), value, why);
-    buf_free(&text);
+    int status = ask_json(options->coordinator, &get, options->timeout, value, why);
     struct json_object *models = status == 0 ? json_get(*value, "models") : NULL;
     if (status == 0 && !json_object_is_type(models, json_type_array)) {
         error_set(why, -EPROTO, "the coordinator's answer has no models");

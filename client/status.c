@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define STATUS_MAX (16 * 1024 * 1024)
-
 struct status_options {
 #define OPTION OPTION_FIELD
 #include "client/ask_options.def"
@@ -35,16 +33,13 @@ static const struct option_program program = {
 int status_main(int argc, char **argv) {
     struct status_options options = {0};
     struct error why = {0};
-    struct buf text;
-    buf_init(&text, STATUS_MAX);
     log_setup("status", LOG_WARN);
     int code = EXIT_BAD_USE;
     struct message get = {.kind = MESSAGE_STATUS_GET};
     struct json_object *value = NULL;
     if (options_parse(&program, argc, argv, &options, NULL, &why) < 0) {
         client_say(code, "%s", why.text);
-    } else if (ask(options.coordinator, &get, MESSAGE_STATUS, options.timeout, &text, NULL, &why) < 0 ||
-               json_parse(buf_slice(&text), &value, &why) < 0) {
+    } else if (ask_json(options.coordinator, &get, options.timeout, &value, &why) < 0) {
         code = client_say(EXIT_PART_LOST, "%s", why.text);
     } else {
         puts(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
@@ -52,7 +47,6 @@ int status_main(int argc, char **argv) {
         code = 0;
     }
     json_object_put(value);
-    buf_free(&text);
     options_free(&program, &options);
     return code;
 }
