@@ -173,9 +173,10 @@ static bool order_step(struct core *core, struct job *job, enum job_order order)
 
 // ---- What is next -----------------------------------------------------------------------------------
 
-// is_live says whether a job counts against its pool's jobs at the provider.
+// is_live says whether a job counts against its pool's jobs at the provider. One that was adopted does until its
+// answers are here: till then the lines that they are for look as if nobody had asked for them.
 static bool is_live(const struct job *job) {
-    return (job->state >= JOB_UPLOADED && job->state <= JOB_RUNNING) ||
+    return (job->state >= JOB_UPLOADED && job->state <= (job->is_foreign ? JOB_GONE : JOB_RUNNING)) ||
            (job->state == JOB_PLANNED && job->order != ORDER_NONE);
 }
 
