@@ -462,6 +462,26 @@ static void test_only_so_many_jobs_are_at_the_provider(void **state) {
     world_free(w);
 }
 
+static void test_no_job_is_begun_while_an_adopted_one_has_answers_to_bring(void **state) {
+    char options[1024];
+    snprintf(options, sizeof(options), "%s, 'batch.job.concurrency'='1'", batch_mode);
+    struct world *w = world_start_with(1, options, 4);
+    world_message(w, "cli", (struct message){.kind = MESSAGE_JOBS,
+                                             .jobs = {.action = SLICE_LIT("adopt"), .job = SLICE_LIT("batch_1"),
+                                                      .model = SLICE_LIT("m")}});
+    world_append(w, "p1", 1, 5);
+    world_message(w, "p1", (struct message){.kind = MESSAGE_FLUSH});
+    world_settle(w);
+    end(w, "ended");
+    const struct message_job *collect = want_order(w, "collect");
+    assert_true(slice_is(collect->id, "batch_1"));
+    pass(w, 1000);
+    assert_int_equal(count_orders(w, "upload"), 0);
+    done(w, collect, (struct message_job_done){.answers = 0});
+    assert_int_equal(count_orders(w, "upload"), 1); // it had none for them
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_go_through_a_job),
@@ -479,6 +499,7 @@ int main(void) {
         cmocka_unit_test(test_a_job_that_is_gone_is_counted_and_asked_again),
         cmocka_unit_test(test_a_refusal_of_the_whole_job_stops_the_pool),
         cmocka_unit_test(test_only_so_many_jobs_are_at_the_provider),
+        cmocka_unit_test(test_no_job_is_begun_while_an_adopted_one_has_answers_to_bring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
