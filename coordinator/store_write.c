@@ -103,12 +103,17 @@ static void on_write_reply(void *arg, const redisReply *reply) {
     bool is_head = write == part->writes;
     if (reply->type != REDIS_REPLY_ERROR) {
         part_confirm(part, write);
+        if (part->writes != NULL && !part->writes->sent && !part->stalled) {
+            part_send_writes(part); // they had overtaken this one, and did not follow
+        }
     } else if (reply_is_error(reply, "FENCED") || (is_head && reply_is_error(reply, "ROLLBACK"))) {
         part_fence(part, reply->str);
     } else if (is_head) {
         on_refused_write(part, reply);
     }
-    // Not the head: its predecessor was refused, so its number did not follow. Both are sent again.
+    // Not the head: its number did not follow, since its predecessor was refused, or came later: scripts that were
+    // forgotten stop one write, and what another connection loads lets the next one through. It is sent again
+    // with its predecessor, or once that is confirmed.
 }
 
 void store_write(struct store *store, struct txn **txn) {

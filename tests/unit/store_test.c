@@ -13,6 +13,12 @@
 
 #define LEASE_MS 600
 
+static const struct redis_script scripts[] = {
+#define SCRIPT(script, body) {.name = #script, .text = body},
+#include "coordinator/scripts.inc"
+#undef SCRIPT
+};
+
 // What a store told its owner.
 struct seen {
     int n_ready, n_lost, n_refused, n_fenced, n_acquired, n_recovered;
@@ -321,6 +327,46 @@ static void cut_connections_and_forgotten_scripts_cost_nothing(void **state) {
     end(&w);
 }
 
+static bool redis_has_refused_a_script(struct world *w) {
+    redisReply *r = redis_server_do(&w->server, "INFO errorstats");
+    bool has = strstr(r->str, "errorstat_NOSCRIPT") != NULL;
+    freeReplyObject(r);
+    return has;
+}
+
+static void load_part_write(struct world *w) {
+    for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+        if (strcmp(scripts[i].name, "part_write") == 0) {
+            redis_server_run(&w->server, "SCRIPT LOAD %s", scripts[i].text);
+        }
+    }
+}
+
+// The scripts are forgotten, and loaded again by somebody else between one write and the next: the second one
+// runs, and does not follow.
+static void a_write_that_overtook_another_is_sent_again(void **state) {
+    struct world w = {0};
+    begin(&w);
+    uint64_t cseq = 0, oseq = 0;
+    redis_server_run(&w.server, "SCRIPT FLUSH");
+    write_next(w.a, &w.sa, &cseq, &oseq, 1, 1);
+    uv_run(loop_uv(w.loop), UV_RUN_NOWAIT); // it goes, and the reply is not read
+    for (int64_t until_us = clock_us() + REDIS_DEADLINE_US; !redis_has_refused_a_script(&w);) {
+        assert_true(clock_us() < until_us);
+        usleep(200);
+    }
+    load_part_write(&w);
+    for (uint64_t batch = 2; batch < 5; batch++) {
+        write_next(w.a, &w.sa, &cseq, &oseq, batch, 1);
+    }
+    redis_server_until(w.loop, w.sa.n_written == 4);
+    write_next(w.a, &w.sa, &cseq, &oseq, 5, 1);
+    redis_server_until(w.loop, w.sa.n_written == 5);
+    assert_true(w.sa.written_in_order && w.sa.n_fenced == 0);
+    assert_int_equal(redis_number(&w, "XLEN hr:{t:1}:out"), 5);
+    end(&w);
+}
+
 static void a_redis_that_went_back_is_noticed(void **state) {
     static const struct {
         const char *what, *command;
@@ -516,6 +562,7 @@ int main(void) {
         cmocka_unit_test(a_released_partition_is_free_at_once),
         cmocka_unit_test(a_killed_redis_loses_no_write_and_runs_none_twice),
         cmocka_unit_test(cut_connections_and_forgotten_scripts_cost_nothing),
+        cmocka_unit_test(a_write_that_overtook_another_is_sent_again),
         cmocka_unit_test(a_redis_that_went_back_is_noticed),
         cmocka_unit_test(a_full_redis_delays_writes_and_loses_none),
         cmocka_unit_test(ten_thousand_batches_come_back_once_each),
