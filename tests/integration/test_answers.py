@@ -43,5 +43,6 @@ def test_every_row_is_right_or_an_error(box):
     total = sum(found, answers.Figures())
     assert total["faults"] > 0 and total["repaired"] > 0 and total["asked_again"] > 0
     assert total["right"] >= total["rows"] * 0.8  # what is an error was refused, not given up on
+    # Refusals, and values that did not fit a second time either.
     codes = {name[5:] for name in total if name.startswith("code ")}
-    assert codes <= {"filtered", "fatal-request"}, total
+    assert codes <= {"filtered", "fatal-request", "bad-value"} and total["code bad-value"] < total["rows"] * 0.02, total

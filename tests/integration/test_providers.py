@@ -98,7 +98,7 @@ HTTP = f""", 'request.template' = '{TEMPLATE}', 'answer.path' = '$.choices[0].me
 def tensor_model(simulator, columns, more="", path=""):
     return f"""CREATE MODEL m {columns}
 WITH ('provider' = 'kserve', 'endpoint' = 'http://127.0.0.1:{simulator.port}{path}', 'model' = 'd',
-      'api_key' = '${{OPENAI_API_KEY}}', 'batch.timeout.ms' = '200'{more});"""
+      'api_key' = '${{OPENAI_API_KEY}}', 'batch.timeout.ms' = '200', 'response.correct' = 'off'{more});"""
 
 
 def check_run(box, simulator, sql, reviews):
@@ -206,8 +206,9 @@ def test_arrays_become_tensors(box, name, batch):
         for column in columns:
             row[column] = [f"{i} «{k}» \"" if "history" in column else i + k / 8 for k in range(n)]
         given.append(row)
+    # A model of tensors hears no reason: a misfit is asked again as other faults are, not once.
     done, rows = run(box, sql.format(port=simulator.port), given, "--set", f"batch.size={batch}",
-                     "--set", "batch.timeout.ms=200")
+                     "--set", "batch.timeout.ms=200", "--set", "response.correct=off")
     assert done.returncode == 0, done.stderr.decode()
     texts = [" ".join(number_text(v) if isinstance(v, float) else str(v) for c in columns for v in row[c])
              for row in given]
