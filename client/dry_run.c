@@ -417,7 +417,7 @@ static int add_counts(const struct dry_run *run, struct buf *out) {
 
 // add_jobs sets the provider's batch API beside the calls.
 static int add_jobs(const struct model *model, const struct dry_run *run, struct buf *out) {
-    const struct batch_api *api = batch_api_of(model->api->provider);
+    const struct batch_api *api = batch_api_of(model);
     if (api == NULL || !run->is_priced) {
         return 0;
     }

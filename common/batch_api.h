@@ -12,13 +12,12 @@ enum batch_tag { BATCH_NAMED, BATCH_UNNAMED };
 
 struct batch_api {
     enum provider_id provider;
-    const char *name;
     int64_t rows, bytes, inline_bytes;
     int64_t hours; // 0: a job is never given up
     enum batch_tag tag;
 };
 
-// batch_api_of returns a provider's row, or NULL: it has no batch API.
-const struct batch_api *batch_api_of(enum provider_id id);
+// batch_api_of returns the row for a checked model's jobs, or NULL: there is no batch API where its calls go.
+const struct batch_api *batch_api_of(const struct model *model);
 
 #endif

@@ -319,7 +319,7 @@ static int check_mode(const struct model *model, int *line, struct error *why) {
 #include "common/batch_apis.def"
 #undef BATCH_API
     };
-    if (model->options.mode == MODE_ONLINE || batch_api_of(model->provider->id) != NULL) {
+    if (model->options.mode == MODE_ONLINE || batch_api_of(model) != NULL) {
         return 0;
     }
     char list[256];

@@ -249,6 +249,14 @@ bool provider_is_own(const struct model *model) {
     return own[0] != '\0' && (endpoint[0] == '\0' || slice_is_nocase(provider_host(endpoint), own));
 }
 
+bool provider_is_azure(const struct model *model) {
+    static const char tail[] = ".openai.azure.com";
+    struct slice host = provider_host(model->options.endpoint);
+    size_t n = sizeof(tail) - 1;
+    return model->provider->id == PROVIDER_AZURE_OPENAI ||
+           (host.n > n && slice_is_nocase(slice_sub(host, host.n - n, n), tail));
+}
+
 bool provider_takes_links(const struct model *model) {
     if (model->api->images != API_IMAGES_LINK || model->options.image_links != IMAGE_LINKS_AUTO) {
         return model->api->images >= API_IMAGES_ASKED && model->options.image_links == IMAGE_LINKS_ON;

@@ -89,6 +89,8 @@ MUST_CHECK int provider_url(const struct model *model, struct buf *out);
 struct slice provider_host(const char *url);
 // provider_is_own says whether a checked model's calls go to the provider's own host.
 bool provider_is_own(const struct model *model);
+// provider_is_azure says whether they go to Azure: by the provider's name, or by the endpoint's host.
+bool provider_is_azure(const struct model *model);
 
 // provider_takes_links says whether a checked model's records may name images by URL: image.links, and
 // with 'auto' where the provider's own host fetches them.

@@ -89,7 +89,7 @@ static struct group *group_new(struct core *core, struct model *model, struct sl
     g->pool = pool_get(core, model);
     g->pool->n_groups++;
     g->flow = flow_get(g->pool, model);
-    g->jobs = model->options.mode != MODE_ONLINE ? batch_api_of(model->provider->id) : NULL;
+    g->jobs = model->options.mode != MODE_ONLINE ? batch_api_of(model) : NULL;
     estimate_init(&g->estimate, &core->learned, model);
     budget_join(core, g);
     g->columns = mem_alloc(model->n_output * sizeof(char *));

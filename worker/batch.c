@@ -42,12 +42,8 @@ static const struct batch_provider *const providers[N_PROVIDERS] = {
 };
 
 const struct batch_provider *batch_provider_of(const struct model *model, const struct batch_api **facts) {
-    enum provider_id id = model->provider->id;
-    if (id == PROVIDER_OPENAI && openai_is_azure(model)) {
-        id = PROVIDER_AZURE_OPENAI;
-    }
-    *facts = batch_api_of(id);
-    return *facts != NULL ? providers[id] : NULL;
+    *facts = batch_api_of(model);
+    return *facts != NULL ? providers[(*facts)->provider] : NULL;
 }
 
 // ---- Addresses ----------------------------------------------------------------------------------
@@ -265,6 +261,22 @@ bool batch_look(struct batch_step *step, const struct transfer_end *end,
         json_object_put(root);
     }
     return root != NULL;
+}
+
+void batch_made(struct batch_step *step, const struct transfer_end *end,
+                void (*told)(struct batch_step *step, struct json_object *job),
+                void (*refused)(struct batch_step *step, const struct transfer_end *end)) {
+    struct json_object *root = batch_read(step, end);
+    if (root == NULL) {
+        refused(step, end);
+        return;
+    }
+    told(step, root);
+    if (step->done.id[0] == '\0') {
+        (void)batch_fail(step, OUTCOME_BROKEN, "the provider made the job and gave no id for it");
+        step->done.sent = true;
+    }
+    json_object_put(root);
 }
 
 bool batch_deleted(struct batch_step *step, const struct transfer_end *end) {

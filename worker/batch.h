@@ -163,6 +163,11 @@ void batch_gone(struct batch_step *step);
 // is known now; if not, the job is gone, or the step is failed.
 bool batch_look(struct batch_step *step, const struct transfer_end *end,
                 void (*told)(struct batch_step *step, struct json_object *job));
+// batch_made reads what a request that makes a job brought: told puts the job into step->done; refused says more of
+// a step that was failed. The step has ended then.
+void batch_made(struct batch_step *step, const struct transfer_end *end,
+                void (*told)(struct batch_step *step, struct json_object *job),
+                void (*refused)(struct batch_step *step, const struct transfer_end *end));
 // batch_deleted reads what a DELETE brought: what is not there need not be deleted. False: the step is failed.
 bool batch_deleted(struct batch_step *step, const struct transfer_end *end);
 // batch_wait returns next, to be asked after a wait that grows, while an uploaded file is being processed; or NULL

@@ -52,18 +52,13 @@ static int ask_create(struct batch_step *step) {
     return rc;
 }
 
+static void read_refusal(struct batch_step *step, const struct transfer_end *end) {
+    (void)end;
+    step->done.state = step->done.outcome == OUTCOME_TOO_LARGE ? "too-large" : "";
+}
+
 static const struct exchange *read_create(struct batch_step *step, const struct transfer_end *end) {
-    struct json_object *root = batch_read(step, end);
-    if (root == NULL) {
-        step->done.state = step->done.outcome == OUTCOME_TOO_LARGE ? "too-large" : "";
-        return NULL;
-    }
-    read_batch(step, root);
-    if (step->done.id[0] == '\0') {
-        (void)batch_fail(step, OUTCOME_BROKEN, "the provider took the batch and gave no id for it");
-        step->done.sent = true;
-    }
-    json_object_put(root);
+    batch_made(step, end, read_batch, read_refusal);
     return NULL;
 }
 

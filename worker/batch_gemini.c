@@ -192,17 +192,7 @@ static void read_refusal(struct batch_step *step, const struct transfer_end *end
 }
 
 static const struct exchange *read_create(struct batch_step *step, const struct transfer_end *end) {
-    struct json_object *root = batch_read(step, end);
-    if (root == NULL) {
-        read_refusal(step, end);
-        return NULL;
-    }
-    read_operation(step, root);
-    if (step->done.id[0] == '\0') {
-        (void)batch_fail(step, OUTCOME_BROKEN, "the provider took the job and gave no name for it");
-        step->done.sent = true;
-    }
-    json_object_put(root);
+    batch_made(step, end, read_operation, read_refusal);
     return NULL;
 }
 

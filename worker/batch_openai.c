@@ -17,15 +17,10 @@
 
 static const struct exchange file, output, errors, remove_lines, remove_output, remove_errors;
 
-static bool is_azure(const struct batch_step *step) {
-    const struct model *model = step->held->model;
-    return model->provider->id == PROVIDER_AZURE_OPENAI || openai_is_azure(model);
-}
-
 // ---- Upload -------------------------------------------------------------------------------------
 
 static int ask_upload(struct batch_step *step) {
-    bool azure = is_azure(step);
+    bool azure = provider_is_azure(step->held->model);
     struct transfer_ask *ask = &step->ask;
     int rc = batch_url(step, TRANSFER_POST, "", "/files");
     rc = rc != 0 ? rc : buf_addf(&step->text, "%.*s.jsonl", SLICE_FMT(step->name));
@@ -62,7 +57,7 @@ static const struct exchange *read_file(struct batch_step *step, const struct tr
     } else if (batch_state_is(status, "error") || batch_state_is(status, "failed")) {
         (void)batch_fail(step, OUTCOME_TRANSIENT, "the provider could not process the file");
     } else if (batch_state_is(status, "pending") || batch_state_is(status, "running") ||
-               (is_azure(step) && batch_state_is(status, "uploaded"))) {
+               (provider_is_azure(step->held->model) && batch_state_is(status, "uploaded"))) {
         next = batch_wait(step, &file);
     }
     json_object_put(root);
@@ -177,17 +172,7 @@ static void read_refusal(struct batch_step *step, const struct transfer_end *end
 }
 
 static const struct exchange *read_create(struct batch_step *step, const struct transfer_end *end) {
-    struct json_object *root = batch_read(step, end);
-    if (root == NULL) {
-        read_refusal(step, end);
-        return NULL;
-    }
-    read_batch(step, root);
-    if (step->done.id[0] == '\0') {
-        (void)batch_fail(step, OUTCOME_BROKEN, "the provider took the batch and gave no id for it");
-        step->done.sent = true;
-    }
-    json_object_put(root);
+    batch_made(step, end, read_batch, read_refusal);
     return NULL;
 }
 

@@ -14,18 +14,11 @@ int openai_bearer(const struct model *model, struct buf *lines) {
     return buf_addf(lines, "Authorization: Bearer %s\n", model->options.api_key);
 }
 
-bool openai_is_azure(const struct model *model) {
-    struct slice host = provider_host(model->options.endpoint);
-    struct slice tail = SLICE_LIT(".openai.azure.com");
-    return host.n > tail.n &&
-           slice_is_nocase(slice_sub(host, host.n - tail.n, tail.n), ".openai.azure.com");
-}
-
 // takes_completion_tokens: reasoning models want max_completion_tokens; dated versions of Azure know it
 // since 2024-09-01. Servers of one's own want max_tokens.
 static bool takes_completion_tokens(const struct model *model) {
     const char *version = strstr(model->options.endpoint, "api-version=20");
-    if (model->provider->id != PROVIDER_AZURE_OPENAI && !openai_is_azure(model)) {
+    if (!provider_is_azure(model)) {
         return provider_is_own(model);
     }
     return version == NULL || strncmp(version + strlen("api-version="), "2024-09-01", 10) >= 0;

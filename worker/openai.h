@@ -10,9 +10,6 @@ extern const struct dialect openai_chat, openai_responses, openai_embeddings;
 // openai_bearer is the headers function of servers that take a bearer token or nothing.
 int openai_bearer(const struct model *model, struct buf *lines);
 
-// openai_is_azure says whether a model's calls go to Azure: by provider, or by the endpoint's host.
-bool openai_is_azure(const struct model *model);
-
 // openai_max_tokens names the field of a chat request that carries option 'max.tokens'.
 const char *openai_max_tokens(const struct model *model);
 

@@ -4,7 +4,7 @@
 
 // A model whose endpoint is Azure's gets Azure's header.
 static int headers(const struct model *model, struct buf *lines) {
-    if (openai_is_azure(model) && model->options.api_key[0] != '\0') {
+    if (provider_is_azure(model) && model->options.api_key[0] != '\0') {
         return buf_addf(lines, "api-key: %s\n", model->options.api_key);
     }
     return openai_bearer(model, lines);
