@@ -1,16 +1,17 @@
 // `headrace run`: a file through a model, with everything that takes started and ended here. This
-// file reads what the user gave, refuses what is wrong before anything starts, and tells at the end
-// how it went; run_flow.c does the work in between.
+// file reads what the user gave and refuses what is wrong before anything starts (run_model.c: of the
+// model); run_flow.c does the work, and run_tell.c says at the end how it went.
 #include "client/run.h"
 
 #include "client/commands.h"
 #include "client/dry_run.h"
+#include "client/run_model.h"
 #include "client/run_resume.h"
+#include "client/run_tell.h"
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/secrets.h"
 #include "proto/record.h"
 
 #include <errno.h>
@@ -21,9 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SQL_MAX (1024 * 1024)
 #define SUMMARY_MAX (64 * 1024)
-#define BUDGET_NAME "run"
 
 static const struct option_spec rows_of_options[] = {
 #define OPTION(...) OPTION_ROW(run_options, __VA_ARGS__)
@@ -41,132 +40,7 @@ static const struct option_program program = {
     .n_rows = sizeof(rows_of_options) / sizeof(*rows_of_options),
 };
 
-// ---- The model ----------------------------------------------------------------------------------
-
-static int add_secret(void *arg, struct slice name) {
-    struct run *run = arg;
-    size_t n = run->n_secret_names;
-    run->secret_names = mem_realloc(run->secret_names, (n + 1) * sizeof(*run->secret_names));
-    run->secret_names[n] = slice_dup(name);
-    run->n_secret_names++;
-    return 0;
-}
-
-// check_secrets makes sure that the workers will find every ${NAME} of the run's models.
-static int check_secrets(struct run *run, struct error *why) {
-    struct secrets *secrets = secrets_load(run->options.secrets, why);
-    if (secrets == NULL) {
-        return -EINVAL;
-    }
-    const struct model *chain[MODEL_CHAIN_MAX];
-    int n = setup_chain(&run->statements, run->model, chain, why);
-    int status = n < 0 ? n : model_secrets(run->model, add_secret, run);
-    for (int i = 0; status == 0 && i < n; i++) {
-        status = model_secrets(chain[i], add_secret, run);
-    }
-    for (size_t i = 0; status == 0 && i < run->n_secret_names; i++) {
-        const char *name = run->secret_names[i];
-        if (!secrets_has(secrets, slice_of(name))) {
-            status = error_set(why, -ENOENT,
-                               "model '%s' needs ${%s}, which is neither in the environment nor in a "
-                               "secrets file: export %s=... or say --secrets FILE",
-                               run->model->name, name, name);
-        }
-    }
-    secrets_free(secrets);
-    return status;
-}
-
-// add_create adds a statement for the coordinator: it replaces what a state folder holds.
-static int add_create(struct buf *out, const struct model *model) {
-    static const char plain[] = "CREATE MODEL", replace[] = "CREATE OR REPLACE MODEL";
-    struct buf sql;
-    buf_init(&sql, SQL_MAX);
-    int status = model_to_sql(model, &sql);
-    bool is_plain = status == 0 && slice_starts(buf_slice(&sql), plain);
-    struct slice rest = buf_slice(&sql);
-    if (is_plain) {
-        status = buf_add_str(out, replace);
-        rest = slice_sub(rest, strlen(plain), rest.n);
-    }
-    status = status ? status : buf_add_slice(out, rest);
-    buf_free(&sql);
-    return status;
-}
-
-// make_create writes the statements of a model and of those that may be asked instead, also by --set.
-static int make_create(struct run *run, const struct model *model, struct error *why) {
-    const struct model *chain[MODEL_CHAIN_MAX], *set[MODEL_CHAIN_MAX];
-    int n = setup_chain(&run->statements, model, chain, why);
-    int n_set = n < 0 ? n : setup_chain(&run->statements, run->model, set, why);
-    if (n_set < 0) {
-        return n_set;
-    }
-    buf_init(&run->create, SQL_MAX);
-    int status = 0;
-    for (int i = 0; status == 0 && i < n; i++) {
-        status = add_create(&run->create, chain[i]);
-    }
-    bool is_other = strcmp(model->options.fallback_model, run->model->options.fallback_model) != 0;
-    for (int i = 0; is_other && status == 0 && i < n_set; i++) {
-        status = add_create(&run->create, set[i]);
-    }
-    status = status ? status : add_create(&run->create, model);
-    return status == 0 ? 0 : error_set(why, status, "the models are longer than %d bytes", SQL_MAX);
-}
-
-// check_budget refuses a budget that could not be kept.
-static int check_budget(const struct run *run, struct error *why) {
-    const struct model_options *o = &run->model->options;
-    struct price price;
-    if ((isnan(o->budget_usd) && isnan(o->budget_usd_day)) || prices_of(run->prices, o, &price) ||
-        run->options.dry_run) {
-        return 0;
-    }
-    return error_set(why, -EINVAL,
-                     "a budget needs a price: none of model '%s' is known; say --set price.input=... "
-                     "--set price.output=..., or price.call, or --prices FILE", o->model);
-}
-
-static int load_model(struct run *run, struct error *why) {
-    const struct run_options *o = &run->options;
-    int status = setup_load_models(o->file, &run->statements, why);
-    if (status < 0) {
-        return status;
-    }
-    const struct model *model = setup_find_model(&run->statements, o->file, o->model, why);
-    if (model == NULL) {
-        return -ENOENT;
-    }
-    struct model_setting *overrides = NULL;
-    status = setup_overrides(&o->set, &overrides, why);
-    size_t n = o->set.n;
-    buf_init(&run->overrides, 64 * 1024);
-    buf_init(&run->asked, 64 * 1024);
-    status = status ? status : setup_pack_overrides(overrides, n, &run->asked, why);
-    if (status == 0) {
-        int n_all = setup_budget(&overrides, n, o->budget_usd, BUDGET_NAME, why);
-        status = n_all < 0 ? n_all : 0;
-        n = n_all < 0 ? n : (size_t)n_all;
-    }
-    if (status == 0) {
-        run->model = model_override(model, overrides, n, why);
-        status = run->model == NULL ? -EINVAL : 0;
-        if (status < 0) {
-            error_prefix(why, "--set: ");
-        }
-    }
-    if (status == 0 && run->model->options.on_error == ON_ERROR_DEAD_LETTER) {
-        status = error_set(why, -EINVAL,
-                           "option 'on.error': got 'dead-letter', want 'error-row' or 'fail': every row of a "
-                           "run comes out (say --set on.error=error-row)");
-    }
-    status = status ? status : setup_pack_overrides(overrides, n, &run->overrides, why);
-    status = status ? status : make_create(run, model, why);
-    status = status ? status : check_budget(run, why);
-    setup_free_overrides(overrides, n);
-    return status || o->dry_run ? status : check_secrets(run, why);
-}
+// ---- State, input and output --------------------------------------------------------------------
 
 // choose_state: answers that may take a day want a folder to go on from, also when none is named.
 static int choose_state(struct run *run, struct error *why) {
@@ -196,8 +70,6 @@ static int choose_state(struct run *run, struct error *why) {
     buf_free(&path);
     return status;
 }
-
-// ---- Input and output ---------------------------------------------------------------------------
 
 static int open_input(struct run *run, struct error *why) {
     const struct run_options *o = &run->options;
@@ -348,111 +220,7 @@ static int check_choices(const struct run_options *o, struct error *why) {
                      o->durability);
 }
 
-// ---- The end ------------------------------------------------------------------------------------
-
-static const char *ended_text(const struct run *run) {
-    if (run->is_detached) {
-        return "detached";
-    }
-    switch (run->exit_code) {
-    case EXIT_ALL_OK:
-    case EXIT_ROW_ERRORS:
-        return "finished";
-    case EXIT_PROVIDER:
-        return "stopped by the provider";
-    case EXIT_BUDGET:
-        return "stopped by the budget";
-    case EXIT_INTERRUPTED:
-        return "interrupted";
-    default:
-        return "not finished";
-    }
-}
-
-static void tell(const struct run *run) {
-    const struct model_options *o = &run->model->options;
-    char model[512], price_text[256];
-    snprintf(model, sizeof(model), "%s (%s %s)", run->model->name, o->provider, o->model);
-    struct price price;
-    bool is_priced = prices_of(run->prices, o, &price);
-    if (is_priced && price.as_of[0] != '\0') {
-        snprintf(price_text, sizeof(price_text), "price of %s as of %s", price.model, price.as_of);
-    } else {
-        snprintf(price_text, sizeof(price_text), "price as the model says");
-    }
-    uint64_t asked = run->n_written;
-    for (size_t i = 0; i < run->n_codes; i++) {
-        if (strcmp(run->codes[i].code, outcome_of(OUTCOME_BAD_RECORD)->text) == 0 ||
-            strcmp(run->codes[i].code, outcome_of(OUTCOME_TOO_LONG)->text) == 0) {
-            asked -= run->codes[i].n;
-        }
-    }
-    struct counters total = run->before;
-    counters_add(&total, &run->counters);
-    const struct counters *c = &total;
-    struct progress_summary summary = {
-        .ended = ended_text(run),
-        .model = model,
-        .rows = run->n_written,
-        .ok = run->n_ok,
-        .codes = run->codes,
-        .n_codes = run->n_codes,
-        .missing = run->n_read > run->n_written ? run->n_read - run->n_written : 0,
-        .has_more = !run->at_end,
-        .is_detached = run->is_detached,
-        .asked = asked,
-        .resumed = run->n_resumed,
-        .calls = c->calls,
-        .calls_failed = c->calls_failed,
-        .retries = c->retries,
-        .outages = c->outages,
-        .outage_seconds = c->outage_seconds,
-        .is_out = run->counters.pools_out > 0,
-        .ambiguous = c->calls_ambiguous - c->resolved_lost - c->resolved_crash,
-        .timed_out = c->ambiguous_timeout,
-        .broken = c->ambiguous_broken,
-        .lost = c->ambiguous_lost - c->resolved_lost,
-        .crashed = c->ambiguous_crash - c->resolved_crash,
-        .again = run->n_again,
-        .input_tokens = c->input_tokens,
-        .output_tokens = c->output_tokens,
-        .cost = c->cost,
-        .unpriced = c->calls_unpriced,
-        .price = is_priced ? price_text : NULL,
-        .seconds = (double)(clock_us() - run->start_us) / 1e6,
-        .output = run->output.name,
-    };
-    struct buf text;
-    buf_init(&text, SUMMARY_MAX);
-    if (progress_summary_text(&summary, &text) == 0) {
-        fputs(text.p, stderr);
-    }
-    buf_free(&text);
-}
-
-// tell_errors is what --quiet leaves of that.
-static void tell_errors(const struct run *run) {
-    struct progress_summary summary = {
-        .rows = run->n_written,
-        .ok = run->n_ok,
-        .codes = run->codes,
-        .n_codes = run->n_codes,
-    };
-    struct buf text;
-    buf_init(&text, SUMMARY_MAX);
-    if (run->n_written > run->n_ok && progress_errors(&summary, &text) == 0) {
-        client_say(0, "rows that ended as errors: %s", text.p);
-    }
-    buf_free(&text);
-}
-
-static void tell_end(const struct run *run) {
-    if (run->options.quiet) {
-        tell_errors(run);
-    } else {
-        tell(run);
-    }
-}
+// ---- The run ------------------------------------------------------------------------------------
 
 static void run_free(struct run *run) {
     for (size_t i = 0; i < run->n_secret_names; i++) {
@@ -474,33 +242,6 @@ static void run_free(struct run *run) {
     options_free(&program, &run->options);
 }
 
-// is_failed says whether the logs of the parts may tell why the run ended.
-static bool is_failed(const struct run *run) {
-    return run->exit_code == EXIT_PART_LOST ||
-           (run->exit_code == EXIT_NO_START && run->embedded_began);
-}
-
-// tell_rest says how to go on after a run that did not finish, and what it leaves in which folder.
-static void tell_rest(const struct run *run) {
-    int code = run->exit_code;
-    bool is_cut = code > EXIT_ROW_ERRORS || run->is_detached;
-    const char *folder = run->state.path;
-    if (run->journal != NULL && !run->is_stuck && is_cut) {
-        client_say(0, "to go on: headrace run --resume --state %s%s", folder,
-                   code == EXIT_BUDGET && *run->options.budget_usd != '\0' ? " --budget-usd MORE" : "");
-        return;
-    }
-    if (run->journal != NULL && (is_cut || run->options.keep_state)) {
-        client_say(0, "the state folder is %s", folder);
-    }
-    if (run->journal == NULL && (is_failed(run) || run->options.keep_state)) {
-        client_say(0, "the logs are in folder %s, to be removed when they are read", folder);
-    }
-    if (run->journal == NULL && is_cut && code != EXIT_BAD_USE) {
-        client_say(0, "this run cannot go on: only one that is started with --state DIR can");
-    }
-}
-
 // move runs the loop and tells how it went.
 static int move(struct run *run, struct error *why) {
     if (run_flow_start(run, why) < 0) {
@@ -515,9 +256,9 @@ static int move(struct run *run, struct error *why) {
         client_say(code, "%s", run->why.text);
     }
     if (code != EXIT_NO_START) {
-        tell_end(run);
+        run_tell_end(run);
     }
-    tell_rest(run);
+    run_tell_rest(run);
     run_flow_free(run);
     return code;
 }
@@ -529,7 +270,7 @@ static int say_done(struct run *run) {
                   "or name another", run->state.path);
     run->start_us = clock_us();
     run->output.name = run->options.output;
-    tell_end(run);
+    run_tell_end(run);
     return run->exit_code;
 }
 
@@ -550,7 +291,7 @@ static int start(struct run *run, struct error *why) {
         run_resume_forget(run); // no row was sent
     }
     // The logs of what went wrong stay to be looked at.
-    state_close(&run->state, !is_failed(run) && !run->options.keep_state);
+    state_close(&run->state, !run_is_failed(run) && !run->options.keep_state);
     return code;
 }
 
@@ -606,7 +347,7 @@ int run_main(int argc, char **argv) {
         options_parse(&program, argc, argv, &run.options, NULL, &why) < 0 ||
         check_choices(&run.options, &why) < 0 ||
         prices_load(run.options.prices, &run.prices, &why) < 0 ||
-        limits_file_load(run.options.limits, &run.limits, &why) < 0 || load_model(&run, &why) < 0 ||
+        limits_file_load(run.options.limits, &run.limits, &why) < 0 || run_model_load(&run, &why) < 0 ||
         choose_state(&run, &why) < 0) {
         client_say(code, "%s", why.text);
         run_free(&run);

@@ -1,5 +1,5 @@
-// run: what one `headrace run` holds. run.c prepares it and tells how it ended; run_flow.c moves the
-// rows, and run_control.c watches the coordinator.
+// run: what one `headrace run` holds. run.c and run_model.c prepare it; run_flow.c moves the rows,
+// run_control.c watches the coordinator, and run_tell.c says how it ended.
 #ifndef HEADRACE_CLIENT_RUN_H
 #define HEADRACE_CLIENT_RUN_H
 
@@ -47,7 +47,7 @@ struct run_options {
 
 struct run {
     struct run_options options;
-    // Prepared by run.c before anything starts.
+    // Prepared by run.c and run_model.c before anything starts.
     struct statements statements;
     struct model *model;            // with the overrides
     struct buf create;              // its CREATE MODEL statement, without the overrides
