@@ -11,6 +11,7 @@
 // request waits is found by looking (on_sweep, and right before the answer); so is one that leaves in the
 // middle of a streamed body.
 #include "common/httpd.h"
+#include "common/listener.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
@@ -20,8 +21,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +28,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
 #define CLIENTS_DEFAULT 1024
 #define SWEEP_MS 250             // how late a vanished client may be noticed
 #define LOOK_MS 1000             // without descriptors the library stops to listen, and nothing would wake it
@@ -72,83 +70,6 @@ struct httpd {
     struct httpd_request *reading; // requests whose bodies are streamed in
     struct httpd_request *pool;    // requests to use again
 };
-
-// --- address -------------------------------------------------------------------------------------
-
-// split_address cuts "host:port" into two strings; an empty host is 127.0.0.1.
-static int split_address(const char *address, char *host, char *port, size_t size,
-                         struct error *why) {
-    const char *colon = strrchr(address, ':');
-    struct slice h = slice_of(address), p = slice_of(address);
-    if (colon != NULL) {
-        h.n = (size_t)(colon - address);
-        p = slice_of(colon + 1);
-    } else {
-        h.n = 0;
-    }
-    if (h.n >= 2 && h.p[0] == '[' && h.p[h.n - 1] == ']') {
-        h = slice_sub(h, 1, h.n - 2);
-    }
-    if (h.n == 0) {
-        h = SLICE_LIT("127.0.0.1");
-    }
-    char *end = NULL;
-    long number = strtol(p.p, &end, 10);
-    bool digits = p.n > 0 && p.p[0] >= '0' && p.p[0] <= '9' && *end == '\0';
-    if (!digits || number > 65535 || !slice_copy(h, host, size) || !slice_copy(p, port, size)) {
-        return error_set(why, -EINVAL, "address: got '%s', want host:port with port 0..65535",
-                         address);
-    }
-    return 0;
-}
-
-static int listen_on(const struct addrinfo *info) {
-    int fd = socket(info->ai_family, info->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
-// open_listener returns a listening descriptor or a negative errno with why.
-static int open_listener(const char *address, struct error *why) {
-    char host[256], port[256];
-    int rc = split_address(address, host, port, sizeof(host), why);
-    if (rc != 0) {
-        return rc;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
-    rc = getaddrinfo(host, port, &hints, &found);
-    if (rc != 0) {
-        return error_set(why, -EADDRNOTAVAIL, "address '%s': %s", address, gai_strerror(rc));
-    }
-    int fd = -EADDRNOTAVAIL;
-    for (struct addrinfo *i = found; i != NULL && fd < 0; i = i->ai_next) {
-        fd = listen_on(i);
-    }
-    freeaddrinfo(found);
-    if (fd < 0) {
-        return error_set(why, fd, "cannot listen on '%s': %s", address, strerror(-fd));
-    }
-    return fd;
-}
-
-static int port_of(int fd) {
-    struct sockaddr_storage at = {0};
-    socklen_t n = sizeof(at);
-    if (getsockname(fd, (struct sockaddr *)&at, &n) != 0) {
-        return 0;
-    }
-    return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                          : ((struct sockaddr_in *)&at)->sin_port);
-}
 
 // --- requests ------------------------------------------------------------------------------------
 
@@ -543,14 +464,14 @@ static struct MHD_Daemon *start_daemon(struct httpd *httpd, int fd) {
 
 struct httpd *httpd_new(struct loop *loop, const char *address, const struct httpd_config *config,
                         struct error *why) {
-    int fd = open_listener(address, why);
+    int fd = listener_open(address, why);
     if (fd < 0) {
         return NULL;
     }
     struct httpd *httpd = mem_zalloc(sizeof(*httpd));
     httpd->config = *config;
     httpd->uv = loop_uv(loop);
-    httpd->port = port_of(fd);
+    httpd->port = listener_port(fd);
     httpd->daemon = start_daemon(httpd, fd);
     const union MHD_DaemonInfo *info =
         httpd->daemon != NULL ? MHD_get_daemon_info(httpd->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;

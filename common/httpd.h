@@ -75,7 +75,7 @@ struct httpd_config {
 };
 
 // httpd_new listens and answers from then on, while the loop runs.
-//   address  "host:port", "[::1]:port", ":port" or "port" (both 127.0.0.1); port 0 picks one
+//   address  as listener_open takes it (common/listener.h)
 // Returns NULL with why (bad address, port in use).
 struct httpd *httpd_new(struct loop *loop, const char *address, const struct httpd_config *config,
                         struct error *why);
