@@ -11,7 +11,6 @@
 #include "worker/held.h"
 #include "worker/multi.h"
 
-#include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -23,8 +22,6 @@
 #define PER_MULTI 256        // transfers, and connections kept warm
 #define MULTIS_MAX 256       // bound of --max-inflight / PER_MULTI
 #define SPARE_EASY_MAX 1024
-#define CONNECT_MS 10000     // most time for resolving, connecting, TLS
-#define KEEPALIVE_S 30L
 
 struct transfer {
     struct http *http;
@@ -199,31 +196,12 @@ void http_free(struct http *http) {
 
 // transfer_new makes an easy handle with everything that no call changes.
 static struct transfer *transfer_new(struct http *http) {
+    static const struct multi_hooks hooks = {
+        .on_request = on_request, .on_header = on_header, .on_body = on_body};
     struct transfer *t = mem_zalloc(sizeof(*t));
     t->http = http;
-    t->easy = curl_easy_init();
-    assert(t->easy != NULL);
-    CURL *e = t->easy;
-    curl_easy_setopt(e, CURLOPT_PRIVATE, t);
-    curl_easy_setopt(e, CURLOPT_POST, 1L);
-    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
-    curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
-    curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
-    curl_easy_setopt(e, CURLOPT_USERAGENT, "headrace/" HEADRACE_VERSION);
-    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
-    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
-    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
-    if (http->ca_file[0] != '\0') {
-        curl_easy_setopt(e, CURLOPT_CAINFO, http->ca_file);
-    }
+    t->easy = multi_easy(http->ca_file, &hooks, t);
+    curl_easy_setopt(t->easy, CURLOPT_POST, 1L);
     return t;
 }
 
@@ -239,7 +217,6 @@ static struct transfer *transfer_take(struct http *http) {
 
 static void transfer_begin(struct transfer *t, struct multi *m, struct call *call) {
     const struct model_options *o = &call->held->model->options;
-    long connect_ms = o->request_timeout_ms < CONNECT_MS ? (long)o->request_timeout_ms : CONNECT_MS;
     t->multi = m;
     t->call = call;
     t->n_requests = 0;
@@ -254,7 +231,7 @@ static void transfer_begin(struct transfer *t, struct multi *m, struct call *cal
     curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body.p); // not copied: lives as long as the call
     curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)o->request_timeout_ms);
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    multi_easy_connect(e, o->request_timeout_ms);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
                      o->http2 ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(e, CURLOPT_PIPEWAIT, o->http2 ? 1L : 0L);

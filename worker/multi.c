@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CONNECT_MS 10000 // most time for resolving, connecting, TLS
+#define KEEPALIVE_S 30L
+
 // A descriptor that curl watches; freed when libuv has closed the handle.
 struct watch {
     uv_poll_t poll;
@@ -137,6 +140,36 @@ void multi_remove(struct multi *m, CURL *easy) {
 
 size_t multi_count(const struct multi *m) {
     return m->n;
+}
+
+CURL *multi_easy(const char *ca_file, const struct multi_hooks *hooks, void *owner) {
+    CURL *e = curl_easy_init();
+    assert(e != NULL);
+    curl_easy_setopt(e, CURLOPT_PRIVATE, owner);
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
+    curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
+    curl_easy_setopt(e, CURLOPT_USERAGENT, "headrace/" HEADRACE_VERSION);
+    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, hooks->on_body);
+    curl_easy_setopt(e, CURLOPT_WRITEDATA, owner);
+    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, hooks->on_header);
+    curl_easy_setopt(e, CURLOPT_HEADERDATA, owner);
+    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, hooks->on_request);
+    curl_easy_setopt(e, CURLOPT_PREREQDATA, owner);
+    if (ca_file[0] != '\0') {
+        curl_easy_setopt(e, CURLOPT_CAINFO, ca_file);
+    }
+    return e;
+}
+
+void multi_easy_connect(CURL *easy, int64_t timeout_ms) {
+    long connect_ms = timeout_ms < CONNECT_MS ? (long)timeout_ms : CONNECT_MS;
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
 }
 
 // Errors of curl before the request was sent that mean something of their own. The rest is

@@ -1,5 +1,5 @@
 // multi: a curl multi on the loop: its sockets and its timer are watched, and each transfer that has
-// ended is told.
+// ended is told. Besides, what all transfers have in common.
 #ifndef HEADRACE_WORKER_MULTI_H
 #define HEADRACE_WORKER_MULTI_H
 
@@ -7,6 +7,8 @@
 #include "proto/outcome.h"
 
 #include <curl/curl.h>
+
+#include <stdint.h>
 
 struct loop;
 struct multi;
@@ -27,6 +29,20 @@ CURLMcode multi_add(struct multi *multi, CURL *easy);
 void multi_remove(struct multi *multi, CURL *easy);
 // multi_count says how many transfers were added and not removed.
 size_t multi_count(const struct multi *multi);
+
+// What curl tells while a transfer runs; each gets its owner.
+struct multi_hooks {
+    curl_prereq_callback on_request; // a request is about to be written
+    curl_write_callback on_header, on_body;
+};
+
+// multi_easy makes an easy handle, for curl_easy_cleanup to free, with all that no request changes.
+//   ca_file  PEM file of trusted certificates; "": the system's
+//   owner    of the hooks, and the handle's CURLINFO_PRIVATE
+CURL *multi_easy(const char *ca_file, const struct multi_hooks *hooks, void *owner);
+// multi_easy_connect bounds resolving, connecting and TLS.
+//   timeout_ms  of the whole request
+void multi_easy_connect(CURL *easy, int64_t timeout_ms);
 
 // multi_outcome says what a transfer's error means.
 //   sent  the request was put on the wire

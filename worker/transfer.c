@@ -16,8 +16,6 @@
 #include <utlist.h>
 
 #define CONNECTIONS 16L      // kept warm
-#define CONNECT_MS 10000     // most time for resolving, connecting, TLS
-#define KEEPALIVE_S 30L
 #define STILL_S 120          // least time without a byte after which a file is given up
 #define BASE_HEADERS 128     // most headers of a model
 
@@ -256,8 +254,7 @@ static void set_time(struct transfer *t, const struct transfer_ask *ask) {
     CURL *e = t->easy;
     bool is_long = t->from != NULL || t->into != NULL;
     long still_s = (long)(ask->timeout_ms / 1000) > STILL_S ? (long)(ask->timeout_ms / 1000) : STILL_S;
-    long connect_ms = ask->timeout_ms < CONNECT_MS ? (long)ask->timeout_ms : CONNECT_MS;
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    multi_easy_connect(e, ask->timeout_ms);
     if (is_long) {
         curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, still_s);
@@ -266,31 +263,10 @@ static void set_time(struct transfer *t, const struct transfer_ask *ask) {
     }
 }
 
-static void set_always(struct transfer *t) {
-    CURL *e = t->easy;
-    curl_easy_setopt(e, CURLOPT_PRIVATE, t);
-    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
-    curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
-    curl_easy_setopt(e, CURLOPT_USERAGENT, "headrace/" HEADRACE_VERSION);
-    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
-    curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_request);
-    curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
-    if (t->owner->ca_file[0] != '\0') {
-        curl_easy_setopt(e, CURLOPT_CAINFO, t->owner->ca_file);
-    }
-}
-
 struct transfer *transfer_start(struct transfers *ts, const struct transfer_ask *ask, transfer_next *next,
                                 void *arg) {
+    static const struct multi_hooks hooks = {
+        .on_request = on_request, .on_header = on_header, .on_body = on_body};
     struct transfer *t = mem_zalloc(sizeof(*t));
     t->owner = ts;
     t->is_post = ask->method == TRANSFER_POST;
@@ -299,9 +275,8 @@ struct transfer *transfer_start(struct transfers *ts, const struct transfer_ask 
     t->arg = arg;
     buf_init(&t->reply, TRANSFER_REPLY_MAX);
     reply_head_clear(&t->end.head);
-    t->easy = curl_easy_init();
-    assert(t->easy != NULL);
-    set_always(t);
+    t->easy = multi_easy(ts->ca_file, &hooks, t);
+    curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(t->easy, CURLOPT_URL, ask->url);
     // A connection that stood idle may be dead, and what became of a POST on it would not be known.
     curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, t->is_post ? 1L : 0L);
