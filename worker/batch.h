@@ -106,7 +106,7 @@ struct batch_answer {
 };
 
 struct batch_provider {
-    const struct exchange *orders[N_BATCH_ORDERS]; // the first of each; NULL: the API has no such thing
+    const struct exchange *const *orders; // N_BATCH_ORDERS; the first of each; NULL: the API has no such thing
     // The file of lines, or the body that holds them: before the first, a line, after the last.
     // Append; return 0, -EMSGSIZE, or -EINVAL: such a line cannot be asked.
     int (*begin)(const struct batch_step *step, struct buf *out);

@@ -219,13 +219,17 @@ static int answer(const struct batch_step *step, struct json_object *row, struct
     return type.n > 0 ? 0 : -EINVAL;
 }
 
+static const struct exchange *const orders[N_BATCH_ORDERS] = {
+    [BATCH_CREATE] = &create,
+    [BATCH_FIND] = &find,
+    [BATCH_POLL] = &poll,
+    [BATCH_CANCEL] = &cancel,
+    [BATCH_COLLECT] = &collect,
+    [BATCH_DELETE] = &delete,
+};
+
 const struct batch_provider batch_anthropic = {
-    .orders = {[BATCH_CREATE] = &create,
-               [BATCH_FIND] = &find,
-               [BATCH_POLL] = &poll,
-               [BATCH_CANCEL] = &cancel,
-               [BATCH_COLLECT] = &collect,
-               [BATCH_DELETE] = &delete},
+    .orders = orders,
     .begin = begin,
     .line = line,
     .end = finish,

@@ -37,13 +37,7 @@ static int line(const struct batch_step *step, struct slice name, struct slice b
 }
 
 const struct batch_provider batch_azure_openai = {
-    .orders = {[BATCH_UPLOAD] = &batch_openai_upload,
-               [BATCH_CREATE] = &batch_openai_create,
-               [BATCH_FIND] = &batch_openai_find,
-               [BATCH_POLL] = &batch_openai_poll,
-               [BATCH_CANCEL] = &batch_openai_cancel,
-               [BATCH_COLLECT] = &batch_openai_collect,
-               [BATCH_DELETE] = &batch_openai_remove},
+    .orders = batch_openai_orders,
     .begin = batch_openai_nothing,
     .line = line,
     .end = batch_openai_nothing,

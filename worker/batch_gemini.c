@@ -423,14 +423,18 @@ static int answer(const struct batch_step *step, struct json_object *row, struct
     return is_embedding(step) ? read_embedding(response, out) : json_add(&out->body, response);
 }
 
+static const struct exchange *const orders[N_BATCH_ORDERS] = {
+    [BATCH_UPLOAD] = &upload,
+    [BATCH_CREATE] = &create,
+    [BATCH_FIND] = &find,
+    [BATCH_POLL] = &poll,
+    [BATCH_CANCEL] = &cancel,
+    [BATCH_COLLECT] = &collect,
+    [BATCH_DELETE] = &delete,
+};
+
 const struct batch_provider batch_gemini = {
-    .orders = {[BATCH_UPLOAD] = &upload,
-               [BATCH_CREATE] = &create,
-               [BATCH_FIND] = &find,
-               [BATCH_POLL] = &poll,
-               [BATCH_CANCEL] = &cancel,
-               [BATCH_COLLECT] = &collect,
-               [BATCH_DELETE] = &delete},
+    .orders = orders,
     .begin = begin,
     .line = line,
     .end = finish,

@@ -15,7 +15,7 @@
 #define PAGES 50            // most pages of a list, each of 100
 #define SKEW_MS 600000      // a provider's clock may be so far behind ours
 
-static const struct exchange file, output, errors, remove_lines, remove_output, remove_errors;
+static const struct exchange file, find, poll, output, errors, remove_lines, remove_output, remove_errors;
 
 // ---- Upload -------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ static int ask_file(struct batch_step *step) {
                      batch_escape(slice_of(step->done.file), id, sizeof(id)));
 }
 
-const struct exchange batch_openai_upload = {.ask = ask_upload, .read = read_file};
+static const struct exchange upload = {.ask = ask_upload, .read = read_file};
 static const struct exchange file = {.ask = ask_file, .read = read_file};
 
 // ---- The batch as it is told of -----------------------------------------------------------------
@@ -208,11 +208,11 @@ static const struct exchange *read_find(struct batch_step *step, const struct tr
     bool done = read_page(step, json_get(root, "data"));
     bool more = json_object_get_boolean(json_get(root, "has_more")) && step->cursor[0] != '\0';
     json_object_put(root);
-    return done || !more || ++step->n_tries >= PAGES ? NULL : &batch_openai_find;
+    return done || !more || ++step->n_tries >= PAGES ? NULL : &find;
 }
 
-const struct exchange batch_openai_create = {.ask = ask_create, .read = read_create};
-const struct exchange batch_openai_find = {.ask = ask_find, .read = read_find};
+static const struct exchange create = {.ask = ask_create, .read = read_create};
+static const struct exchange find = {.ask = ask_find, .read = read_find};
 
 // ---- Poll, cancel -------------------------------------------------------------------------------
 
@@ -238,13 +238,13 @@ static int ask_cancel(struct batch_step *step) {
 // read_cancel: one that has ended cannot be cancelled; then its state is what was wanted.
 static const struct exchange *read_cancel(struct batch_step *step, const struct transfer_end *end) {
     if (!end->decided && (end->status == 400 || end->status == 409)) {
-        return &batch_openai_poll;
+        return &poll;
     }
     return read_poll(step, end);
 }
 
-const struct exchange batch_openai_poll = {.ask = ask_poll, .read = read_poll};
-const struct exchange batch_openai_cancel = {.ask = ask_cancel, .read = read_cancel};
+static const struct exchange poll = {.ask = ask_poll, .read = read_poll};
+static const struct exchange cancel = {.ask = ask_cancel, .read = read_cancel};
 
 // ---- Collect: the file of answers, then the file of errors --------------------------------------
 
@@ -302,7 +302,7 @@ static const struct exchange *read_errors(struct batch_step *step, const struct 
     return NULL;
 }
 
-const struct exchange batch_openai_collect = {.ask = ask_poll, .read = read_collect};
+static const struct exchange collect = {.ask = ask_poll, .read = read_collect};
 static const struct exchange output = {.answers = true, .ask = ask_output, .read = read_output};
 static const struct exchange errors = {.answers = true, .ask = ask_errors, .read = read_errors};
 
@@ -364,7 +364,7 @@ static const struct exchange *read_first_removed(struct batch_step *step, const 
     return step->id.n > 0 ? read_remove(step, end) : read_removed_lines(step, end);
 }
 
-const struct exchange batch_openai_remove = {.ask = ask_remove, .read = read_first_removed};
+static const struct exchange delete = {.ask = ask_remove, .read = read_first_removed};
 static const struct exchange remove_lines = {.ask = ask_remove_lines, .read = read_removed_lines};
 static const struct exchange remove_output = {.ask = ask_remove_output, .read = read_removed_output};
 static const struct exchange remove_errors = {.ask = ask_remove_errors, .read = read_removed_errors};
@@ -406,14 +406,18 @@ int batch_openai_answer(const struct batch_step *step, struct json_object *row, 
     return json_add(&out->body, body);
 }
 
+const struct exchange *const batch_openai_orders[N_BATCH_ORDERS] = {
+    [BATCH_UPLOAD] = &upload,
+    [BATCH_CREATE] = &create,
+    [BATCH_FIND] = &find,
+    [BATCH_POLL] = &poll,
+    [BATCH_CANCEL] = &cancel,
+    [BATCH_COLLECT] = &collect,
+    [BATCH_DELETE] = &delete,
+};
+
 const struct batch_provider batch_openai = {
-    .orders = {[BATCH_UPLOAD] = &batch_openai_upload,
-               [BATCH_CREATE] = &batch_openai_create,
-               [BATCH_FIND] = &batch_openai_find,
-               [BATCH_POLL] = &batch_openai_poll,
-               [BATCH_CANCEL] = &batch_openai_cancel,
-               [BATCH_COLLECT] = &batch_openai_collect,
-               [BATCH_DELETE] = &batch_openai_remove},
+    .orders = batch_openai_orders,
     .begin = batch_openai_nothing,
     .line = batch_openai_line,
     .end = batch_openai_nothing,

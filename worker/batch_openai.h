@@ -5,9 +5,8 @@
 
 #include "worker/batch.h"
 
-// The first exchange of each order; they ask the model's provider where Azure differs.
-extern const struct exchange batch_openai_upload, batch_openai_create, batch_openai_find,
-    batch_openai_poll, batch_openai_cancel, batch_openai_collect, batch_openai_remove;
+// The exchanges ask the model's provider where Azure differs.
+extern const struct exchange *const batch_openai_orders[N_BATCH_ORDERS];
 
 // The form of lines and of their answers.
 int batch_openai_line(const struct batch_step *step, struct slice name, struct slice body, bool first,
