@@ -1,7 +1,6 @@
 // Steps of jobs at Anthropic's message batches: each order, and what is special about them.
 #include "job_case.h"
 
-#define COLUMNS "INPUT (t STRING) OUTPUT (s STRING)"
 #define ANTHROPIC "'provider' = 'anthropic', 'batch.size' = '2', 'max.tokens' = '64'"
 #define PLACE "/v1/messages/batches"
 #define COUNTS(p, s, e, c, x)                                                                            \
@@ -15,7 +14,6 @@
 #define ERRORED(type, text)                                                                              \
     "{\"type\":\"errored\",\"error\":{\"type\":\"error\",\"error\":{\"type\":\"" type "\",\"message\":\"" text      \
     "\"},\"request_id\":null}}"
-#define ITEM(n, word) "{\\\"index\\\":" n ",\\\"s\\\":\\\"" word "\\\"}"
 
 static void the_lines_go_with_the_request(void **state) {
     const struct turn script[] = {
@@ -44,18 +42,12 @@ static void there_is_nothing_to_upload(void **state) {
     case_teardown(&f);
 }
 
-// How a create can fail.
-static const struct {
-    const char *name;
-    struct turn turn;
-    const char *outcome, *state;
-    bool sent;
-} creates[] = {
+static const struct create_case creates[] = {
     {"a lost reply", {.status = 0}, "broken-answer", "", true},
     {"413 of the edge, which is no JSON", {.status = 413, .type = "text/html", .body = "<html>"}, "too-large", "too-large", false},
     {"a limit of the rate", {.status = 429, .header = "retry-after", .value = "3",
                              .body = "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\"}}"},
-     "rate-limited", "", false},
+     "rate-limited", "", false, 3000},
     {"overloaded", {.status = 529, .body = "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}"},
      "transient", "", true},
     {"no permission", {.status = 403, .body = "{\"type\":\"error\",\"error\":{\"type\":\"permission_error\",\"message\":\"m\"}}"},
@@ -64,19 +56,7 @@ static const struct {
 
 static void a_create_that_fails_says_what_is_known(void **state) {
     for (size_t i = 0; i < sizeof(creates) / sizeof(creates[0]); i++) {
-        struct turn script[2] = {creates[i].turn, {0}};
-        struct fixture f;
-        script[0].want = "POST " PLACE;
-        case_setup(&f, ANTHROPIC, "/v1/messages", COLUMNS, script);
-        case_order(&f, case_job(1, "create"));
-        case_three_lines(&f, 1);
-        struct message_job_done done = case_expect(&f, MESSAGE_JOB_DONE).job_done;
-        if (!slice_is(done.outcome, creates[i].outcome) || !slice_is(done.state, creates[i].state) ||
-            done.sent != creates[i].sent) {
-            fail_msg("%s: got %.*s %.*s sent=%d: %.*s", creates[i].name, SLICE_FMT(done.outcome),
-                     SLICE_FMT(done.state), done.sent, SLICE_FMT(done.detail));
-        }
-        case_teardown(&f);
+        case_create_fails(&creates[i], ANTHROPIC, "/v1/messages", "POST " PLACE, NULL);
     }
 }
 
@@ -152,9 +132,7 @@ static void a_poll_tells_the_state(void **state) {
         const struct turn script[] = {{.want = "GET " PLACE "/m", .status = 200, .body = polls[i].body}, {0}};
         struct fixture f;
         case_setup(&f, ANTHROPIC, "/v1", COLUMNS, script);
-        struct message_job job = case_job(3, "poll");
-        job.id = SLICE_LIT("m");
-        case_order(&f, job);
+        case_order(&f, case_job_of(3, "poll", "m"));
         struct message_job_done done = case_done(&f, "ok", polls[i].state);
         assert_int_equal(done.total, polls[i].total);
         case_teardown(&f);
@@ -173,9 +151,7 @@ static void errors_are_wrapped_twice_and_what_was_not_asked_costs_nothing(void *
         {0}};
     struct fixture f;
     case_setup(&f, ANTHROPIC, "", COLUMNS, script);
-    struct message_job job = case_job(4, "collect");
-    job.id = SLICE_LIT("m");
-    case_order(&f, job);
+    case_order(&f, case_job_of(4, "collect", "m"));
     case_answers(&f, 4, 0,
                  "3-1 too-large\n2-2 ok 5/2 0=[\"a\"] 1=[\"b\"]\n1-1 transient\n1-1 fatal-auth\n1-1 unsent\n3-1 unsent\n");
     struct message_job_done done = case_done(&f, "ok", "expired");
@@ -195,9 +171,7 @@ static void cancel_and_delete(void **state) {
     struct fixture f;
     case_setup(&f, ANTHROPIC, "", COLUMNS, script);
     for (size_t i = 0; i < 3; i++) {
-        struct message_job job = case_job(4 + i, orders[i]);
-        job.id = SLICE_LIT("m");
-        case_order(&f, job);
+        case_order(&f, case_job_of(4 + i, orders[i], "m"));
         case_done(&f, "ok", states[i]);
     }
     case_teardown(&f);

@@ -1,7 +1,6 @@
 // Steps of jobs at Azure's batch API: where it differs from OpenAI's.
 #include "job_case.h"
 
-#define COLUMNS "INPUT (t STRING) OUTPUT (s STRING)"
 #define AZURE "'provider' = 'azure-openai', 'batch.size' = '2'"
 #define DATED "/openai/deployments/my-batch/chat/completions?api-version=2025-04-01-preview"
 
@@ -54,9 +53,7 @@ static void a_file_of_errors_may_hold_none(void **state) {
         {0}};
     struct fixture f;
     case_setup(&f, AZURE, "", COLUMNS, script);
-    struct message_job job = case_job(5, "collect");
-    job.id = SLICE_LIT("batch_1");
-    case_order(&f, job);
+    case_order(&f, case_job_of(5, "collect", "batch_1"));
     case_answers(&f, 5, 0, "1-1 filtered\n3-1 filtered\n");
     assert_int_equal(case_done(&f, "ok", "ended").answers, 2);
     case_teardown(&f);

@@ -30,6 +30,10 @@
 #define LINE_2 "hr1-00000000000000000000000000000002-2"
 #define LINE_3 "hr1-00000000000000000000000000000003-1"
 
+#define COLUMNS "INPUT (t STRING) OUTPUT (s STRING)"
+// One item of an answer to them, within a JSON string.
+#define ITEM(n, word) "{\\\"index\\\":" n ",\\\"s\\\":\\\"" word "\\\"}"
+
 // One request that is expected, and the answer to it.
 struct turn {
     const char *want;   // "POST /v1/files": method and path
@@ -229,6 +233,13 @@ static inline struct message_job case_job(uint64_t step, const char *order) {
                                 .revision = 1, .name = SLICE_LIT("hr-job-7"), .lines = 3};
 }
 
+// case_job_of is about a job that the provider knows.
+static inline struct message_job case_job_of(uint64_t step, const char *order, const char *id) {
+    struct message_job job = case_job(step, order);
+    job.id = slice_of(id);
+    return job;
+}
+
 static inline void case_order(struct fixture *f, struct message_job job) {
     struct message m = {.kind = MESSAGE_JOB, .job = job};
     case_say(f, &m);
@@ -290,6 +301,39 @@ static inline struct message_job_done case_done(struct fixture *f, const char *o
                  SLICE_FMT(done.detail), outcome, state, f->wrong);
     }
     return done;
+}
+
+// How a create can fail, and what the coordinator is told.
+struct create_case {
+    const char *name;
+    struct turn turn; // without what is wanted
+    const char *outcome, *state;
+    bool sent;
+    uint64_t retry_after_ms;
+};
+
+// case_create_fails lets it happen. with, path: of case_setup; want: the request; file: of the lines, uploaded, or
+// NULL: they go with the request.
+static inline void case_create_fails(const struct create_case *c, const char *with, const char *path,
+                                     const char *want, const char *file) {
+    struct turn script[2] = {c->turn, {0}};
+    struct fixture f;
+    script[0].want = want;
+    case_setup(&f, with, path, COLUMNS, script);
+    struct message_job job = case_job(2, "create");
+    job.file = slice_of(file);
+    case_order(&f, job);
+    if (file == NULL) {
+        case_three_lines(&f, 2);
+    }
+    struct message_job_done done = case_expect(&f, MESSAGE_JOB_DONE).job_done;
+    if (!slice_is(done.outcome, c->outcome) || !slice_is(done.state, c->state) || done.sent != c->sent ||
+        done.retry_after_ms != c->retry_after_ms) {
+        fail_msg("%s: got %.*s %.*s sent=%d %llu: %.*s", c->name, SLICE_FMT(done.outcome), SLICE_FMT(done.state),
+                 done.sent, (unsigned long long)done.retry_after_ms, SLICE_FMT(done.detail));
+    }
+    assert_null(memmem(done.detail.p, done.detail.n, "secret-value", 12));
+    case_teardown(&f);
 }
 
 static inline void assert_slice(struct slice got, const char *want) {

@@ -1,7 +1,6 @@
 // Steps of jobs at Gemini's batches: each order, inline and by file, and what is special about them.
 #include "job_case.h"
 
-#define COLUMNS "INPUT (t STRING) OUTPUT (s STRING)"
 #define GEMINI "'provider' = 'gemini', 'batch.size' = '2'"
 #define OPERATION(state, rest)                                                                           \
     "{\n  \"name\": \"batches/b1\",\n  \"metadata\": {\"displayName\": \"hr-job-7\", \"state\": \"" state       \
@@ -10,7 +9,6 @@
 #define REPLY(text)                                                                                      \
     "{\"candidates\":[{\"finishReason\":\"STOP\",\"content\":{\"parts\":[{\"text\":\"" text "\"}]}}],"           \
     "\"usageMetadata\":{\"promptTokenCount\":5,\"candidatesTokenCount\":2},\"modelVersion\":\"x-1\"}"
-#define ITEM(n, word) "{\\\"index\\\":" n ",\\\"s\\\":\\\"" word "\\\"}"
 
 static void lines_are_uploaded_to_the_place_that_is_given(void **state) {
     const struct turn script[] = {
@@ -51,18 +49,12 @@ static void a_job_is_created_of_a_file_or_of_lines(void **state) {
     case_teardown(&f);
 }
 
-// How a create can fail.
-static const struct {
-    const char *name;
-    struct turn turn;
-    const char *outcome, *state;
-    bool sent;
-} creates[] = {
+static const struct create_case creates[] = {
     {"a lost reply", {.status = 0}, "broken-answer", "", true},
     {"too many enqueued tokens", {.status = 429, .body = "{\"error\":{\"code\":429,\"message\":\"Enqueued tokens for the model\","
                                                          "\"status\":\"RESOURCE_EXHAUSTED\"}}"}, "rate-limited", "full", false},
     {"a limit of the rate", {.status = 429, .body = "{\"error\":{\"code\":429,\"message\":\"quota\",\"status\":"
-      "\"RESOURCE_EXHAUSTED\",\"details\":[{\"@type\":\"x.RetryInfo\",\"retryDelay\":\"37s\"}]}}"}, "rate-limited", "", false},
+      "\"RESOURCE_EXHAUSTED\",\"details\":[{\"@type\":\"x.RetryInfo\",\"retryDelay\":\"37s\"}]}}"}, "rate-limited", "", false, 37000},
     {"a wrong key", {.status = 400, .body = "{\"error\":{\"code\":400,\"message\":\"API key not valid\","
                                             "\"status\":\"INVALID_ARGUMENT\"}}"}, "fatal-auth", "", false},
     {"a payload that is too large", {.status = 400, .body = "{\"error\":{\"code\":400,\"message\":\"Request payload size "
@@ -71,19 +63,7 @@ static const struct {
 
 static void a_create_that_fails_says_what_is_known(void **state) {
     for (size_t i = 0; i < sizeof(creates) / sizeof(creates[0]); i++) {
-        struct turn script[2] = {creates[i].turn, {0}};
-        struct fixture f;
-        script[0].want = "POST /v1beta/models/x:batchGenerateContent";
-        case_setup(&f, GEMINI, "", COLUMNS, script);
-        case_order(&f, case_job(1, "create"));
-        case_three_lines(&f, 1);
-        struct message_job_done done = case_expect(&f, MESSAGE_JOB_DONE).job_done;
-        if (!slice_is(done.outcome, creates[i].outcome) || !slice_is(done.state, creates[i].state) ||
-            done.sent != creates[i].sent) {
-            fail_msg("%s: got %.*s %.*s sent=%d: %.*s", creates[i].name, SLICE_FMT(done.outcome),
-                     SLICE_FMT(done.state), done.sent, SLICE_FMT(done.detail));
-        }
-        case_teardown(&f);
+        case_create_fails(&creates[i], GEMINI, "", "POST /v1beta/models/x:batchGenerateContent", NULL);
     }
 }
 
@@ -124,9 +104,7 @@ static void a_poll_tells_the_state(void **state) {
         const struct turn script[] = {{.want = "GET /v1beta/batches/b1", .status = 200, .body = polls[i].body}, {0}};
         struct fixture f;
         case_setup(&f, GEMINI, "", COLUMNS, script);
-        struct message_job job = case_job(1, "poll");
-        job.id = SLICE_LIT("batches/b1");
-        case_order(&f, job);
+        case_order(&f, case_job_of(1, "poll", "batches/b1"));
         struct message_job_done done = case_done(&f, "ok", polls[i].state);
         assert_slice(done.detail, polls[i].detail);
         assert_int_equal(done.total, 3);
@@ -136,9 +114,7 @@ static void a_poll_tells_the_state(void **state) {
 }
 
 static void collect(struct fixture *f) {
-    struct message_job job = case_job(5, "collect");
-    job.id = SLICE_LIT("batches/b1");
-    case_order(f, job);
+    case_order(f, case_job_of(5, "collect", "batches/b1"));
 }
 
 static void answers_stand_in_a_file(void **state) {
@@ -221,12 +197,9 @@ static void cancel_and_delete(void **state) {
         {0}};
     struct fixture f;
     case_setup(&f, GEMINI, "", COLUMNS, script);
-    struct message_job job = case_job(1, "cancel");
-    job.id = SLICE_LIT("batches/b1");
-    case_order(&f, job);
+    case_order(&f, case_job_of(1, "cancel", "batches/b1"));
     case_done(&f, "ok", "cancelled");
-    job.step = 2;
-    job.order = SLICE_LIT("delete");
+    struct message_job job = case_job_of(2, "delete", "batches/b1");
     job.file = SLICE_LIT("files/abc");
     case_order(&f, job);
     case_done(&f, "ok", "");

@@ -1,14 +1,12 @@
 // Steps of jobs at OpenAI's batch API: each order, and what can go wrong at the provider.
 #include "job_case.h"
 
-#define COLUMNS "INPUT (t STRING) OUTPUT (s STRING)"
 #define OPENAI "'provider' = 'openai', 'batch.size' = '2'"
 #define ROW(name, body) "{\"id\":\"r\",\"custom_id\":\"" name "\",\"response\":" body ",\"error\":null}\n"
 #define OK_BODY(text)                                                                                    \
     "{\"status_code\":200,\"request_id\":\"req_1\",\"body\":{\"model\":\"x-1\",\"choices\":[{\"index\":0,"     \
     "\"finish_reason\":\"stop\",\"message\":{\"role\":\"assistant\",\"content\":\"" text "\"}}],"              \
     "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}}"
-#define ITEM(n, word) "{\\\"index\\\":" n ",\\\"s\\\":\\\"" word "\\\"}"
 #define BATCH(status, rest) "{\"id\":\"batch_1\",\"object\":\"batch\",\"status\":\"" status "\"" rest "}"
 #define COUNTS ",\"request_counts\":{\"total\":3,\"completed\":2,\"failed\":1}"
 
@@ -73,14 +71,7 @@ static void a_batch_is_created_with_our_name(void **state) {
     case_teardown(&f);
 }
 
-// How a create can fail, and what the coordinator is told.
-static const struct {
-    const char *name;
-    struct turn turn;
-    const char *outcome, *state;
-    bool sent;
-    uint64_t retry_after_ms;
-} creates[] = {
+static const struct create_case creates[] = {
     {"a lost reply leaves it open", {.status = 0}, "broken-answer", "", true},
     {"a 429 says when", {.status = 429, .header = "retry-after", .value = "7",
                          .body = "{\"error\":{\"message\":\"Rate limit reached\",\"code\":\"rate_limit_exceeded\"}}"},
@@ -104,22 +95,7 @@ static const struct {
 
 static void a_create_that_fails_says_what_is_known(void **state) {
     for (size_t i = 0; i < sizeof(creates) / sizeof(creates[0]); i++) {
-        struct turn script[2] = {creates[i].turn, {0}};
-        struct fixture f;
-        script[0].want = "POST /v1/batches";
-        case_setup(&f, OPENAI, "/v1", COLUMNS, script);
-        struct message_job job = case_job(2, "create");
-        job.file = SLICE_LIT("file-1");
-        case_order(&f, job);
-        struct message_job_done done = case_expect(&f, MESSAGE_JOB_DONE).job_done;
-        if (!slice_is(done.outcome, creates[i].outcome) || !slice_is(done.state, creates[i].state) ||
-            done.sent != creates[i].sent || done.retry_after_ms != creates[i].retry_after_ms) {
-            fail_msg("%s: got %.*s %.*s sent=%d %llu: %.*s", creates[i].name, SLICE_FMT(done.outcome),
-                     SLICE_FMT(done.state), done.sent, (unsigned long long)done.retry_after_ms,
-                     SLICE_FMT(done.detail));
-        }
-        assert_null(memmem(done.detail.p, done.detail.n, "secret-value", 12));
-        case_teardown(&f);
+        case_create_fails(&creates[i], OPENAI, "/v1", "POST /v1/batches", "file-1");
     }
 }
 
@@ -191,9 +167,7 @@ static void a_poll_tells_the_state(void **state) {
         struct fixture f;
         script[0].want = "GET /v1/batches/batch_1";
         case_setup(&f, OPENAI, "/v1", COLUMNS, script);
-        struct message_job job = case_job(4, "poll");
-        job.id = SLICE_LIT("batch_1");
-        case_order(&f, job);
+        case_order(&f, case_job_of(4, "poll", "batch_1"));
         struct message_job_done done = case_expect(&f, MESSAGE_JOB_DONE).job_done;
         bool outcome = slice_is(done.outcome, polls[i].outcome) ||
                        (strcmp(polls[i].outcome, "transient") == 0 && slice_is(done.outcome, "rate-limited"));
@@ -212,9 +186,7 @@ static void a_batch_that_has_ended_cannot_be_cancelled_and_tells_so(void **state
         {.want = "GET /v1/batches/batch_1", .status = 200, .body = BATCH("completed", "")}, {0}};
     struct fixture f;
     case_setup(&f, OPENAI, "/v1", COLUMNS, script);
-    struct message_job job = case_job(4, "cancel");
-    job.id = SLICE_LIT("batch_1");
-    case_order(&f, job);
+    case_order(&f, case_job_of(4, "cancel", "batch_1"));
     case_done(&f, "ok", "ended");
     case_teardown(&f);
 }
@@ -224,8 +196,7 @@ static void a_batch_that_has_ended_cannot_be_cancelled_and_tells_so(void **state
 #define TEXT_2 OK_BODY("[" ITEM("2", "c") "," ITEM("1", "b") "]")
 
 static void collect(struct fixture *f, uint64_t skip) {
-    struct message_job job = case_job(5, "collect");
-    job.id = SLICE_LIT("batch_1");
+    struct message_job job = case_job_of(5, "collect", "batch_1");
     job.skip = skip;
     case_order(f, job);
 }
@@ -316,8 +287,7 @@ static void files_are_deleted_and_what_is_not_there_does_not_count(void **state)
         {0}};
     struct fixture f;
     case_setup(&f, OPENAI, "/v1", COLUMNS, script);
-    struct message_job job = case_job(6, "delete");
-    job.id = SLICE_LIT("batch_1");
+    struct message_job job = case_job_of(6, "delete", "batch_1");
     job.file = SLICE_LIT("file-1");
     case_order(&f, job);
     case_done(&f, "ok", "ended");

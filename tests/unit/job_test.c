@@ -5,15 +5,12 @@
 #include "common/json.h"
 #include "worker/job_rows.h"
 
-#define COLUMNS "INPUT (t STRING) OUTPUT (s STRING)"
 #define OPENAI "'provider' = 'openai', 'batch.size' = '2'"
 #define RUNS "{\"id\":\"batch_1\",\"status\":\"in_progress\"}"
 #define ENDED "{\"id\":\"batch_1\",\"status\":\"completed\",\"output_file_id\":\"file-o\"}"
 
 static struct message_job poll_of(uint64_t step) {
-    struct message_job job = case_job(step, "poll");
-    job.id = SLICE_LIT("batch_1");
-    return job;
+    return case_job_of(step, "poll", "batch_1");
 }
 
 static void a_model_that_is_not_here_is_asked_for(void **state) {
