@@ -3,19 +3,17 @@
 //
 //   workers (TAKEN) → dispatch (calls out) → partitions (one write each) → producers (acks) → consumers
 //
-// Called by link.c and main.c, or by a simulated world.
+// What the store says of a partition, until it is ours and when it is lost, goes to core_recover.c. Called by link.c,
+// requests.c and main.c, or by a simulated world.
 #include "coordinator/core.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "coordinator/budget.h"
-#include "coordinator/claim.h"
 #include "coordinator/collect.h"
 #include "coordinator/core_state.h"
 #include "coordinator/deliver.h"
 #include "coordinator/dispatch.h"
-#include "coordinator/emit.h"
 #include "coordinator/fill.h"
-#include "coordinator/flow.h"
 #include "coordinator/intake.h"
 #include "coordinator/jobs.h"
 #include "coordinator/late.h"
@@ -28,15 +26,12 @@
 #include "coordinator/revise.h"
 #include "coordinator/roster.h"
 #include "coordinator/spend.h"
-#include "coordinator/store.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_BATCH_MAX 2147483648.0              // half of the numbers that ids have room for
 #define SCRATCH_MAX_BYTES (128 * 1024 * 1024) // more than the largest frame
 
 struct slice route_slice(const struct route *route) {
@@ -79,15 +74,6 @@ struct core *core_new(const struct core_config *config, const struct core_io *io
     return core;
 }
 
-static void forget_batches(struct core *core, const struct partition *p) {
-    struct batch *batch, *next;
-    HASH_ITER(hh, core->batches, batch, next) {
-        if (p == NULL || batch->lane->partition == p) {
-            fill_forget(core, batch);
-        }
-    }
-}
-
 void core_free(struct core *core) {
     if (core == NULL) {
         return;
@@ -95,7 +81,7 @@ void core_free(struct core *core) {
     for (uint32_t i = 0; i < core->config->n_partitions; i++) {
         partition_forget(core, &core->partitions[i]);
     }
-    forget_batches(core, NULL);
+    fill_forget_all(core, NULL);
     jobs_free(core);
     while (core->workers != NULL) {
         roster_free(core, core->workers);
@@ -123,167 +109,7 @@ void core_free(struct core *core) {
     free(core);
 }
 
-// ---- Recovery and the store -----------------------------------------------------------------------------
-
-void core_hint(struct core *core, struct slice producer, uint64_t seq) {
-    struct producer *p = producer_get(core, producer);
-    if (!core_is_open(core) && seq > p->acked) {
-        p->acked = seq;
-    }
-}
-
-void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
-                   uint64_t first_oseq) {
-    struct partition *p = &core->partitions[partition];
-    p->state = PARTITION_RECOVERING;
-    p->epoch = epoch;
-    p->cseq = p->durable_cseq = cseq;
-    p->oseq = p->durable_oseq = oseq;
-    p->first_oseq = first_oseq;
-    // An epoch may come twice where an older state of Redis was put back, and workers still answer for the
-    // batches of the first time: most unlikely that two begin to count in the same place.
-    p->next_batch = (uint32_t)(core->io->draw(core->io->arg) * FIRST_BATCH_MAX);
-    p->lease_until_us = INT64_MAX;
-}
-
-void core_leased(struct core *core, uint32_t partition, int64_t until_us) {
-    core->partitions[partition].lease_until_us = until_us;
-}
-
-static struct producer *on_batch_producer(void *arg, struct slice name) {
-    return producer_get(arg, name);
-}
-
-static struct group *on_batch_group(void *arg, struct slice model, uint32_t revision, struct slice options) {
-    int status;
-    struct error why = {0};
-    struct group *group = group_get(arg, model, revision, options, &status, &why);
-    if (group == NULL) {
-        log_error("batch.fallback", "model=%.*s revision=%u why=\"%s\"", SLICE_FMT(model), revision, why.text);
-    }
-    return group;
-}
-
-void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t id, struct slice blob) {
-    core->now_us = now_us;
-    struct slice model, options;
-    uint32_t revision;
-    struct error why = {0};
-    int status = batch_peek(blob, &model, &revision, &options);
-    struct group *g = status == 0 ? group_get(core, model, revision, options, &status, &why) : NULL;
-    if (g == NULL) {
-        log_error("batch.unreadable", "batch=%016" PRIx64 " rc=%d why=\"%s\" (it stays in Redis)", id,
-                  status, why.text);
-        return;
-    }
-    // Ids hold only part of the epoch: new ones start above those of the same part that are still there.
-    struct partition *p = &core->partitions[partition];
-    bool same_part = (id >> 32 & 0xFFFFF) == (p->epoch & 0xFFFFF);
-    p->next_batch = same_part && (uint32_t)id > p->next_batch ? (uint32_t)id : p->next_batch;
-    struct batch *batch = batch_new(id, &g->lanes[partition], now_us);
-    batch->last_call = claim_first_number(p->epoch, id);
-    g->pool->breaker.is_there = true; // this is not its first start
-    if (batch_unpack(batch, blob, on_batch_producer, on_batch_group, core) != 0) {
-        log_error("batch.damaged", "batch=%016" PRIx64 " (it stays in Redis)", id);
-        batch_free(batch);
-        return;
-    }
-    HASH_ADD(hh, core->batches, id, sizeof(batch->id), batch);
-    DL_APPEND2(g->lanes[partition].batches, batch, lane_prev, lane_next);
-    flow_hold(core, batch, (int64_t)batch_bytes(batch));
-    core->n_records += (int64_t)batch->n_unanswered;
-}
-
-void core_mark(struct core *core, uint32_t partition, uint64_t batch, struct slice blob) {
-    marks_read(core, &core->partitions[partition], batch, blob);
-}
-
-void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq) {
-    producer_get(core, producer)->recovered[partition] = seq;
-}
-
-void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq) {
-    if (slice_is(consumer, DELIVER_PUSH_NAME) && !core->config->has_push) {
-        return; // of an earlier start with a PUSH socket: it must not hold back trimming
-    }
-    struct cursor *cursor = &deliver_get(core, consumer)->cursors[partition];
-    cursor->acked = cursor->sent = oseq;
-    cursor->known = true;
-}
-
-void core_letters(struct core *core, uint32_t partition, uint64_t n) {
-    letter_room_found(core, n);
-}
-
-void core_spent(struct core *core, struct slice field, int64_t value) {
-    spend_recovered(core, field, value);
-}
-
-void core_job(struct core *core, int64_t now_us, uint32_t partition, uint64_t job, struct slice blob) {
-    (void)partition; // the id says it
-    core->now_us = now_us;
-    jobs_restore(core, job, blob);
-}
-
-void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted) {
-    budget_claimed(core, key, day, granted);
-}
-
-static int by_id(struct batch *a, struct batch *b) {
-    return a->id < b->id ? -1 : a->id > b->id;
-}
-
-// start_lane makes the calls of a lane's recovered batches, in the order in which they were opened.
-static void start_lane(struct core *core, struct lane *lane, int64_t not_before_us) {
-    DL_SORT2(lane->batches, by_id, lane_prev, lane_next);
-    struct batch *batch, *next;
-    DL_FOREACH_SAFE2(lane->batches, batch, next, lane_next) {
-        claim_recovered(core, batch, not_before_us);
-        if (batch->n_unanswered == 0) {
-            emit_ready(core, batch);
-        }
-    }
-}
-
-void core_recovered(struct core *core, int64_t now_us, uint32_t partition) {
-    core->now_us = now_us;
-    struct partition *p = &core->partitions[partition];
-    p->state = PARTITION_OWNED;
-    core->n_owned++;
-    deliver_recovered(core, p); // counts what is there, before the lanes add to it
-    for (struct group *g = core->groups; g != NULL; g = g->hh.next) {
-        start_lane(core, &g->lanes[partition], now_us + core->config->grace_ms * 1000);
-    }
-    late_recovered(core, now_us + core->config->grace_ms * 1000);
-    if (core->config->has_push) {
-        struct cursor *cursor = &deliver_get(core, SLICE_LIT(DELIVER_PUSH_NAME))->cursors[partition];
-        if (!cursor->known) {
-            cursor->acked = cursor->sent = p->first_oseq - 1;
-            cursor->known = true;
-        }
-    }
-    if (core_is_open(core)) {
-        jobs_open(core);
-        for (struct producer *producer = core->producers; producer != NULL; producer = producer->hh.next) {
-            producer_start(core, producer);
-        }
-        log_info("coordinator.open", "partitions=%u records=%lld", core->n_owned,
-                 (long long)core->n_records);
-    }
-}
-
-void core_fenced(struct core *core, uint32_t partition, const struct error *why) {
-    struct partition *p = &core->partitions[partition];
-    core->halted = true;
-    if (p->state == PARTITION_OWNED) {
-        core->n_owned--;
-        core->n_results -= (int64_t)(p->oseq - (p->first_oseq - 1));
-    }
-    p->state = PARTITION_FENCED;
-    p->fenced_why = *why;
-    partition_forget(core, p);
-    forget_batches(core, p);
-}
+// ---- The store ------------------------------------------------------------------------------------------
 
 void core_store_ready(struct core *core, bool ready) {
     core->store_ready = ready;
@@ -305,6 +131,10 @@ void core_outbox_read(struct core *core, uint32_t partition, bool ok, const stru
 void core_permits(struct core *core, int64_t now_us, struct slice pool, const struct permit_reply *reply) {
     core->now_us = now_us;
     permits_reply(core, pool, reply);
+}
+
+void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted) {
+    budget_claimed(core, key, day, granted);
 }
 
 bool core_is_open(const struct core *core) {
@@ -373,6 +203,85 @@ static bool is_known(struct core *core, struct slice route) {
     return false;
 }
 
+// from_worker takes what a worker says; false: it is none of that. from_producer and from_consumer likewise.
+static bool from_worker(struct core *core, struct slice route, const struct message *message) {
+    switch (message->kind) {
+    case MESSAGE_HELLO:
+        roster_hello(core, route, &message->hello);
+        return true;
+    case MESSAGE_REPORT:
+        collect_report(core, route, &message->report); // used whoever brings it
+        (void)is_known(core, route);
+        return true;
+    case MESSAGE_MODEL_GET:
+        if (is_known(core, route)) {
+            on_model_get(core, route, &message->model_get);
+        }
+        return true;
+    case MESSAGE_JOB_GOT:
+        if (is_known(core, route)) {
+            jobs_got(core, route, &message->job_got);
+        }
+        return true;
+    case MESSAGE_JOB_DONE:
+        if (is_known(core, route)) {
+            jobs_done(core, route, &message->job_done);
+        }
+        return true;
+    case MESSAGE_JOB_ANSWERS:
+        if (is_known(core, route)) {
+            jobs_answers(core, route, &message->job_answers);
+        }
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool from_producer(struct core *core, struct slice route, const struct message *message) {
+    switch (message->kind) {
+    case MESSAGE_OPEN:
+        intake_open(core, route, &message->open);
+        return true;
+    case MESSAGE_APPEND:
+        intake_append(core, route, &message->append);
+        return true;
+    case MESSAGE_FLUSH:
+        intake_flush(core, route);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool from_consumer(struct core *core, struct slice route, const struct message *message) {
+    switch (message->kind) {
+    case MESSAGE_SUBSCRIBE:
+        deliver_subscribe(core, route, &message->subscribe);
+        return true;
+    case MESSAGE_ACK:
+        on_ack(core, route, &message->ack);
+        return true;
+    default:
+        return false;
+    }
+}
+
+// when_open takes what only a coordinator that has all of its partitions can deal with.
+static void when_open(struct core *core, struct slice route, const struct message *message) {
+    if (core->halted) {
+        refuse(core, route, "stopped", 0, "the coordinator has lost its partitions: see its log");
+    } else if (!core_is_open(core)) {
+        refuse(core, route, "starting", 0, "the coordinator is not ready yet: try again in a moment");
+    } else if (message->kind == MESSAGE_JOBS) {
+        jobs_ask(core, route, &message->jobs);
+    } else if (!from_worker(core, route, message) && !from_producer(core, route, message) &&
+               !from_consumer(core, route, message)) {
+        refuse(core, route, "bad-message", 0, "%s: a coordinator does not take this kind",
+               message_name(message->kind));
+    }
+}
+
 bool core_message(struct core *core, int64_t now_us, struct slice route, const struct message *message) {
     core->now_us = now_us;
     if (route.n == 0 || route.n > ROUTE_MAX) {
@@ -394,67 +303,9 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
         on_ping(core, route, &message->ping);
         return true;
     default:
-        break;
-    }
-    if (core->halted) {
-        refuse(core, route, "stopped", 0, "the coordinator has lost its partitions: see its log");
+        when_open(core, route, message);
         return true;
     }
-    if (!core_is_open(core)) {
-        refuse(core, route, "starting", 0, "the coordinator is not ready yet: try again in a moment");
-        return true;
-    }
-    switch (message->kind) {
-    case MESSAGE_HELLO:
-        roster_hello(core, route, &message->hello);
-        break;
-    case MESSAGE_REPORT:
-        collect_report(core, route, &message->report); // used whoever brings it
-        (void)is_known(core, route);
-        break;
-    case MESSAGE_JOB_GOT:
-        if (is_known(core, route)) {
-            jobs_got(core, route, &message->job_got);
-        }
-        break;
-    case MESSAGE_JOB_DONE:
-        if (is_known(core, route)) {
-            jobs_done(core, route, &message->job_done);
-        }
-        break;
-    case MESSAGE_JOB_ANSWERS:
-        if (is_known(core, route)) {
-            jobs_answers(core, route, &message->job_answers);
-        }
-        break;
-    case MESSAGE_JOBS:
-        jobs_ask(core, route, &message->jobs);
-        break;
-    case MESSAGE_MODEL_GET:
-        if (is_known(core, route)) {
-            on_model_get(core, route, &message->model_get);
-        }
-        break;
-    case MESSAGE_OPEN:
-        intake_open(core, route, &message->open);
-        break;
-    case MESSAGE_APPEND:
-        intake_append(core, route, &message->append);
-        break;
-    case MESSAGE_FLUSH:
-        intake_flush(core, route);
-        break;
-    case MESSAGE_SUBSCRIBE:
-        deliver_subscribe(core, route, &message->subscribe);
-        break;
-    case MESSAGE_ACK:
-        on_ack(core, route, &message->ack);
-        break;
-    default:
-        refuse(core, route, "bad-message", 0, "%s: a coordinator does not take this kind",
-               message_name(message->kind));
-    }
-    return true;
 }
 
 void core_frame(struct core *core, int64_t now_us, struct slice frame) {

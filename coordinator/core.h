@@ -71,19 +71,17 @@ void core_free(struct core *core);
 void core_hint(struct core *core, struct slice producer, uint64_t seq);
 void core_acquired(struct core *core, uint32_t partition, uint64_t epoch, uint64_t cseq, uint64_t oseq,
                    uint64_t first_oseq);
+// core_letters: how many dead letters the partition has.
+void core_letters(struct core *core, uint32_t partition, uint64_t n);
 void core_batch(struct core *core, int64_t now_us, uint32_t partition, uint64_t batch, struct slice blob);
 // core_mark: what may have been out of a batch, or the tally (batch 0); after the batches.
 void core_mark(struct core *core, uint32_t partition, uint64_t batch, struct slice blob);
 void core_producer(struct core *core, uint32_t partition, struct slice producer, uint64_t seq);
 void core_consumer(struct core *core, uint32_t partition, struct slice consumer, uint64_t oseq);
-// core_letters: how many dead letters the partition has.
-void core_letters(struct core *core, uint32_t partition, uint64_t n);
 // core_spent: one field of the partition's sums of money and tokens, see spend.h.
 void core_spent(struct core *core, struct slice field, int64_t value);
 // core_job: the row of a job at a provider, see job.h.
 void core_job(struct core *core, int64_t now_us, uint32_t partition, uint64_t job, struct slice blob);
-// core_claimed: granted is nano-USD, or negative: the claim failed.
-void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted);
 void core_recovered(struct core *core, int64_t now_us, uint32_t partition);
 // core_leased: the lease of a partition lasts until then. Past it another may own the partition, so no new
 // call is made, and no result delivered, until it is prolonged. Never told: it lasts for ever.
@@ -97,6 +95,8 @@ void core_store_ready(struct core *core, bool ready);
 void core_written(struct core *core, int64_t now_us, uint32_t partition, uint64_t cseq);
 // core_permits brings what the shared limits of a pool answered, or NULL: Redis is away.
 void core_permits(struct core *core, int64_t now_us, struct slice pool, const struct permit_reply *reply);
+// core_claimed: granted is nano-USD, or negative: the claim failed.
+void core_claimed(struct core *core, struct slice key, int64_t day, int64_t granted);
 void core_outbox_read(struct core *core, uint32_t partition, bool ok, const struct store_entry *entries,
                       size_t n);
 

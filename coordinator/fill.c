@@ -155,3 +155,12 @@ void fill_forget(struct core *core, struct batch *batch) {
     core->n_records -= (int64_t)batch->n_unanswered;
     batch_free(batch);
 }
+
+void fill_forget_all(struct core *core, const struct partition *p) {
+    struct batch *batch, *next;
+    HASH_ITER(hh, core->batches, batch, next) {
+        if (p == NULL || batch->lane->partition == p) {
+            fill_forget(core, batch);
+        }
+    }
+}

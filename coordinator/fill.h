@@ -21,5 +21,7 @@ void fill_seal(struct core *core, struct batch *batch);
 void fill_done(struct core *core, struct batch *batch);
 // fill_forget frees a batch and its calls.
 void fill_forget(struct core *core, struct batch *batch);
+// fill_forget_all does so for all of a partition; NULL: for all.
+void fill_forget_all(struct core *core, const struct partition *p);
 
 #endif

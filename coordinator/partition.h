@@ -1,10 +1,5 @@
 // partition: key to partition; what each partition gathers in a turn, writes in one piece, and does
-// once that write is durable.
-//
-//          core_acquired           core_recovered              core_fenced
-//   NONE ───────────────▶ RECOVERING ───────────▶ OWNED ─────────────────────▶ FENCED
-//    ▲                                                                            │ core_acquired
-//    └────────────────────────────────────────────────────────────────────────────┘
+// once that write is durable. Its states: core_recover.c.
 #ifndef HEADRACE_COORDINATOR_PARTITION_H
 #define HEADRACE_COORDINATOR_PARTITION_H
 
