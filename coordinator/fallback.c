@@ -72,30 +72,27 @@ static int add_options(const struct group *group, struct buf *out) {
     return rc;
 }
 
-// check looks at the model that a batch's level names. Returns it, or NULL with why.
-static const struct model *check(struct core *core, const struct batch *batch, unsigned level, const char *name,
-                                 struct error *why) {
+// check says whether records may go to the model that a batch's level names: 0, or -EINVAL or -ENOENT with why.
+static MUST_CHECK int check(struct core *core, const struct batch *batch, unsigned level, const char *name,
+                            struct error *why) {
     for (unsigned i = 0; i < level; i++) {
         if (strcmp(batch_group(batch, i)->model->name, name) == 0) {
-            error_set(why, -EINVAL, "fallback.model '%s' leads back to itself", name);
-            return NULL;
+            return error_set(why, -EINVAL, "fallback.model '%s' leads back to itself", name);
         }
     }
-    const struct model *other = core->io->model(core->io->arg, slice_of(name), 0);
     if (level > FALLBACKS_MAX) {
-        error_set(why, -EINVAL, "fallback.model '%s' is one too many in a chain, want at most %d", name,
-                  FALLBACKS_MAX);
-        return NULL;
+        return error_set(why, -EINVAL, "fallback.model '%s' is one too many in a chain, want at most %d", name,
+                         FALLBACKS_MAX);
     }
+    const struct model *other = core->io->model(core->io->arg, slice_of(name), 0);
     if (other == NULL) {
-        error_set(why, -ENOENT, "fallback.model '%s' does not exist", name);
-        return NULL;
+        return error_set(why, -ENOENT, "fallback.model '%s' does not exist", name);
     }
-    if (model_check_fallback(batch->lane->group->model, other, why) != 0) {
+    int rc = model_check_fallback(batch->lane->group->model, other, why);
+    if (rc != 0) {
         error_prefix(why, "fallback.model: ");
-        return NULL;
     }
-    return other;
+    return rc;
 }
 
 // find_group finds the group of a batch's level, for which records may have been handed on before. Returns NULL
@@ -111,7 +108,8 @@ static struct group *find_group(struct core *core, struct batch *batch, unsigned
     }
     struct buf options;
     buf_init(&options, OPTIONS_MAX);
-    int rc = check(core, batch, level, name, why) != NULL ? add_options(batch->lane->group, &options) : -EINVAL;
+    int rc = check(core, batch, level, name, why);
+    rc = rc == 0 ? add_options(batch->lane->group, &options) : rc;
     if (rc == 0) {
         group = group_get(core, slice_of(name), 0, buf_slice(&options), &rc, why);
     }
