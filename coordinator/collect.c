@@ -1,4 +1,5 @@
-// Matches answers to batches. Invariant: a record's first answer is kept and every later one dropped.
+// Matches answers to batches. Invariant: a record's first answer is kept and every later one dropped. What becomes of
+// records without one: leftover.c.
 // Called by core with reports, by roster with calls of lost workers, by dispatch with those of before a start.
 #include "coordinator/collect.h"
 #include "common/log.h"
@@ -9,22 +10,16 @@
 #include "coordinator/claim.h"
 #include "coordinator/dispatch.h"
 #include "coordinator/emit.h"
-#include "coordinator/fallback.h"
 #include "coordinator/late.h"
+#include "coordinator/leftover.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
-#include "coordinator/retry.h"
 #include "coordinator/roster.h"
 #include "proto/record.h"
 
 #include <assert.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-_Static_assert(OUTCOME_COUNT <= 32, "struct call keeps a bit for each outcome");
 
 #define HELD_MAX_BYTES (48 * 1024 * 1024)  // of a batch's answers that wait for their turn
 #define RETRY_AFTER_MAX_MS 86400000        // nobody is waited for longer than a day
@@ -104,14 +99,15 @@ static void share_cost(struct core *core, struct batch *batch, const struct call
               report->input_tokens, report->output_tokens, cost);
 }
 
-struct leftover {
-    enum outcome outcome;   // of the first record that has no usable item; OUTCOME_OK: none seen
-    struct slice detail;
+// Why records of an answer have no result.
+struct fault {
+    enum outcome outcome;   // of the first that has no usable item; OUTCOME_OK: none seen
+    struct slice detail;    // borrowed from the report
 };
 
 // take_items keeps the good items; returns how many were new.
 static size_t take_items(struct core *core, struct batch *batch, const struct message_report *report,
-                         const struct call *call, struct leftover *leftover) {
+                         const struct call *call, struct fault *fault) {
     struct answer *answer = answer_of(report, call);
     struct slice rest = report->items, payload;
     uint64_t slot;
@@ -125,8 +121,8 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
             core->status->answers_dropped += outcome == OUTCOME_OK;
         } else if (outcome == OUTCOME_OK &&
                    (payload.n > ANSWER_MAX_BYTES || batch->held_bytes + payload.n > HELD_MAX_BYTES)) {
-            leftover->outcome = OUTCOME_BAD_VALUE;
-            leftover->detail = SLICE_LIT("the answer is longer than a result may be (8 MB)");
+            fault->outcome = OUTCOME_BAD_VALUE;
+            fault->detail = SLICE_LIT("the answer is longer than a result may be (8 MB)");
         } else if (outcome == OUTCOME_OK) {
             batch_answer(batch, slot, OUTCOME_OK, payload, answer);
             n_new++;
@@ -135,9 +131,9 @@ static size_t take_items(struct core *core, struct batch *batch, const struct me
                 entry_correct(&batch->entries[slot], payload);
                 batch->entries[slot].misfit_call = (uint32_t)report->call;
             }
-            if (leftover->outcome == OUTCOME_OK) {
-                leftover->outcome = outcome;
-                leftover->detail = payload;
+            if (fault->outcome == OUTCOME_OK) {
+                fault->outcome = outcome;
+                fault->detail = payload;
             }
         }
     }
@@ -173,149 +169,12 @@ static void count_outcome(struct status *s, const struct message_report *report,
     }
 }
 
-static struct slice sentence_of(enum outcome outcome, struct slice detail) {
-    return detail.n > 0 ? detail : slice_of(outcome_of(outcome)->sentence);
-}
-
-// end_slots gives records their last result: the error, or the default in its place.
-static void end_slots(struct core *core, struct batch *batch, const uint16_t *slots, size_t n,
-                      enum outcome outcome, struct slice sentence, struct answer *answer) {
-    struct slice defaults = batch->lane->group->model->defaults;
-    emit_stop_on_error(batch->lane->group, outcome, sentence);
-    for (size_t i = 0; i < n; i++) {
-        if (defaults.n > 0) {
-            batch_default(batch, slots[i], defaults, outcome, sentence, answer);
-        } else {
-            batch_answer(batch, slots[i], outcome, sentence, answer);
-        }
-    }
-    core->n_records -= (int64_t)n;
-}
-
-// give_up is the end of what the call's model can do for records. Returns false when another model is asked.
-static bool give_up(struct core *core, const struct call *call, const uint16_t *slots, size_t n,
-                    enum outcome outcome, struct slice detail, struct answer *answer) {
-    struct slice sentence = sentence_of(outcome, detail);
-    struct error why = {0}, text;
-    if (n == 0 || fallback_hand_on(core, call, slots, n, outcome, sentence, &why)) {
-        return false;
-    }
-    if (why.text[0] != '\0') { // there is one, and it cannot be used
-        error_set(&text, 0, "%.*s; %s", SLICE_FMT(sentence), why.text);
-        sentence = slice_of(text.text);
-    }
-    end_slots(core, call->batch, slots, n, outcome, sentence, answer);
-    return true;
-}
-
-// hand_on lets another model be asked instead of stopping the pool, where that helps.
-static bool hand_on(struct core *core, const struct call *call, const uint16_t *slots, size_t n,
-                    enum outcome outcome, struct slice detail) {
-    struct error why;
-    return fallback_hand_on(core, call, slots, n, outcome, sentence_of(outcome, detail), &why);
-}
-
-// follow_up carries out what retry.c decided for the records that a call left without a result.
-// Returns true when some of them ended.
-static bool follow_up(struct core *core, struct call *call, const uint16_t *all, size_t n_all,
-                      const struct retry_case *c, struct slice detail, struct answer *answer) {
-    struct pool *pool = call->group->pool;
-    struct retry_decision d = retry_decide(&call->group->model->options, c);
-    struct call like = *call;
-    like.tries = d.tries;
-    like.reasked = d.reasked;
-    like.n_lost += c->outcome == OUTCOME_WORKER_LOST && !PLANT(FORGET_LOSS);
-    like.n_ambiguous += c->ambiguous && c->outcome != OUTCOME_WORKER_LOST;
-    like.seen = c->n_asked == 1 ? call->seen | 1u << c->outcome : 0;
-    bool is_line = call->state == CALL_LISTED;
-    like.is_repeat = d.action == RETRY_SAME && outcome_of(c->outcome)->action == ACTION_RETRY && !is_line;
-    uint16_t left[MODEL_BATCH_MAX];
-    size_t n_left = dispatch_not_elsewhere(call, all, n_all, left);
-    size_t half = n_left / 2;
-    if (d.action == RETRY_STOP && n_left > 0 && hand_on(core, call, left, n_left, c->outcome, detail)) {
-        return false;
-    }
-    switch (d.action) {
-    case RETRY_SAME:
-        dispatch_again(core, &like, left, n_left, d.delay_ms);
-        break;
-    case RETRY_HALVES: // the second half first: dispatch_again puts each in front
-        dispatch_again(core, &like, left + half, n_left - half, d.delay_ms);
-        dispatch_again(core, &like, left, half, d.delay_ms);
-        break;
-    case RETRY_SINGLES:
-        for (size_t i = n_left; i-- > 0;) {
-            dispatch_again(core, &like, left + i, 1, 0);
-        }
-        break;
-    case RETRY_POOL:
-        if (!is_line) { // of a job: the pool's limits are not those of jobs
-            pool_wait(core, pool, call->sent_us, c->retry_after_ms, c->draw);
-        }
-        dispatch_again(core, &like, left, n_left, 0);
-        break;
-    case RETRY_STOP:
-        if (pool->stopped == NULL) {
-            log_error("pool.stopped", "outcome=%s why=\"%.*s\"", outcome_of(c->outcome)->text,
-                      SLICE_FMT(detail));
-        }
-        pool_stop(pool, outcome_of(c->outcome)->text, detail);
-        dispatch_again(core, &like, left, n_left, 0);
-        break;
-    case RETRY_GIVE_UP:
-        return give_up(core, call, left, n_left, c->outcome, detail, answer);
-    }
-    return false;
-}
-
-static size_t left_of(const struct call *call, uint16_t *left) {
-    size_t n = 0;
-    for (size_t i = 0; i < call->n_slots; i++) {
-        if (!call->batch->entries[call->slots[i]].answered) {
-            left[n++] = call->slots[i];
-        }
-    }
-    return n;
-}
-
-// end_misfits gives up on records whose answer did not fit though the prompt said why the last one did not.
-// Takes them off left; returns whether some ended.
-static bool end_misfits(struct core *core, const struct call *call, uint16_t *left, size_t *n_left,
-                        struct answer *answer) {
-    bool ended = false;
-    size_t n = 0;
-    for (size_t i = 0; i < *n_left; i++) {
-        const struct entry *e = &call->batch->entries[left[i]];
-        uint16_t mine;
-        char sentence[CORRECTION_MAX];
-        bool is_misfit = call->corrects && e->is_told && e->misfit_call == call->number;
-        if (!is_misfit) {
-            left[n++] = left[i];
-        } else if (dispatch_not_elsewhere(call, &left[i], 1, &mine) == 1) {
-            snprintf(sentence, sizeof(sentence), "%s", e->correction); // which goes with the record
-            ended |= give_up(core, call, &mine, 1, OUTCOME_BAD_VALUE, slice_of(sentence), answer);
-        }
-    }
-    *n_left = n;
-    return ended;
-}
-
-// are_misfits says whether none of the records has more against it than that its answer did not fit.
-static bool are_misfits(const struct call *call, const uint16_t *left, size_t n_left) {
-    for (size_t i = 0; i < n_left; i++) {
-        if (call->batch->entries[left[i]].misfit_call != call->number) {
-            return false;
-        }
-    }
-    return true;
-}
-
 // settle_call ends a call whose report is in; returns true when records ended as errors.
 static bool settle_call(struct core *core, struct call *call, const struct message_report *report,
-                        enum outcome outcome, const struct leftover *leftover, size_t n_new) {
-    uint16_t left[MODEL_BATCH_MAX];
-    size_t n_left = left_of(call, left);
-    count_outcome(core->status, report, outcome, n_new, n_left);
+                        enum outcome outcome, const struct fault *fault, size_t n_new) {
+    struct leftover left;
+    leftover_find(&left, call);
+    count_outcome(core->status, report, outcome, n_new, left.n);
     core->status->retries += call->is_retry && outcome_of(outcome)->action != ACTION_AGAIN;
     bool is_line = report->line.n > 0; // of a job: nobody waited for it, and the provider has said what became of it
     if (!is_line) {
@@ -325,34 +184,18 @@ static bool settle_call(struct core *core, struct call *call, const struct messa
     if (ambiguity != AMBIGUITY_NONE) {
         marks_count(core, call->batch->id, call->number, ambiguity);
     }
-    struct slice detail = report->detail;
+    left.outcome = outcome;
+    left.detail = report->detail;
     if (outcome == OUTCOME_OK) {
-        outcome = leftover->outcome != OUTCOME_OK ? leftover->outcome : OUTCOME_MISSING;
-        detail = leftover->detail;
+        left.outcome = fault->outcome != OUTCOME_OK ? fault->outcome : OUTCOME_MISSING;
+        left.detail = fault->detail;
     }
-    struct answer *answer = answer_of(report, call);
-    bool ended = end_misfits(core, call, left, &n_left, answer);
-    if (n_left > 0) {
-        struct retry_case c = {
-            .outcome = outcome,
-            .corrects = are_misfits(call, left, n_left),
-            .n_asked = call->n_slots,
-            .n_left = n_left,
-            .tries = call->tries,
-            .n_ambiguous = call->n_ambiguous,
-            .n_lost = call->n_lost,
-            .reasked = call->reasked,
-            .new_kind = call->seen != 0 && (call->seen & 1u << outcome) == 0,
-            .ambiguous = ambiguity != AMBIGUITY_NONE,
-            .retry_after_ms = report->retry_after_ms < RETRY_AFTER_MAX_MS
-                                  ? (int64_t)report->retry_after_ms
-                                  : RETRY_AFTER_MAX_MS,
-            .out_ms = breaker_wait_ms(&call->group->pool->breaker, core->now_us),
-            .draw = core->io->draw(core->io->arg),
-        };
-        ended |= follow_up(core, call, left, n_left, &c, detail, answer);
-    }
-    answer_drop(answer);
+    left.is_ambiguous = ambiguity != AMBIGUITY_NONE;
+    left.retry_after_ms =
+        report->retry_after_ms < RETRY_AFTER_MAX_MS ? (int64_t)report->retry_after_ms : RETRY_AFTER_MAX_MS;
+    left.answer = answer_of(report, call);
+    bool ended = leftover_settle(core, call, &left);
+    answer_drop(left.answer);
     dispatch_done(core, call);
     return ended;
 }
@@ -458,12 +301,12 @@ void collect_report(struct core *core, struct slice route, const struct message_
     } else {
         count_late(core, batch, report, outcome, is_first);
     }
-    struct leftover leftover = {.outcome = OUTCOME_OK};
-    size_t n_new = take_items(core, batch, report, call, &leftover);
+    struct fault fault = {.outcome = OUTCOME_OK};
+    size_t n_new = take_items(core, batch, report, call, &fault);
     if (call == NULL) {
         core->status->answers_late += n_new;
     }
-    bool ended = call != NULL && settle_call(core, call, report, outcome, &leftover, n_new);
+    bool ended = call != NULL && settle_call(core, call, report, outcome, &fault, n_new);
     if (marks_ambiguity(report, outcome) != AMBIGUITY_NONE) { // its worker may yet name it to the next coordinator
         batch_counted(batch, (uint32_t)report->call);
         partition_touch(batch->lane->partition, batch);
@@ -513,18 +356,28 @@ void collect_line(struct core *core, struct call *call, const struct message_rep
         estimate_learn(&call->group->estimate, call_size(call), (double)report.input_tokens,
                        (double)report.output_tokens);
     }
-    struct leftover leftover = {.outcome = OUTCOME_OK};
-    size_t n_new = take_items(core, batch, &report, call, &leftover);
-    if (settle_call(core, call, &report, outcome, &leftover, n_new) || n_new > 0) {
+    struct fault fault = {.outcome = OUTCOME_OK};
+    size_t n_new = take_items(core, batch, &report, call, &fault);
+    if (settle_call(core, call, &report, outcome, &fault, n_new) || n_new > 0) {
         emit_ready(core, batch);
     }
     buf_free(&items);
 }
 
+// find_lost lists what a call leaves that nobody will answer, with the reason.
+static void find_lost(struct leftover *left, const struct call *call, struct slice detail) {
+    const struct message_report report = {.batch = call->batch->id, .call = call->number};
+    leftover_find(left, call);
+    left->outcome = OUTCOME_WORKER_LOST;
+    left->detail = detail;
+    left->is_ambiguous = true;
+    left->answer = answer_of(&report, call);
+}
+
 void collect_lost(struct core *core, struct call *call) {
     struct batch *batch = call->batch;
-    uint16_t left[MODEL_BATCH_MAX];
-    size_t n_left = left_of(call, left);
+    struct leftover left;
+    find_lost(&left, call, SLICE_NONE);
     core->status->calls++;
     core->status->retries += call->is_retry;
     core->status->calls_failed++;
@@ -533,24 +386,8 @@ void collect_lost(struct core *core, struct call *call) {
     if (!batch_is_counted(batch, call->number)) {
         bill_lost(core, call);
     }
-    bool ended = false;
-    if (n_left > 0 && !PLANT(FORGET_REQUEUE)) {
-        struct retry_case c = {
-            .outcome = OUTCOME_WORKER_LOST,
-            .n_asked = call->n_slots,
-            .n_left = n_left,
-            .tries = call->tries,
-            .n_ambiguous = call->n_ambiguous,
-            .n_lost = call->n_lost,
-            .reasked = call->reasked,
-            .ambiguous = true,
-            .draw = core->io->draw(core->io->arg),
-        };
-        struct message_report report = {.batch = batch->id, .call = call->number};
-        struct answer *answer = answer_of(&report, call);
-        ended = follow_up(core, call, left, n_left, &c, SLICE_NONE, answer);
-        answer_drop(answer);
-    }
+    bool ended = !PLANT(FORGET_REQUEUE) && leftover_settle(core, call, &left);
+    answer_drop(left.answer);
     dispatch_done(core, call);
     if (ended) {
         emit_ready(core, batch);
@@ -583,23 +420,19 @@ void collect_finished(struct core *core, struct batch *batch) {
 
 bool collect_crashed(struct core *core, struct call *call) {
     struct batch *batch = call->batch;
-    uint16_t left[MODEL_BATCH_MAX];
-    size_t n_left = left_of(call, left);
     count_crashed(core, call);
-    n_left = dispatch_not_elsewhere(call, left, n_left, left);
-    memcpy(call->slots, left, n_left * sizeof(*left));
-    call->n_slots = n_left;
-    if (n_left > 0 && call->group->model->options.ambiguous_retries > 0) {
+    (void)call_drop_answered(call);
+    call->n_slots = dispatch_not_elsewhere(call, call->slots, call->n_slots, call->slots);
+    if (call->n_slots > 0 && call->group->model->options.ambiguous_retries > 0) {
         return true;
     }
     // That it was a worker too is likely: those that live name their calls.
-    struct message_report report = {.batch = batch->id, .call = call->number};
-    struct answer *answer = answer_of(&report, call);
-    (void)give_up(core, call, left, n_left, OUTCOME_WORKER_LOST,
-            SLICE_LIT("the coordinator was lost with the call in flight"), answer);
-    answer_drop(answer);
+    struct leftover left;
+    find_lost(&left, call, SLICE_LIT("the coordinator was lost with the call in flight"));
+    (void)leftover_give_up(core, call, &left);
+    answer_drop(left.answer);
     dispatch_done(core, call);
-    if (n_left > 0) {
+    if (left.n > 0) {
         emit_ready(core, batch);
     }
     return false;

@@ -1,5 +1,5 @@
-// collect: matches answers to batches, keeps every good one, drops the second of two, and decides
-// with retry.c what becomes of records without one.
+// collect: matches answers to batches, keeps every good one, drops the second of two, and ends calls: what becomes
+// of records without an answer is decided in leftover.h.
 #ifndef HEADRACE_COORDINATOR_COLLECT_H
 #define HEADRACE_COORDINATOR_COLLECT_H
 

@@ -1,6 +1,6 @@
 // Records that one model gave up on go to another. Invariant: a record's level, and which model that is, stand in
 // the batch's blob before that model is asked, so whoever starts next goes on with it; a record only goes up,
-// so it is handed on FALLBACKS_MAX times at most. Called by collect.
+// so it is handed on FALLBACKS_MAX times at most. Called by leftover.
 #include "coordinator/fallback.h"
 #include "common/log.h"
 #include "coordinator/bill.h"

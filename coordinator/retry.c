@@ -2,7 +2,7 @@
 // action column of outcome.def. Invariant: every path uses a try, counts a lost worker, makes the calls
 // smaller, re-asks for fewer records than before, or waits for the provider, so no record is asked for
 // ever.
-// Called by collect.c, and by the simulator's checker.
+// Called by leftover.c, and by the simulator's checker.
 #include "coordinator/retry.h"
 
 #include <assert.h>
@@ -36,7 +36,7 @@ static struct retry_decision again(const struct model_options *o, const struct r
 }
 
 // Some records of an answer are missing or bad: asked again whole once, then halved, then alone. Those whose
-// values did not fit are asked once more with the reason, and never a second time (collect.c): that costs no try.
+// values did not fit are asked once more with the reason, and never a second time (leftover.c): that costs no try.
 static struct retry_decision reask(const struct model_options *o, const struct retry_case *c) {
     if (c->corrects) {
         return (struct retry_decision){.action = RETRY_SAME, .tries = c->tries, .reasked = true};
