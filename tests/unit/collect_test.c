@@ -1,6 +1,6 @@
 // Answers to slots, and what becomes of records without one.
 // Against a store and peers that are a few arrays (core_world.h).
-#include "core_world.h"
+#include "late_world.h"
 
 #include <errno.h>
 
@@ -433,23 +433,17 @@ static void test_what_may_have_been_billed_is_counted(void **state) {
     }
 }
 
-static void silence(struct world *w) {
-    for (int i = 0; i < 12; i++) { // 6 s
-        world_pass(w, 500);
-    }
-}
-
 static void test_a_suspect_goes_alone_and_ends_after_three_workers(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 4);
     world_append(w, "p1", 1, 2);
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 2);
-    silence(w);
+    world_silence(w);
     world_hello(w, "w2", 1, 4);
     world_settle(w);
     world_pass(w, 600); // the back-off
     assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH), 2);
-    silence(w);
+    world_silence(w);
     world_hello(w, "w3", 1, 4);
     world_settle(w);
     assert_int_equal(world_count(w, "w3", MESSAGE_DISPATCH), 1); // either may be guilty
@@ -460,7 +454,7 @@ static void test_a_suspect_goes_alone_and_ends_after_three_workers(void **state)
     world_append(w, "p1", 3, 1); // nothing else goes there meanwhile
     world_settle(w);
     assert_int_equal(world_count(w, "w3", MESSAGE_DISPATCH), 2);
-    silence(w);
+    world_silence(w);
     assert_int_equal(w->status.results_ok, 1);
     assert_int_equal(w->status.results_error, 1);
     world_hello(w, "w4", 1, 4);

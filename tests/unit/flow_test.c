@@ -134,6 +134,8 @@ static void test_a_tenant_with_two_models_has_one_share(void **state) {
 }
 
 static const char *const classes[] = {"interactive", "normal", "bulk"};
+#define BULK {.producer = "p1", .options = "{\"priority\":\"bulk\"}"}
+#define URGENT {.producer = "p2", .options = "{\"priority\":\"interactive\"}"}
 
 static void test_the_urgent_go_first_and_nobody_starves(void **state) {
     static const struct {
@@ -174,8 +176,7 @@ static void test_the_urgent_go_first_and_nobody_starves(void **state) {
 
 static void test_an_interactive_call_waits_for_two_others_at_most(void **state) {
     struct world *w = slow_world("");
-    struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
-    struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+    struct submission bulk = BULK, urgent = URGENT;
     world_open(w, "p2");
     submit(w, &bulk, 500);
     world_settle(w);
@@ -201,8 +202,7 @@ static void test_slots_are_kept_for_interactive_calls_while_there_are_any(void *
     };
     for (size_t i = 0; i < 2; i++) {
         struct world *w = world_start_with(1, cases[i].options, cases[i].credit);
-        struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
-        struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+        struct submission bulk = BULK, urgent = URGENT;
         world_open(w, "p2");
         submit(w, &urgent, 1);
         world_settle(w);
@@ -245,8 +245,7 @@ static void grant(struct world *w, int64_t calls) {
 
 static void test_slots_are_kept_of_those_that_are_granted(void **state) {
     struct world *w = world_start_with(1, "'limit.concurrency'='20'", 100);
-    struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
-    struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+    struct submission bulk = BULK, urgent = URGENT;
     w->io.permit = on_permit;
     world_open(w, "p2");
     submit(w, &urgent, 1);
@@ -268,8 +267,7 @@ static void test_slots_are_kept_of_those_that_are_granted(void **state) {
 
 static void test_kept_slots_are_given_back_after_a_minute(void **state) {
     struct world *w = world_start_with(1, "'limit.concurrency'='20'", 100);
-    struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
-    struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+    struct submission bulk = BULK, urgent = URGENT;
     world_open(w, "p2");
     submit(w, &urgent, 1);
     world_settle(w);
@@ -288,8 +286,7 @@ static void test_kept_slots_are_given_back_after_a_minute(void **state) {
 
 static void test_an_aged_interactive_batch_goes_before_full_bulk_ones(void **state) {
     struct world *w = slow_world("'batch.size'='10', 'batch.timeout.ms'='50'");
-    struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
-    struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+    struct submission bulk = BULK, urgent = URGENT;
     world_open(w, "p2");
     submit(w, &bulk, 200);
     world_settle(w);
@@ -320,8 +317,7 @@ static void test_pools_take_turns_at_the_workers(void **state) {
 
 static void test_what_is_made_again_goes_before_its_own_flow_only(void **state) {
     struct world *w = slow_world("");
-    struct submission bulk = {.producer = "p1", .options = "{\"priority\":\"bulk\"}"};
-    struct submission urgent = {.producer = "p2", .options = "{\"priority\":\"interactive\"}"};
+    struct submission bulk = BULK, urgent = URGENT;
     world_open(w, "p2");
     submit(w, &bulk, 3);
     world_settle(w);

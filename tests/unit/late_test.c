@@ -1,36 +1,6 @@
 // Answers of calls that were given up: used if they are the first, dropped if not, and paid for once.
 // Against a store and peers that are a few arrays (core_world.h).
-#include "core_world.h"
-#include "proto/pack.h"
-
-// call_of copies the first DISPATCH of a worker; keep holds its records, for the caller to free.
-static struct message_dispatch call_of(struct world *w, const char *worker, char **keep) {
-    size_t at = 0;
-    struct message_dispatch d = world_find(w, &at, worker, MESSAGE_DISPATCH)->dispatch;
-    *keep = slice_dup(d.records);
-    d.records.p = *keep;
-    return d;
-}
-
-// hello_holding: the worker is back and names one call, for slot 0.
-static void hello_holding(struct world *w, const char *name, const struct message_dispatch *d) {
-    struct buf held;
-    buf_init(&held, 256);
-    int rc = pack_array(&held, 1) | pack_array(&held, 3) | pack_uint(&held, d->batch) | pack_uint(&held, d->call) |
-             pack_array(&held, 1) | pack_uint(&held, 0);
-    assert_int_equal(rc, 0);
-    struct message_hello hello = {.worker = slice_of(name), .incarnation = 1, .version = SLICE_LIT("0"),
-                                  .held = buf_slice(&held), .max_inflight = 4, .max_bytes = 1 << 30};
-    world_message(w, name, (struct message){.kind = MESSAGE_HELLO, .hello = hello});
-    buf_free(&held);
-}
-
-// restart: what is durable is all that is left.
-static void restart(struct world *w) {
-    world_crash(w);
-    memset(&w->status, 0, sizeof(w->status));
-    world_start(w);
-}
+#include "late_world.h"
 
 static size_t n_marks(const struct world *w) {
     size_t n = 0;
@@ -46,9 +16,7 @@ static void test_late_answer_of_a_lost_worker_is_used(void **state) {
     world_settle(w);
     size_t at = 0;
     const struct message_dispatch *d = world_dispatch(w, &at);
-    for (int i = 0; i < 12; i++) { // silent for 6 s
-        world_pass(w, 500);
-    }
+    world_silence(w);
     assert_int_equal(w->status.workers_lost, 1);
     assert_int_equal(w->status.calls_ambiguous, 1);
     world_report(w, "w1", d, OUTCOME_OK, 2, 0);
@@ -68,9 +36,7 @@ static void test_second_answer_is_dropped(void **state) {
     world_settle(w);
     size_t at = 0;
     const struct message_dispatch *d = world_dispatch(w, &at);
-    for (int i = 0; i < 12; i++) {
-        world_pass(w, 500);
-    }
+    world_silence(w);
     world_hello(w, "w2", 1, 4);
     world_settle(w);
     at = 0;
@@ -91,9 +57,7 @@ static void test_cost_of_a_call_is_counted_once(void **state) {
     world_settle(w);
     size_t at = 0;
     const struct message_dispatch *d = world_dispatch(w, &at);
-    for (int i = 0; i < 12; i++) {
-        world_pass(w, 500);
-    }
+    world_silence(w);
     world_report(w, "w1", d, OUTCOME_OK, 1, 0); // late: real money
     world_report(w, "w1", d, OUTCOME_OK, 1, 0); // the same again: its TAKEN was lost
     world_settle(w);
@@ -103,35 +67,35 @@ static void test_cost_of_a_call_is_counted_once(void **state) {
 }
 
 // outlived: a call is out, and another one of a coordinator before answers its record, so that its batch is finished.
-static struct world *outlived(struct message_dispatch *d, char **keep) {
+static struct world *outlived(struct message_dispatch *d, char **records) {
     struct world *w = world_start_with(1, "'batch.size'='1', 'cost.input'='10', 'cost.output'='0'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    *d = call_of(w, "w1", keep);
+    *d = world_call_of(w, "w1", records);
     struct message_dispatch other = *d;
     other.call += 7;
     world_report(w, "w9", &other, OUTCOME_OK, 1, 0);
     world_settle(w);
     assert_int_equal(w->partitions[0].n_batches, 0);
     assert_int_equal(n_marks(w), 1);
-    restart(w);
+    world_restart(w);
     return w;
 }
 
 static void test_a_call_that_outlived_its_batch_is_counted_by_the_next_coordinator(void **state) {
     struct message_dispatch d;
-    char *keep;
-    struct world *w = outlived(&d, &keep);
+    char *records;
+    struct world *w = outlived(&d, &records);
     world_settle(w);
     assert_int_equal(w->status.calls_ambiguous, 0); // in the grace
     world_pass(w, 3600);
     world_settle(w);
     assert_int_equal(w->status.ambiguous_crash, 1);
-    restart(w); // counted once
+    world_restart(w); // counted once
     world_pass(w, 3600);
     world_settle(w);
     assert_int_equal(w->status.ambiguous_crash, 1);
-    hello_holding(w, "w1", &d); // and its answer may come however late
+    world_hello_holding(w, "w1", &d, 1); // and its answer may come however late
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0);
     world_report(w, "w1", &d, OUTCOME_OK, 1, 0);
@@ -140,15 +104,15 @@ static void test_a_call_that_outlived_its_batch_is_counted_by_the_next_coordinat
     assert_int_equal(w->status.resolved_crash, 1);
     assert_int_equal(w->status.input_tokens, 100); // paid for by who asked for it
     assert_int_equal(n_marks(w), 0);
-    free(keep);
+    free(records);
     world_free(w);
 }
 
 static void test_a_call_that_outlived_its_batch_is_not_counted_when_its_report_comes(void **state) {
     struct message_dispatch d;
-    char *keep;
-    struct world *w = outlived(&d, &keep);
-    hello_holding(w, "w1", &d);
+    char *records;
+    struct world *w = outlived(&d, &records);
+    world_hello_holding(w, "w1", &d, 1);
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0); // its REPORT is wanted
     for (int i = 0; i < 8; i++) { // past the grace
@@ -163,7 +127,7 @@ static void test_a_call_that_outlived_its_batch_is_not_counted_when_its_report_c
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1);
     assert_int_equal(w->status.calls_ambiguous, 0);
     assert_int_equal(n_marks(w), 0);
-    free(keep);
+    free(records);
     world_free(w);
 }
 
@@ -171,22 +135,20 @@ static void test_an_answer_after_a_restart_resolves_what_was_counted_before(void
     struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    char *keep;
-    struct message_dispatch d = call_of(w, "w1", &keep);
-    for (int i = 0; i < 12; i++) { // silent for 6 s
-        world_pass(w, 500);
-    }
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
+    world_silence(w);
     world_settle(w);
     assert_int_equal(w->status.ambiguous_lost, 1);
-    restart(w);
+    world_restart(w);
     assert_int_equal(w->status.ambiguous_lost, 1);
-    hello_holding(w, "w1", &d);
+    world_hello_holding(w, "w1", &d, 1);
     world_report(w, "w1", &d, OUTCOME_OK, 1, 0);
     world_settle(w);
     assert_int_equal(w->status.results_ok, 1);
     assert_int_equal(w->status.resolved_lost, 1);
     assert_int_equal(n_marks(w), 0);
-    free(keep);
+    free(records);
     world_free(w);
 }
 
@@ -194,12 +156,10 @@ static void test_what_its_worker_never_got_is_resolved_after_a_restart(void **st
     struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    for (int i = 0; i < 12; i++) {
-        world_pass(w, 500);
-    }
+    world_silence(w);
     world_settle(w);
     assert_int_equal(w->status.ambiguous_lost, 1);
-    restart(w);
+    world_restart(w);
     world_hello(w, "w2", 1, 1); // another process knows nothing of it
     world_settle(w);
     assert_int_equal(w->status.resolved_lost, 0);
@@ -213,22 +173,22 @@ static void test_a_call_is_counted_once_though_its_worker_did_not_hear_taken(voi
     struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    char *keep;
-    struct message_dispatch d = call_of(w, "w1", &keep);
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
     struct message timeout = {.kind = MESSAGE_REPORT,
                               .report = {.batch = d.batch, .call = d.call, .sent = true,
                                          .outcome = slice_of(outcome_of(OUTCOME_TIMED_OUT)->text)}};
     world_message(w, "w1", timeout);
     world_turn(w);
     world_confirm(w); // durable, and then the coordinator is killed
-    restart(w);
+    world_restart(w);
     assert_int_equal(w->status.ambiguous_timeout, 1);
-    hello_holding(w, "w1", &d);
+    world_hello_holding(w, "w1", &d, 1);
     world_message(w, "w1", timeout);
     world_settle(w);
     assert_int_equal(w->status.ambiguous_timeout, 1);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1);
-    free(keep);
+    free(records);
     world_free(w);
 }
 
@@ -236,8 +196,8 @@ static void test_word_that_it_was_not_sent_is_durable_before_taken(void **state)
     struct world *w = world_start_with(1, "'batch.size'='1'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    char *keep;
-    struct message_dispatch d = call_of(w, "w1", &keep);
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
     struct message unsent = {.kind = MESSAGE_REPORT,
                              .report = {.batch = d.batch, .call = d.call,
                                         .outcome = slice_of(outcome_of(OUTCOME_UNSENT)->text)}};
@@ -246,15 +206,15 @@ static void test_word_that_it_was_not_sent_is_durable_before_taken(void **state)
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0);
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1);
-    restart(w);
-    hello_holding(w, "w1", &d); // it did not hear that
+    world_restart(w);
+    world_hello_holding(w, "w1", &d, 1); // it did not hear that
     world_message(w, "w1", unsent);
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 1); // though nothing is to be written
     world_pass(w, 3600);
     world_settle(w);
     assert_int_equal(w->status.calls_ambiguous, 0);
-    free(keep);
+    free(records);
     world_free(w);
 }
 

@@ -1,8 +1,7 @@
 // Calls that may be out: marked before they go, counted when nobody brings them, resolved when somebody does.
 // Against a store and peers that are a few arrays (core_world.h).
 #include "coordinator/marks.h"
-#include "core_world.h"
-#include "proto/pack.h"
+#include "late_world.h"
 
 static const char one_each[] = "'batch.size'='1', 'batch.timeout.ms'='100'";
 
@@ -57,18 +56,14 @@ static void test_what_nobody_names_after_a_crash_is_counted_once(void **state) {
     world_settle(w);
     size_t n_out = count_out(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_DISPATCH), 2);
-    world_crash(w);
-    memset(&w->status, 0, sizeof(w->status));
-    world_start(w);
+    world_restart(w);
     world_settle(w);
     assert_int_equal(w->status.calls_ambiguous, 0); // in the grace
     world_pass(w, 3100);
     world_settle(w);
     assert_int_equal(w->status.ambiguous_crash, n_out);
     assert_int_equal(w->status.calls_ambiguous, n_out);
-    world_crash(w); // the tally is durable, and what was counted is not marked any more
-    memset(&w->status, 0, sizeof(w->status));
-    world_start(w);
+    world_restart(w); // the tally is durable, and what was counted is not marked any more
     world_pass(w, 3100);
     world_settle(w);
     assert_int_equal(w->status.calls_ambiguous, n_out);
@@ -82,10 +77,8 @@ static void test_an_answer_after_the_grace_resolves(void **state) {
     struct world *w = world_start_with(1, one_each, 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    size_t at = 0;
-    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
-    char *records = slice_dup(d.records);
-    d.records.p = records;
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
     world_crash(w);
     world_start(w);
     world_pass(w, 3100);
@@ -138,27 +131,12 @@ static void test_lost_workers_are_counted_over_restarts(void **state) {
     world_free(w);
 }
 
-// hello_holding: the worker names one call for slots 0 to 2.
-static void hello_holding(struct world *w, const char *name, const struct message_dispatch *d) {
-    struct buf held;
-    buf_init(&held, 256);
-    int rc = pack_array(&held, 1) | pack_array(&held, 3) | pack_uint(&held, d->batch) | pack_uint(&held, d->call) |
-             pack_array(&held, 3) | pack_uint(&held, 0) | pack_uint(&held, 1) | pack_uint(&held, 2);
-    assert_int_equal(rc, 0);
-    struct message_hello hello = {.worker = slice_of(name), .incarnation = 1, .version = SLICE_LIT("0"),
-                                  .held = buf_slice(&held), .max_inflight = 4, .max_bytes = 1 << 30};
-    world_message(w, name, (struct message){.kind = MESSAGE_HELLO, .hello = hello});
-    buf_free(&held);
-}
-
 static void test_what_an_answer_left_goes_under_a_mark_of_its_own(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='3'", 1);
     world_append(w, "p1", 1, 3);
     world_settle(w);
-    size_t at = 0;
-    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
-    char *records = slice_dup(d.records);
-    d.records.p = records;
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
     world_hello(w, "w2", 1, 1);
     world_report(w, "w1", &d, OUTCOME_OK, 2, 0); // one is missing
     world_turn(w);
@@ -166,10 +144,8 @@ static void test_what_an_answer_left_goes_under_a_mark_of_its_own(void **state) 
     world_confirm(w);
     world_turn(w);
     assert_int_equal(world_count(w, "w2", MESSAGE_DISPATCH) + world_count(w, "w1", MESSAGE_DISPATCH), 2);
-    world_crash(w); // before anything of the second call; and the first worker has not seen its TAKEN
-    memset(&w->status, 0, sizeof(w->status));
-    world_start(w);
-    hello_holding(w, "w1", &d);
+    world_restart(w); // before anything of the second call; and the first worker has not seen its TAKEN
+    world_hello_holding(w, "w1", &d, 3);
     world_settle(w);
     world_report(w, "w1", &d, OUTCOME_OK, 2, 0);
     world_settle(w);
@@ -184,10 +160,8 @@ static void test_a_batch_that_ends_counts_what_nobody_has_named(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='1'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    size_t at = 0;
-    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
-    char *records = slice_dup(d.records);
-    d.records.p = records;
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
     world_crash(w);
     world_start(w);
     struct message_dispatch other = d; // of a coordinator before
@@ -196,7 +170,7 @@ static void test_a_batch_that_ends_counts_what_nobody_has_named(void **state) {
     world_settle(w);
     assert_int_equal(w->status.results_ok, 1);
     assert_int_equal(w->status.ambiguous_crash, 1);
-    hello_holding(w, "w1", &d);
+    world_hello_holding(w, "w1", &d, 1);
     world_settle(w);
     assert_int_equal(world_count(w, "w1", MESSAGE_TAKEN), 0); // its REPORT is wanted
     world_report(w, "w1", &d, OUTCOME_OK, 1, 0);
@@ -211,10 +185,8 @@ static void test_a_hello_that_crosses_a_call_says_nothing_of_it(void **state) {
     struct world *w = world_start_with(1, "'batch.size'='1', 'worker.lost.ms'='1000'", 1);
     world_append(w, "p1", 1, 1);
     world_settle(w);
-    size_t at = 0;
-    struct message_dispatch d = world_find(w, &at, "w1", MESSAGE_DISPATCH)->dispatch;
-    char *records = slice_dup(d.records);
-    d.records.p = records;
+    char *records;
+    struct message_dispatch d = world_call_of(w, "w1", &records);
     struct message_dispatch other = d; // another one answers
     other.call += 7;
     world_report(w, "w9", &other, OUTCOME_OK, 1, 0);
