@@ -5,10 +5,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 

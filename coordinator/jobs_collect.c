@@ -10,7 +10,6 @@
 #include "coordinator/fill.h"
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
-#include "proto/record.h"
 
 #include <inttypes.h>
 #include <stdio.h>

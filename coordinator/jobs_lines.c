@@ -1,13 +1,11 @@
 // Lines on their way to the worker that writes a job's file. Invariant: at most AHEAD_BYTES are sent ahead of
 // what the worker has written; a line's number is its place in the file. Called by jobs_steps and core.
 #include "coordinator/jobs.h"
-#include "common/log.h"
 #include "coordinator/roster.h"
 #include "proto/pack.h"
 #include "proto/record.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <string.h>
 
 #define AHEAD_BYTES (4 * 1024 * 1024)

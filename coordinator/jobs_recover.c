@@ -4,7 +4,6 @@
 #include "common/log.h"
 #include "coordinator/call.h"
 #include "coordinator/intake.h"
-#include "coordinator/marks.h"
 
 #include <inttypes.h>
 

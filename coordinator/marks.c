@@ -3,7 +3,6 @@
 // ahead), collect (count, resolve), partition (write) and core (recovery, tick).
 #include "coordinator/marks.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "coordinator/flow.h"
 #include "coordinator/job.h"
 #include "coordinator/late.h"
@@ -13,7 +12,6 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <msgpack.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MARK_FIELDS 7

@@ -4,9 +4,7 @@
 
 #include "common/json.h"
 #include "proto/pack.h"
-#include "proto/record.h"
-#include "worker/openai.h"
-#include "worker/retry_after.h"
+#include "worker/provider.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -2,7 +2,6 @@
 // than memory should hold goes from file to socket and from socket to file. Called by job.
 #include "worker/transfer.h"
 
-#include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
 #include "worker/multi.h"
