@@ -58,7 +58,7 @@ void flow_drop(struct flow *flow) {
     }
 }
 
-struct flow *flow_of(const struct batch *batch) {
+static struct flow *flow_of(const struct batch *batch) {
     return batch->lane->group->flow;
 }
 

@@ -9,7 +9,6 @@
 // when no other group has it.
 struct flow *flow_get(struct pool *pool, const struct model *model);
 void flow_drop(struct flow *flow);
-struct flow *flow_of(const struct batch *batch);
 struct flow_class *flow_class(const struct flow *flow);
 struct flow_class *flow_class_of(const struct batch *batch);
 

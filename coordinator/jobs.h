@@ -48,8 +48,6 @@ MUST_CHECK int jobs_waiting(const struct core *core, struct buf *out);
 int64_t jobs_unix_ms(const struct core *core);
 // jobs_want asks for a turn at this time, or before.
 void jobs_want(struct core *core, int64_t at_us);
-// jobs_plan makes a job of FILLING, or one whose lines go once more, PLANNED.
-void jobs_plan(struct core *core, struct job *job);
 // jobs_send_lines sends as many lines as may be on their way. jobs_start_lines begins anew.
 void jobs_start_lines(struct job *job);
 void jobs_send_lines(struct core *core, struct job *job);

@@ -1,5 +1,5 @@
 // Calls become lines of a group's job, and the job is planned when it is full, old enough, or nothing more
-// comes. Invariant: a job leaves FILLING only through jobs_plan, whose writes are all durable before anything
+// comes. Invariant: a job leaves FILLING only through plan, whose writes are all durable before anything
 // is sent to the provider. Called by core at the end of a turn.
 #include "coordinator/jobs.h"
 #include "common/base64.h"
@@ -46,6 +46,42 @@ static bool is_late(const struct core *core, const struct call *call) {
     int64_t hours = group->jobs->hours > 0 ? group->jobs->hours : USUAL_HOURS;
     int64_t needs_ms = group->model->options.mode == MODE_AUTO ? hours * 3600000 : jobs_margin_ms(group);
     return deadline_ms - jobs_unix_ms(core) < needs_ms;
+}
+
+// ---- Planning ---------------------------------------------------------------------------------------
+
+// plan_marks marks the job's calls, with one write for each partition concerned.
+static void plan_marks(struct core *core, struct job *job) {
+    for (size_t i = 0; i < job->n_lines; i++) {
+        struct call *call = job->lines[i]->call;
+        struct partition *p = call->batch->lane->partition;
+        call->number = batch_next_number(call->batch, call->level);
+        call->sent_us = core->now_us;
+        marks_touch(call->batch);
+        if (!p->is_planning) {
+            p->is_planning = p->marks_due = true;
+            job->n_pending++;
+            partition_after(p, (struct after){.kind = AFTER_JOB, .job = {.job = job->id}});
+        }
+    }
+    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+        core->partitions[i].is_planning = false;
+    }
+}
+
+// plan makes a job of FILLING, or one that was split, PLANNED.
+static void plan(struct core *core, struct job *job) {
+    struct group *g = job->group;
+    g->filling = g->filling == job ? NULL : g->filling;
+    job_compact(job);
+    job_sort(job);
+    job_set_state(job, JOB_PLANNED);
+    job->made_ms = jobs_unix_ms(core);
+    job->by_upload = job->by_upload || g->jobs->inline_bytes == 0 || job->n_bytes > g->jobs->inline_bytes;
+    job->n_made = 0;
+    job->next_us = 0;
+    plan_marks(core, job);
+    job_write(job);
 }
 
 // ---- Filling ----------------------------------------------------------------------------------------
@@ -99,7 +135,7 @@ static void list_call(struct core *core, struct group *g, struct call *call) {
     struct job *job = g->filling;
     if (job != NULL && job->n_live > 0 &&
         (job->n_bytes + n_bytes > bytes_most(g) || job->n_tokens + n_tokens > tokens_most(g))) {
-        jobs_plan(core, job);
+        plan(core, job);
     }
     job = filling_of(core, g, call);
     call_leave(core, call);
@@ -110,7 +146,7 @@ static void list_call(struct core *core, struct group *g, struct call *call) {
         job->deadline_ms = deadline_ms;
     }
     if ((int64_t)job->n_live >= rows_most(g)) {
-        jobs_plan(core, job);
+        plan(core, job);
     }
 }
 
@@ -183,7 +219,7 @@ static void fill_group(struct core *core, struct group *g) {
     if (job->closing_us == 0) {
         jobs_want(core, old_us);
     } else if (g->n_sealing == 0 || job->closing_us + CLOSING_US <= core->now_us) {
-        jobs_plan(core, job);
+        plan(core, job);
     } else {
         jobs_want(core, job->closing_us + CLOSING_US);
     }
@@ -219,40 +255,7 @@ int64_t jobs_next_us(const struct core *core) {
     return core->next_jobs_us;
 }
 
-// ---- Planning ---------------------------------------------------------------------------------------
-
-// plan_marks marks the job's calls, with one write for each partition concerned.
-static void plan_marks(struct core *core, struct job *job) {
-    for (size_t i = 0; i < job->n_lines; i++) {
-        struct call *call = job->lines[i]->call;
-        struct partition *p = call->batch->lane->partition;
-        call->number = batch_next_number(call->batch, call->level);
-        call->sent_us = core->now_us;
-        marks_touch(call->batch);
-        if (!p->is_planning) {
-            p->is_planning = p->marks_due = true;
-            job->n_pending++;
-            partition_after(p, (struct after){.kind = AFTER_JOB, .job = {.job = job->id}});
-        }
-    }
-    for (uint32_t i = 0; i < core->config->n_partitions; i++) {
-        core->partitions[i].is_planning = false;
-    }
-}
-
-void jobs_plan(struct core *core, struct job *job) {
-    struct group *g = job->group;
-    g->filling = g->filling == job ? NULL : g->filling;
-    job_compact(job);
-    job_sort(job);
-    job_set_state(job, JOB_PLANNED);
-    job->made_ms = jobs_unix_ms(core);
-    job->by_upload = job->by_upload || g->jobs->inline_bytes == 0 || job->n_bytes > g->jobs->inline_bytes;
-    job->n_made = 0;
-    job->next_us = 0;
-    plan_marks(core, job);
-    job_write(job);
-}
+// ---- Too large --------------------------------------------------------------------------------------
 
 bool jobs_split(struct core *core, struct job *job) {
     job_compact(job);
@@ -278,7 +281,7 @@ bool jobs_split(struct core *core, struct job *job) {
     job->n_bytes = n_bytes - other->n_bytes;
     job->n_tokens = n_tokens - other->n_tokens;
     log_info("job.split", "job=%016" PRIx64 " into=%016" PRIx64 " lines=%zu", job->id, other->id, other->n_live);
-    jobs_plan(core, other);
-    jobs_plan(core, job);
+    plan(core, other);
+    plan(core, job);
     return true;
 }

@@ -126,16 +126,6 @@ void error_not_json(enum provider_id id, const struct reply *reply, struct answe
 
 // ---- Shapes -------------------------------------------------------------------------------------
 
-void error_add_detail(struct provider_error *error, struct slice word) {
-    size_t used = strlen(error->detail);
-    if (word.n > 0 && used + 2 < sizeof(error->detail)) {
-        if (used > 0) {
-            error->detail[used++] = ' ';
-        }
-        text_clean(word, error->detail + used, sizeof(error->detail) - used);
-    }
-}
-
 // What an error inside a 200 stands for, by its code or type.
 static const struct {
     const char *name;
@@ -215,17 +205,27 @@ static struct slice first_of(struct json_object *fields, const char *const *name
     return text;
 }
 
+// add_detail appends a word to error->detail, cut where it does not fit.
+static void add_detail(struct provider_error *error, struct slice word) {
+    size_t used = strlen(error->detail);
+    if (word.n > 0 && used + 2 < sizeof(error->detail)) {
+        if (used > 0) {
+            error->detail[used++] = ' ';
+        }
+        text_clean(word, error->detail + used, sizeof(error->detail) - used);
+    }
+}
+
 // read_detail takes the words of one of Google's details: why, which quota, when to try again.
 // Source: google.rpc, error_details.proto.
 static void read_detail(struct json_object *detail, struct provider_error *error) {
     struct json_object *violations = json_get(detail, "violations");
     struct slice delay = json_text(json_get(detail, "retryDelay"));
-    error_add_detail(error, json_text(json_get(detail, "reason")));
+    add_detail(error, json_text(json_get(detail, "reason")));
     size_t n =
         json_object_is_type(violations, json_type_array) ? json_object_array_length(violations) : 0;
     for (size_t i = 0; i < n; i++) {
-        error_add_detail(error,
-                         json_text(json_get(json_object_array_get_idx(violations, i), "quotaId")));
+        add_detail(error, json_text(json_get(json_object_array_get_idx(violations, i), "quotaId")));
     }
     int64_t ms = delay.n > 0 ? duration_parse(delay) : -1;
     error->delay_ms = ms > 0 ? (uint64_t)ms : error->delay_ms;
@@ -233,8 +233,8 @@ static void read_detail(struct json_object *detail, struct provider_error *error
 
 static void read_details(struct json_object *fields, struct provider_error *error) {
     struct json_object *inner = json_get(fields, "innererror"), *details = json_get(fields, "details");
-    error_add_detail(error, json_text(json_get(inner, "code")));
-    error_add_detail(error, json_text(json_get(details, "error_code")));
+    add_detail(error, json_text(json_get(inner, "code")));
+    add_detail(error, json_text(json_get(details, "error_code")));
     size_t n = json_object_is_type(details, json_type_array) ? json_object_array_length(details) : 0;
     for (size_t i = 0; i < n; i++) {
         read_detail(json_object_array_get_idx(details, i), error);

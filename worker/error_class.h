@@ -49,9 +49,6 @@ void error_read(struct json_object *root, int status, struct provider_error *err
 // error_status says which status an error's code or type stands for; 500 for one that is not known.
 int error_status(struct slice name);
 
-// error_add_detail appends a word to error->detail, cut where it does not fit.
-void error_add_detail(struct provider_error *error, struct slice word);
-
 // error_classify sets answer's outcome, detail, retry_after_ms and schema_refused from an error.
 void error_classify(enum provider_id id, const struct reply *reply, const struct provider_error *error,
                     struct answer *answer);
