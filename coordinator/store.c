@@ -273,15 +273,6 @@ void store_ack(struct store *store, uint32_t partition, struct slice consumer, u
     redis_script(store->redis, "out_ack", NULL, NULL, 3, 7, args);
 }
 
-void store_forget_consumer(struct store *store, uint32_t partition, struct slice consumer) {
-    struct part *part = &store->parts[partition];
-    if (store->usable && part->state == PART_OWNED) {
-        char name[STORE_KEY_MAX];
-        const struct slice args[] = {SLICE_LIT("HDEL"), part_key(part, KEY_CUR, name), consumer};
-        redis_command(store->redis, NULL, NULL, 3, args);
-    }
-}
-
 struct reading {
     struct store *store;
     uint32_t partition;

@@ -100,8 +100,6 @@ size_t store_pending(const struct store *store);
 // (0: no trimming). Repeated with later values it may be lost harmlessly.
 void store_ack(struct store *store, uint32_t partition, struct slice consumer, uint64_t oseq,
                uint64_t trim_upto);
-// store_forget_consumer removes a consumer's position.
-void store_forget_consumer(struct store *store, uint32_t partition, struct slice consumer);
 
 // store_read reads outbox entries whose last oseq is >= from, oldest first, at most n of them, and
 // calls back once: ok false when Redis is away. Slices are valid during the call.

@@ -25,10 +25,6 @@ void txn_free(struct txn *txn) {
     }
 }
 
-bool txn_is_empty(const struct txn *txn) {
-    return txn->n_args == 0;
-}
-
 static void add_arg(struct txn *txn, struct slice arg) {
     if (txn->n_args == txn->cap_args) {
         txn->cap_args = txn->cap_args > 0 ? txn->cap_args * 2 : 16;

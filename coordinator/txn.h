@@ -8,7 +8,6 @@
 
 #include "common/bytes.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,7 +23,6 @@ struct txn {
 
 struct txn *txn_new(uint32_t partition);
 void txn_free(struct txn *txn); // txn may be NULL
-bool txn_is_empty(const struct txn *txn);
 
 // Operations, carried out in the order added. Bytes are copied.
 void txn_put(struct txn *txn, uint64_t batch, struct slice blob);       // a batch, new or changed

@@ -5,6 +5,7 @@
 #include "proto/pack.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 static const char *const names[N_LIMIT_KINDS] = {
 #define X(name, text) [LIMIT_##name] = text,
@@ -32,10 +33,6 @@ static uint32_t count_known(const struct limits_seen *seen) {
         n += is_known(&seen->of[i]);
     }
     return n;
-}
-
-bool limits_seen_any(const struct limits_seen *seen) {
-    return count_known(seen) > 0;
 }
 
 static int pack_number(struct buf *out, int64_t n) {

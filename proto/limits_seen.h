@@ -4,7 +4,6 @@
 
 #include "common/bytes.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
 // What a limit counts. The number of a row is its key on the wire: add at the end only.
@@ -40,8 +39,6 @@ const char *limit_kind_name(enum limit_kind kind); // "input-tokens", ...
 
 // limits_seen_clear makes every number absent.
 void limits_seen_clear(struct limits_seen *seen);
-// limits_seen_any says whether there is a number at all.
-bool limits_seen_any(const struct limits_seen *seen);
 
 // limits_seen_pack appends a msgpack map: kind (its number) to [limit, remaining, reset_ms], each an
 // integer or nil; kinds of which nothing is known are left out, and nothing is written when none is

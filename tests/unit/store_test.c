@@ -222,8 +222,6 @@ static void acks_trim_the_outbox(void **state) {
     assert_int_equal(got.last, 25);
     store_ack(w.a, 1, SLICE_LIT("c"), 23, 23);
     store_ack(w.a, 1, SLICE_LIT("c"), 3, 3); // late and old: changes nothing
-    store_ack(w.a, 1, SLICE_LIT("d"), 1, 0);
-    store_forget_consumer(w.a, 1, SLICE_LIT("d"));
     store_read(w.a, 1, 1, 100, on_read, &got);
     redis_server_until(w.loop, got.n_calls == 2);
     assert_int_equal(got.n, 6);
