@@ -139,7 +139,8 @@ static void release(struct job *job) {
     held_give(&job->held);
 }
 
-void job_end(struct job *job) {
+// end_step ends a job's step as step->done says.
+static void end_step(struct job *job) {
     struct batch_done *d = &job->step.done;
     if (job->n_bad > 0) {
         size_t n = strlen(d->detail);
@@ -173,7 +174,7 @@ void job_fail(struct job *job, enum outcome outcome, const char *format, ...) {
     va_end(args);
     d->outcome = outcome;
     d->state = d->state != NULL ? d->state : "";
-    job_end(job);
+    end_step(job);
 }
 
 static void job_free(struct job *job) {
@@ -190,7 +191,7 @@ static void job_free(struct job *job) {
 // go_on asks what follows an exchange, at once or after the time that its reader wants.
 static void go_on(struct job *job, const struct exchange *next) {
     if (next == NULL) {
-        job_end(job);
+        end_step(job);
         return;
     }
     job->exchange = next;
@@ -219,7 +220,7 @@ static void on_transfer(void *arg, const struct transfer_end *end) {
 void job_ask(struct job *job, const struct exchange *exchange) {
     job->exchange = exchange;
     if (exchange == NULL || exchange->ask(&job->step) != 0) {
-        job_end(job);
+        end_step(job);
         return;
     }
     if (job->step.ask.into != NULL) {

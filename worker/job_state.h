@@ -91,9 +91,7 @@ struct jobs {
 
 // job_step_to moves a step on; only the arrows of job.h are allowed.
 void job_step_to(struct job *job, enum job_state state);
-// job_end ends it as step->done says.
-void job_end(struct job *job);
-// job_fail ends it so.
+// job_fail ends a step with this outcome and sentence.
 void job_fail(struct job *job, enum outcome outcome, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 // job_ask begins an exchange, or ends the step when there is none.
