@@ -58,6 +58,7 @@ static int send_bytes(struct dialogue *dialogue, struct buf *bytes) {
     if (zmq_msg_init_data(&msg, bytes->p, n, free_bytes, NULL) != 0) {
         return -EAGAIN;
     }
+    loop_used(dialogue->watch);
     if (zmq_msg_send(&msg, dialogue->socket, ZMQ_DONTWAIT) >= 0) {
         *bytes = (struct buf){.max = bytes->max};
         return 0;

@@ -1,9 +1,10 @@
-// libuv, with ZeroMQ sockets as sources. Invariant: before the loop sleeps, the events of every
-// socket have been read again, because ZMQ_FD is edge-triggered and any send or receive may have
-// eaten the edge. Called by every program's main and by the modules that own sockets and timers.
+// libuv, with ZeroMQ sockets as sources. Invariant: before the loop sleeps, the events of every socket
+// that was used since have been read again, because ZMQ_FD is edge-triggered and any send or receive
+// may have eaten the edge. Others are left alone: reading the events costs two system calls.
+// Called by every program's main and by the modules that own sockets and timers.
 //
-// One turn:  timers → descriptors → on_turn (prepare): sockets that are ready, then the turn-end
-//            callbacks; if a socket is still ready an idle handle keeps the loop from sleeping.
+// One turn:  timers → descriptors → on_turn (prepare): sockets that are ready, the turn-end callbacks,
+//            what was put off; if a socket is still ready an idle handle keeps the loop from sleeping.
 #include "common/loop.h"
 #include "common/clock.h"
 #include "common/hook.h"
@@ -26,6 +27,7 @@ struct loop_socket {
     uv_poll_t poll;
     loop_callback *on_readable, *on_writable;
     void *arg;
+    bool used; // its events have to be read
     bool want_write, paused, removed;
     struct loop_socket *next;
 };
@@ -57,6 +59,7 @@ struct loop {
         void *arg;
     } ends[TURN_ENDS_MAX];
     size_t n_ends;
+    struct loop_later *later;
     bool stopping;
     int64_t woke_us; // when the present turn began
 };
@@ -65,49 +68,55 @@ static void on_idle(uv_idle_t *idle) {
     uv_idle_stop(idle);
 }
 
-// serve_socket calls back for what is ready now; returns true if more is ready still.
-static bool serve_socket(struct loop_socket *s) {
+// events_of reads what the socket is ready for: ZMQ_POLLIN if that is wanted, ZMQ_POLLOUT likewise.
+static int events_of(struct loop_socket *s) {
     int events = 0;
     size_t size = sizeof(events);
+    s->used = false;
     if (zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size) != 0) {
-        return false;
+        return 0;
     }
-    bool more = false;
-    if ((events & ZMQ_POLLIN) != 0 && !s->paused) {
+    return events & ((s->paused ? 0 : ZMQ_POLLIN) | (s->want_write ? ZMQ_POLLOUT : 0));
+}
+
+static void serve_socket(struct loop_socket *s) {
+    int events = events_of(s);
+    if ((events & ZMQ_POLLIN) != 0) {
+        s->used = true;
         s->on_readable(s->arg);
-        more = true; // looked at again in the next turn; costs one getsockopt
     }
-    if (!s->removed && s->want_write && (events & ZMQ_POLLOUT) != 0) {
+    if ((events & ZMQ_POLLOUT) != 0 && !s->removed) {
+        s->used = true;
         s->want_write = false;
         s->on_writable(s->arg);
-        more = true;
     }
-    return more;
+}
+
+static void do_later(struct loop *loop) {
+    while (loop->later != NULL) {
+        struct loop_later *later = loop->later;
+        loop_cancel(loop, later);
+        later->on_end(later->arg);
+    }
 }
 
 static void on_turn(uv_prepare_t *prepare) {
     struct loop *loop = prepare->data;
-    bool more = false;
     struct loop_socket *s, *next;
     LL_FOREACH_SAFE(loop->sockets, s, next) {
-        if (!s->removed) {
-            more |= serve_socket(s);
+        if (s->used && !s->removed) {
+            serve_socket(s);
         }
     }
     for (size_t i = 0; i < loop->n_ends; i++) {
         loop->ends[i].on_end(loop->ends[i].arg);
     }
-    // The turn-end callbacks may have sent, and a send may have eaten a socket's edge.
+    do_later(loop);
     LL_FOREACH(loop->sockets, s) {
-        int events = 0;
-        size_t size = sizeof(events);
-        if (!s->removed && zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size) == 0) {
-            more |= (events & ZMQ_POLLIN) != 0 && !s->paused;
-            more |= (events & ZMQ_POLLOUT) != 0 && s->want_write;
+        if (s->used && !s->removed && events_of(s) != 0) {
+            s->used = true;
+            loop_wake(loop);
         }
-    }
-    if (more) {
-        uv_idle_start(&loop->idle, on_idle);
     }
     int64_t took_us = clock_us() - loop->woke_us;
     if (took_us > SLOW_TURN_US) {
@@ -195,7 +204,8 @@ uv_loop_t *loop_uv(struct loop *loop) {
 }
 
 static void on_zmq_fd(uv_poll_t *poll, int status, int events) {
-    // Nothing to do: waking up is enough, on_turn looks at every socket.
+    struct loop_socket *s = poll->data;
+    s->used = true; // on_turn looks at it
 }
 
 struct loop_socket *loop_add_socket(struct loop *loop, void *zmq_socket, loop_callback *on_readable,
@@ -215,19 +225,23 @@ struct loop_socket *loop_add_socket(struct loop *loop, void *zmq_socket, loop_ca
     s->poll.data = s;
     uv_poll_start(&s->poll, UV_READABLE, on_zmq_fd);
     LL_PREPEND(loop->sockets, s);
-    loop_wake(loop); // it may be ready already
+    loop_used(s); // it may be ready already
     return s;
+}
+
+void loop_used(struct loop_socket *socket) {
+    socket->used = true; // every callback is followed by on_turn before the loop sleeps
 }
 
 void loop_want_write(struct loop_socket *socket) {
     assert(socket->on_writable != NULL);
     socket->want_write = true;
-    loop_wake(socket->loop);
+    loop_used(socket);
 }
 
 void loop_pause_read(struct loop_socket *socket, bool paused) {
     if (socket->paused && !paused) {
-        loop_wake(socket->loop);
+        loop_used(socket);
     }
     socket->paused = paused;
 }
@@ -289,6 +303,20 @@ void loop_at_turn_end(struct loop *loop, loop_callback *on_end, void *arg) {
     loop->ends[loop->n_ends].on_end = on_end;
     loop->ends[loop->n_ends].arg = arg;
     loop->n_ends++;
+}
+
+void loop_later(struct loop *loop, struct loop_later *later) {
+    if (!later->pending) {
+        later->pending = true;
+        DL_APPEND(loop->later, later);
+    }
+}
+
+void loop_cancel(struct loop *loop, struct loop_later *later) {
+    if (later->pending) {
+        later->pending = false;
+        DL_DELETE(loop->later, later);
+    }
 }
 
 void loop_wake(struct loop *loop) {

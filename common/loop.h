@@ -33,6 +33,9 @@ uv_loop_t *loop_uv(struct loop *loop);
 struct loop_socket *loop_add_socket(struct loop *loop, void *zmq_socket, loop_callback *on_readable,
                                     loop_callback *on_writable, void *arg);
 void loop_want_write(struct loop_socket *socket);
+// loop_used must be called after a send or a receive outside of the socket's own callbacks: it may have
+// eaten the sign that the socket has become ready.
+void loop_used(struct loop_socket *socket);
 // loop_pause_read stops on_readable (back-pressure: the peer's sends fill up) until told otherwise.
 void loop_pause_read(struct loop_socket *socket, bool paused);
 // loop_remove_socket stops the watching; call before zmq_close.
@@ -50,6 +53,18 @@ void loop_on_signal(struct loop *loop, int signal, loop_callback *on_signal, voi
 // loop_at_turn_end calls back at the end of every turn, before the loop sleeps: the place to flush
 // what the turn gathered. At most 8 of them; called in the order added.
 void loop_at_turn_end(struct loop *loop, loop_callback *on_end, void *arg);
+
+// Something put off to the end of the turn: once, after the turn-end callbacks, however often it was
+// asked for in the turn. Owned by the caller, who sets on_end and arg, and cancels before freeing.
+struct loop_later {
+    loop_callback *on_end;
+    void *arg;
+    bool pending;
+    struct loop_later *prev, *next;
+};
+void loop_later(struct loop *loop, struct loop_later *later);
+void loop_cancel(struct loop *loop, struct loop_later *later);
+
 // loop_wake makes sure that one more turn runs without waiting.
 void loop_wake(struct loop *loop);
 

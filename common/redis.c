@@ -38,9 +38,12 @@ enum redis_state { REDIS_WAITING, REDIS_CONNECTING, REDIS_READY };
 // One connection. Outlives its redis by a turn when it is being closed.
 struct conn {
     struct redis *redis; // NULL: given up, answers are of no interest
+    struct loop *loop;
     redisAsyncContext *ac;
     uv_poll_t poll;
     int events; // that poll is watching now
+    struct loop_later flush;
+    bool flushing;
 };
 
 enum request_kind { REQUEST_USER, REQUEST_HANDSHAKE, REQUEST_LOAD };
@@ -167,6 +170,7 @@ static void on_cleanup(void *arg) {
                  text != NULL && *text != '\0' ? text : "connection closed");
     }
     conn->redis = NULL;
+    loop_cancel(conn->loop, &conn->flush);
     uv_close((uv_handle_t *)&conn->poll, on_poll_closed);
     if (redis != NULL) {
         on_gone(redis);
@@ -228,9 +232,22 @@ static void del_read(void *arg) {
     watch_events(conn, conn->events & ~UV_READABLE);
 }
 
+// flush writes what the turn has gathered, without first asking whether the socket takes it.
+static void flush(void *arg) {
+    struct conn *conn = arg;
+    conn->flushing = true;
+    redisAsyncHandleWrite(conn->ac); // may end the connection: the handle lives until its close callback
+    conn->flushing = false;
+}
+
 static void add_write(void *arg) {
     struct conn *conn = arg;
-    watch_events(conn, conn->events | UV_WRITABLE);
+    bool connected = (conn->ac->c.flags & REDIS_CONNECTED) != 0;
+    if (connected && !conn->flushing && (conn->events & UV_WRITABLE) == 0) {
+        loop_later(conn->loop, &conn->flush);
+    } else {
+        watch_events(conn, conn->events | UV_WRITABLE); // to connect, or the socket is full
+    }
 }
 
 static void del_write(void *arg) {
@@ -401,8 +418,10 @@ static void send_login(struct redis *redis) {
 static void attach(struct redis *redis, redisAsyncContext *ac) {
     struct conn *conn = mem_zalloc(sizeof(*conn));
     conn->redis = redis;
+    conn->loop = redis->loop;
     conn->ac = ac;
     conn->poll.data = conn;
+    conn->flush = (struct loop_later){.on_end = flush, .arg = conn};
     int rc = uv_poll_init(loop_uv(redis->loop), &conn->poll, ac->c.fd);
     assert(rc == 0);
     redis->conn = conn;

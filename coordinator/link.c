@@ -178,6 +178,7 @@ int link_send(struct link *link, struct slice route, const struct message *messa
         log_error("link.too_large", "kind=%s", message_name(message->kind));
         return -EMSGSIZE;
     }
+    loop_used(link->on_router);
     if (zmq_send(link->router, route.p, route.n, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         return -EHOSTUNREACH;
     }
@@ -185,6 +186,7 @@ int link_send(struct link *link, struct slice route, const struct message *messa
 }
 
 int link_push(struct link *link, struct slice frame) {
+    loop_used(link->on_push);
     if (zmq_send(link->push, frame.p, frame.n, ZMQ_DONTWAIT) < 0) {
         loop_want_write(link->on_push);
         return -EAGAIN;

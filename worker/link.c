@@ -40,6 +40,7 @@ struct link {
 int link_send_bytes(void *arg, struct slice frame) {
     struct link *link = arg;
     int rc;
+    loop_used(link->watch);
     do {
         rc = zmq_send(link->socket, frame.p, frame.n, ZMQ_DONTWAIT);
     } while (rc < 0 && errno == EINTR);

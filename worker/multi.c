@@ -8,24 +8,26 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #define CONNECT_MS 10000 // most time for resolving, connecting, TLS
 #define KEEPALIVE_S 30L
+#define EVENTS 64 // read at a time
 
-// A descriptor that curl watches; freed when libuv has closed the handle.
-struct watch {
-    uv_poll_t poll;
-    struct multi *multi;
-    curl_socket_t fd;
-};
-
+// curl takes a descriptor off and puts it back with every transfer, which costs libuv five system calls
+// and an allocation; so they are in an epoll of their own, which the loop watches.
 struct multi {
     struct loop *loop;
     CURLM *curl;
+    int epoll;
+    uv_poll_t poll; // of epoll
     uv_timer_t timer;
+    struct loop_later begin; // what curl wants to do at once
     multi_done *done;
     void *arg;
     size_t n; // transfers
+    int n_handles; // of libuv, poll and timer; the last to be closed frees
 };
 
 static void reap(struct multi *m) {
@@ -38,60 +40,53 @@ static void reap(struct multi *m) {
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
-    struct watch *w = poll->data;
-    struct multi *m = w->multi;
-    int flags = status < 0 ? CURL_CSELECT_ERR : 0;
-    flags |= (events & UV_READABLE) != 0 ? CURL_CSELECT_IN : 0;
-    flags |= (events & UV_WRITABLE) != 0 ? CURL_CSELECT_OUT : 0;
-    int n_running;
-    curl_multi_socket_action(m->curl, w->fd, flags, &n_running);
+    struct multi *m = poll->data;
+    struct epoll_event ready[EVENTS];
+    int n = epoll_wait(m->epoll, ready, EVENTS, 0); // the rest is told again in the next turn
+    for (int i = 0; i < n; i++) {
+        uint32_t got = ready[i].events;
+        int flags = ((got & (EPOLLIN | EPOLLHUP)) != 0 ? CURL_CSELECT_IN : 0) |
+                    ((got & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0) | ((got & EPOLLERR) != 0 ? CURL_CSELECT_ERR : 0);
+        int n_running;
+        curl_multi_socket_action(m->curl, ready[i].data.fd, flags, &n_running); // one it has closed: ignored
+    }
     reap(m);
 }
 
-static void on_watch_closed(uv_handle_t *handle) {
-    free(handle->data);
-}
-
+// on_socket: socket_arg is not NULL once the descriptor is in the epoll.
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg) {
     struct multi *m = arg;
-    struct watch *w = socket_arg;
+    struct epoll_event event = {.data.fd = fd, .events = ((what & CURL_POLL_IN) != 0 ? EPOLLIN : 0u) |
+                                                         ((what & CURL_POLL_OUT) != 0 ? EPOLLOUT : 0u)};
     if (what == CURL_POLL_REMOVE) {
-        if (w != NULL) {
-            uv_poll_stop(&w->poll);
-            uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-            curl_multi_assign(m->curl, fd, NULL);
-        }
+        epoll_ctl(m->epoll, EPOLL_CTL_DEL, fd, &event); // one that is closed already has left by itself
         return 0;
     }
-    if (w == NULL) {
-        w = mem_zalloc(sizeof(*w));
-        w->multi = m;
-        w->fd = fd;
-        if (uv_poll_init(loop_uv(m->loop), &w->poll, fd) != 0) {
-            free(w);
-            return -1;
-        }
-        w->poll.data = w;
-        curl_multi_assign(m->curl, fd, w);
+    if (epoll_ctl(m->epoll, socket_arg != NULL ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0) {
+        return -1;
     }
-    int events = ((what & CURL_POLL_IN) != 0 ? UV_READABLE : 0) |
-                 ((what & CURL_POLL_OUT) != 0 ? UV_WRITABLE : 0);
-    uv_poll_start(&w->poll, events, on_poll);
+    curl_multi_assign(m->curl, fd, m);
     return 0;
 }
 
-static void on_time(uv_timer_t *timer) {
-    struct multi *m = timer->data;
+static void begin(void *arg) {
+    struct multi *m = arg;
     int n_running;
     curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, &n_running);
     reap(m);
 }
 
+static void on_time(uv_timer_t *timer) {
+    begin(timer->data);
+}
+
 static int on_timer(CURLM *curl, long timeout_ms, void *arg) {
     struct multi *m = arg;
-    if (timeout_ms < 0) {
-        uv_timer_stop(&m->timer);
-    } else {
+    uv_timer_stop(&m->timer);
+    loop_cancel(m->loop, &m->begin);
+    if (timeout_ms == 0) {
+        loop_later(m->loop, &m->begin);
+    } else if (timeout_ms > 0) {
         uv_timer_start(&m->timer, on_time, (uint64_t)timeout_ms, 0);
     }
     return 0;
@@ -104,8 +99,14 @@ struct multi *multi_new(struct loop *loop, long n_connections, multi_done *done,
     m->arg = arg;
     m->curl = curl_multi_init();
     assert(m->curl != NULL);
+    m->epoll = epoll_create1(EPOLL_CLOEXEC);
+    int rc = uv_poll_init(loop_uv(loop), &m->poll, m->epoll);
+    assert(rc == 0);
     uv_timer_init(loop_uv(loop), &m->timer);
-    m->timer.data = m;
+    m->poll.data = m->timer.data = m;
+    m->n_handles = 2;
+    m->begin = (struct loop_later){.on_end = begin, .arg = m};
+    uv_poll_start(&m->poll, UV_READABLE, on_poll);
     curl_multi_setopt(m->curl, CURLMOPT_SOCKETFUNCTION, on_socket);
     curl_multi_setopt(m->curl, CURLMOPT_SOCKETDATA, m);
     curl_multi_setopt(m->curl, CURLMOPT_TIMERFUNCTION, on_timer);
@@ -114,8 +115,11 @@ struct multi *multi_new(struct loop *loop, long n_connections, multi_done *done,
     return m;
 }
 
-static void on_multi_closed(uv_handle_t *handle) {
-    free(handle->data);
+static void on_closed(uv_handle_t *handle) {
+    struct multi *m = handle->data;
+    if (--m->n_handles == 0) {
+        free(m);
+    }
 }
 
 void multi_free(struct multi *m) {
@@ -123,9 +127,11 @@ void multi_free(struct multi *m) {
         return;
     }
     assert(m->n == 0);
-    curl_multi_cleanup(m->curl); // closes connections: watches go by on_socket
-    uv_timer_stop(&m->timer);
-    uv_close((uv_handle_t *)&m->timer, on_multi_closed);
+    curl_multi_cleanup(m->curl); // closes connections
+    loop_cancel(m->loop, &m->begin);
+    uv_close((uv_handle_t *)&m->poll, on_closed);
+    uv_close((uv_handle_t *)&m->timer, on_closed);
+    close(m->epoll);
 }
 
 CURLMcode multi_add(struct multi *m, CURL *easy) {

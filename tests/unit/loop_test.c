@@ -132,12 +132,81 @@ static void test_turn_end_and_wake(void **state) {
     tear_down(&w);
 }
 
+// eat_edge takes the sign of a message off the socket's descriptor, as a send at the wrong moment does.
+static void eat_edge(void *arg) {
+    struct world *w = arg;
+    int events = 0;
+    size_t size = sizeof(events);
+    while ((events & ZMQ_POLLIN) == 0) {
+        assert_int_equal(zmq_getsockopt(w->in, ZMQ_EVENTS, &events, &size), 0);
+    }
+    loop_used(w->watch_in);
+}
+
+static void send_and_eat_edge(void *arg) {
+    struct world *w = arg;
+    assert_int_equal(zmq_send(w->out, "x", 1, ZMQ_DONTWAIT), 1);
+    eat_edge(w);
+}
+
+static void test_used_socket_is_read_without_its_edge(void **state) {
+    struct world w;
+    set_up(&w, read_one, NULL);
+    w.n_want = 3;
+    loop_timer_start(loop_add_timer(w.loop, send_and_eat_edge, &w), 1, 1);
+    loop_timer_start(loop_add_timer(w.loop, on_deadline, &w), 5000, 0);
+    loop_run(w.loop);
+    assert_int_equal(w.n_read, 3);
+    tear_down(&w);
+}
+
+struct put_off {
+    struct world w;
+    struct loop_later first, second, never;
+    int n_first, n_second, turns_at_second;
+};
+
+static void on_first(void *arg) {
+    struct put_off *p = arg;
+    p->n_first++;
+    loop_later(p->w.loop, &p->second); // still in this turn
+}
+
+static void on_second(void *arg) {
+    struct put_off *p = arg;
+    p->n_second++;
+    p->turns_at_second = p->w.n_turns;
+}
+
+static void fail_if_called(void *arg) {
+    fail();
+}
+
+static void test_put_off_runs_once_at_the_end_of_the_turn(void **state) {
+    struct put_off p = {.first = {.on_end = on_first, .arg = &p}, .second = {.on_end = on_second, .arg = &p},
+                        .never = {.on_end = fail_if_called}};
+    set_up(&p.w, read_one, NULL);
+    loop_at_turn_end(p.w.loop, count_turn, &p.w);
+    loop_later(p.w.loop, &p.never);
+    loop_later(p.w.loop, &p.first);
+    loop_later(p.w.loop, &p.first);
+    loop_cancel(p.w.loop, &p.never);
+    loop_cancel(p.w.loop, &p.never);
+    loop_run(p.w.loop); // three turns
+    assert_int_equal(p.n_first, 1);
+    assert_int_equal(p.n_second, 1);
+    assert_int_equal(p.turns_at_second, 1);
+    tear_down(&p.w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_all_though_one_a_turn),
         cmocka_unit_test(test_paused_socket_waits),
         cmocka_unit_test(test_writer_goes_on_when_there_is_room),
         cmocka_unit_test(test_turn_end_and_wake),
+        cmocka_unit_test(test_used_socket_is_read_without_its_edge),
+        cmocka_unit_test(test_put_off_runs_once_at_the_end_of_the_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
