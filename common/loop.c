@@ -12,6 +12,7 @@
 #include "common/mem.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -70,17 +71,19 @@ static void on_idle(uv_idle_t *idle) {
 
 // events_of reads what the socket is ready for: ZMQ_POLLIN if that is wanted, ZMQ_POLLOUT likewise.
 static int events_of(struct loop_socket *s) {
-    int events = 0;
+    int events = 0, rc;
     size_t size = sizeof(events);
     s->used = false;
-    if (zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size) != 0) {
-        return 0;
-    }
-    return events & ((s->paused ? 0 : ZMQ_POLLIN) | (s->want_write ? ZMQ_POLLOUT : 0));
+    do {
+        rc = zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size);
+    } while (rc != 0 && zmq_errno() == EINTR);
+    return rc != 0 ? 0 : events & ((s->paused || s->on_readable == NULL ? 0 : ZMQ_POLLIN) | (s->want_write ? ZMQ_POLLOUT : 0));
 }
 
 static void serve_socket(struct loop_socket *s) {
-    int events = events_of(s);
+    // A plain reader finds out by reading whether there is something, which is cheaper.
+    bool just_read = !s->paused && !s->want_write && s->on_readable != NULL;
+    int events = just_read ? ZMQ_POLLIN : events_of(s);
     if ((events & ZMQ_POLLIN) != 0) {
         s->used = true;
         s->on_readable(s->arg);

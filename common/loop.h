@@ -27,8 +27,9 @@ void loop_stop(struct loop *loop);
 // loop_uv is for sources that loop does not know: curl's descriptors, Redis, child processes.
 uv_loop_t *loop_uv(struct loop *loop);
 
-// loop_add_socket watches a ZeroMQ socket. on_readable is called while a message waits; it reads
-// without waiting, at most 64 messages a call, and is called again in the next turn if more wait.
+// loop_add_socket watches a ZeroMQ socket. on_readable (NULL for one that only sends) is called when a
+// message may wait; it reads without waiting, at most 64 messages a call, and is called again in the
+// next turn if more wait.
 // on_writable (may be NULL) is called once after loop_want_write, when a send would be taken.
 struct loop_socket *loop_add_socket(struct loop *loop, void *zmq_socket, loop_callback *on_readable,
                                     loop_callback *on_writable, void *arg);

@@ -63,7 +63,7 @@ struct core *core_new(const struct core_config *config, const struct core_io *io
         core->partitions[i].index = i;
         core->partitions[i].first_oseq = 1;
     }
-    core->next_age_us = core->late_due_us = core->next_jobs_us = INT64_MAX;
+    core->next_age_us = core->late_due_us = core->next_jobs_us = core->next_position_us = INT64_MAX;
     buf_init(&core->scratch, SCRATCH_MAX_BYTES);
     buf_init(&core->scratch2, SCRATCH_MAX_BYTES);
     if (config->has_push) {
@@ -317,6 +317,10 @@ bool core_wants_frames(const struct core *core) {
     return core_is_open(core) && intake_has_room(core);
 }
 
+void core_release(struct core *core) {
+    deliver_release(core);
+}
+
 void core_push_ready(struct core *core) {
     core->push_ready = true;
 }
@@ -373,13 +377,14 @@ int64_t core_next_us(const struct core *core) {
     int64_t next = dispatch_next_us(core);
     next = core->next_age_us < next ? core->next_age_us : next;
     next = jobs_next_us(core) < next ? jobs_next_us(core) : next;
+    next = core->next_position_us < next ? core->next_position_us : next;
     return core->next_heartbeat_us < next ? core->next_heartbeat_us : next;
 }
 
 void core_turn_end(struct core *core, int64_t now_us) {
     core->now_us = now_us;
     core->stalled = core->n_results >= core->config->max_results;
-    core->next_jobs_us = INT64_MAX;
+    core->next_jobs_us = core->next_position_us = INT64_MAX;
     roster_flush(core); // before new calls: it is TAKEN that makes room at the worker
     if (core->store_ready && !core->halted) {
         letter_room_tick(core);

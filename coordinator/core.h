@@ -107,6 +107,8 @@ bool core_message(struct core *core, int64_t now_us, struct slice route, const s
 void core_frame(struct core *core, int64_t now_us, struct slice frame);
 bool core_wants_frames(const struct core *core);
 void core_push_ready(struct core *core);
+// core_release has what is still to be stored stored: the core is asked nothing after it.
+void core_release(struct core *core);
 
 // core_models_changed: look again at what waits for a model; stopped pools go on, with the newest limits.
 void core_models_changed(struct core *core, int64_t now_us);

@@ -319,6 +319,7 @@ struct cursor {
     bool reading;         // a read of the outbox is under way for it
     struct cached *behind; // what was read of the outbox for it, oldest first
     bool dirty;           // acked has moved since it was last stored
+    int64_t due_us;       // when dirty: when it will be stored
 };
 
 struct consumer {
@@ -390,6 +391,7 @@ struct core {
     uint64_t n_steps;            // of jobs, ordered
     size_t n_closed_jobs;        // of jobs, those that are kept for people
     int64_t next_jobs_us;        // when a job wants to be looked at
+    int64_t next_position_us;    // when a consumer's position wants to be stored
     struct call **waiting;       // heap by not_before_us
     size_t n_waiting, cap_waiting;
     int64_t n_sent;              // calls at workers

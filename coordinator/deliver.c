@@ -18,6 +18,7 @@
 #define CACHE_MAX_BYTES (8 * 1024 * 1024) // of result blobs in memory, all partitions together
 #define READ_ENTRIES 64                   // outbox entries asked for at once
 #define SEND_MAX_RESULTS 1000             // results of one RESULTS message
+#define POSITION_US 10000                 // a position waits so long to be stored, with what follows in that time
 #define SEND_MAX_BYTES (48 * 1024 * 1024) // of one RESULTS message; a single result is never longer
 
 // ---- The newest results, in memory --------------------------------------------------------------------
@@ -225,6 +226,14 @@ void deliver_subscribe(struct core *core, struct slice route, const struct messa
     log_info("consumer.subscribed", "consumer=%s credit=%lld", c->name, (long long)c->credit);
 }
 
+// keep_position has the position stored, soon: a write a result would be a third of all writes.
+static void keep_position(const struct core *core, struct cursor *cursor) {
+    if (!cursor->dirty) {
+        cursor->dirty = true;
+        cursor->due_us = core->now_us + POSITION_US;
+    }
+}
+
 int deliver_ack(struct core *core, struct slice route, const struct message_ack *ack) {
     struct consumer *c = find_route(core, route);
     if (c == NULL) {
@@ -243,7 +252,7 @@ int deliver_ack(struct core *core, struct slice route, const struct message_ack 
         c->n_unacked -= (int64_t)(counted - cursor->acked);
         cursor->sent = ack->upto > cursor->sent ? ack->upto : cursor->sent;
         cursor->acked = ack->upto;
-        cursor->dirty = true;
+        keep_position(core, cursor);
     }
     return 0;
 }
@@ -329,7 +338,9 @@ static bool send_some(struct core *core, struct consumer *c, struct partition *p
         size_t n_sent = push_results(core, c, blob, from, n);
         cursor->sent += PLANT(PUSH_AGAIN) && n_sent < n ? 0 : n_sent;
         cursor->acked = cursor->sent; // sent is all there is to know without acks
-        cursor->dirty |= n_sent > 0;
+        if (n_sent > 0) {
+            keep_position(core, cursor);
+        }
         core->status->results_delivered += n_sent;
         return n_sent > 0;
     }
@@ -381,6 +392,24 @@ void deliver_again(struct core *core) {
     for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {
         for (uint32_t i = 0; i < core->config->n_partitions; i++) {
             c->cursors[i].dirty |= c->cursors[i].known;
+            c->cursors[i].due_us = 0;
+        }
+    }
+}
+
+// store_positions stores those that are due by then.
+static void store_positions(struct core *core, int64_t by_us) {
+    for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {
+        for (uint32_t i = 0; i < core->config->n_partitions; i++) {
+            struct cursor *cursor = &c->cursors[i];
+            if (!cursor->dirty || core->partitions[i].state != PARTITION_OWNED) {
+                continue;
+            }
+            if (cursor->due_us <= by_us) {
+                store_cursor(core, c, &core->partitions[i]);
+            } else if (cursor->due_us < core->next_position_us) {
+                core->next_position_us = cursor->due_us;
+            }
         }
     }
 }
@@ -391,10 +420,11 @@ void deliver_pump(struct core *core) {
     }
     for (struct consumer *c = core->consumers; c != NULL; c = c->hh.next) {
         pump_consumer(core, c);
-        for (uint32_t i = 0; i < core->config->n_partitions; i++) {
-            if (c->cursors[i].dirty && core->partitions[i].state == PARTITION_OWNED) {
-                store_cursor(core, c, &core->partitions[i]);
-            }
-        }
     }
+    bool is_filling = core->n_results >= core->config->max_results / 2; // and only stored positions make room
+    store_positions(core, is_filling ? INT64_MAX : core->now_us);
+}
+
+void deliver_release(struct core *core) {
+    store_positions(core, INT64_MAX);
 }

@@ -28,5 +28,7 @@ void deliver_gone(struct core *core, struct slice route);
 
 // deliver_pump sends what consumers have credit for, stores their positions and trims.
 void deliver_pump(struct core *core);
+// deliver_release stores all positions at once, before the partitions are given up.
+void deliver_release(struct core *core);
 
 #endif

@@ -160,10 +160,6 @@ void link_frames_wanted(struct link *link, bool wanted) {
     }
 }
 
-static void on_nothing(void *arg) {
-    // A PUSH socket never has anything to read.
-}
-
 static void on_push_writable(void *arg) {
     struct link *link = arg;
     link->handlers->on_push_ready(link->handlers->arg);
@@ -230,7 +226,7 @@ struct link *link_new(struct loop *loop, const struct link_config *config,
         link->on_pull = loop_add_socket(loop, link->pull, on_pull, NULL, link);
     }
     if (link->push != NULL) {
-        link->on_push = loop_add_socket(loop, link->push, on_nothing, on_push_writable, link);
+        link->on_push = loop_add_socket(loop, link->push, NULL, on_push_writable, link);
     }
     return link;
 }

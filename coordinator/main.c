@@ -307,6 +307,7 @@ static void on_signal(void *arg) {
         return;
     }
     c->releasing = true;
+    core_release(c->core);
     for (uint32_t i = 0; i < c->config.n_partitions; i++) {
         store_release(c->store, i);
     }

@@ -69,6 +69,7 @@ struct world {
     struct status status;
     struct core *core;
     int64_t now_us;
+    int n_positions; // of consumers, stored
     uint64_t epoch;
     struct statements models[WORLD_MODELS];
     size_t n_models;
@@ -134,6 +135,7 @@ static inline void world_ack(void *arg, uint32_t partition, struct slice consume
     (void)consumer;
     (void)oseq;
     w->partitions[partition].trimmed = trim_upto;
+    w->n_positions++;
 }
 
 static inline void world_read(void *arg, uint32_t partition, uint64_t from, size_t n) {

@@ -18,6 +18,7 @@ static void test_consumer_gets_its_credit_and_what_it_did_not_ack_again(void **s
     assert_int_equal(n, 3);
     world_message(w, "c1", (struct message){.kind = MESSAGE_ACK, .ack = {.partition = 0, .upto = 2}});
     world_settle(w);
+    world_pass(w, 20);
     assert_int_equal(w->partitions[0].trimmed, 2);
     world_subscribe(w, "c2", 10); // connects again
     world_settle(w);
@@ -155,7 +156,42 @@ static void test_unacked_consumers_take_what_they_can(void **state) {
     core_push_ready(w->core);
     world_settle(w);
     assert_int_equal(w->n_pushed, 4);
+    world_pass(w, 20);
     assert_int_equal(w->partitions[0].trimmed, 4);
+    world_free(w);
+}
+
+static void ack(struct world *w, uint64_t upto) {
+    world_message(w, "c1", (struct message){.kind = MESSAGE_ACK, .ack = {.partition = 0, .upto = upto}});
+    world_settle(w);
+}
+
+static void test_positions_wait_for_one_another_but_not_for_long(void **state) {
+    struct world *w = world_start_with(1, "", 64);
+    w->config.max_results = 8;
+    world_subscribe(w, "c1", 100);
+    world_append(w, "p1", 1, 6);
+    world_settle(w);
+    world_answer_all(w);
+    w->n_positions = 0;
+    ack(w, 1); // of six, more than half of what the outbox may have: only stored positions make room
+    assert_int_equal(w->n_positions, 1);
+    assert_int_equal(w->partitions[0].trimmed, 1);
+    ack(w, 3);
+    assert_int_equal(w->n_positions, 2); // three are left
+    ack(w, 4);
+    ack(w, 5);
+    assert_int_equal(w->n_positions, 2);
+    assert_true(core_next_us(w->core) <= w->now_us + 20000);
+    w->now_us = core_next_us(w->core);
+    world_settle(w);
+    assert_int_equal(w->n_positions, 3);
+    assert_int_equal(w->partitions[0].trimmed, 5);
+    ack(w, 6);
+    assert_int_equal(w->n_positions, 3);
+    core_release(w->core); // a coordinator that stops in good order leaves none out
+    assert_int_equal(w->n_positions, 4);
+    assert_int_equal(w->partitions[0].trimmed, 6);
     world_free(w);
 }
 
@@ -214,6 +250,7 @@ int main(void) {
         cmocka_unit_test(test_consumer_far_behind_catches_up),
         cmocka_unit_test(test_full_outbox_stops_calls),
         cmocka_unit_test(test_unacked_consumers_take_what_they_can),
+        cmocka_unit_test(test_positions_wait_for_one_another_but_not_for_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static void set_up(struct world *w, loop_callback *on_readable, loop_callback *o
     assert_int_equal(zmq_connect(w->out, "inproc://loop-test"), 0);
     w->watch_in = loop_add_socket(w->loop, w->in, on_readable, NULL, w);
     if (on_writable != NULL) {
-        w->watch_out = loop_add_socket(w->loop, w->out, on_writable, on_writable, w);
+        w->watch_out = loop_add_socket(w->loop, w->out, NULL, on_writable, w);
     }
 }
 
