@@ -108,6 +108,13 @@ def cpu_s(pid):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def processors_s():
+    """Seconds that the machine's processors have been busy, and all that there were."""
+    with open("/proc/stat") as f:
+        fields = [int(x) / TICK for x in f.readline().split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
 def memory_kb(pid, field):
     """field: VmRSS, what it has now; VmHWM, the most it had."""
     with open(f"/proc/{pid}/status") as f:
