@@ -191,9 +191,8 @@ static bool others_may_send(const struct core *core, const struct pool *pool) {
 
 // room_of says how many more calls the pool and the workers have room for now.
 static int64_t room_of(const struct core *core, const struct pool *pool) {
-    int64_t room = roster_room(core, pool), permitted = pool_room(core, pool);
-    room = room < permitted ? room : permitted;
-    return room > 0 ? room : 0;
+    int64_t permitted = pool_room(core, pool);
+    return permitted > 0 ? roster_room(core, pool, permitted) : 0;
 }
 
 static bool is_held(const struct core *core, const struct pool *pool) {
@@ -365,11 +364,15 @@ int64_t dispatch_next_us(const struct core *core) {
 
 // measure_credit notes how many calls that are not interactive the workers may have.
 static void measure_credit(struct core *core) {
+    if (core->kept_until_us <= core->now_us) {
+        core->others_credit = INT64_MAX;
+        return;
+    }
     int64_t credit = 0;
     for (const struct worker *w = core->workers; w != NULL; w = w->hh.next) {
         credit += w->lost ? 0 : w->max_inflight;
     }
-    core->others_credit = core->kept_until_us > core->now_us ? credit - credit / SLOTS_KEPT : INT64_MAX;
+    core->others_credit = credit - credit / SLOTS_KEPT;
 }
 
 // send_in_turn gives the workers' credit to the pools in turn, call by call.

@@ -299,11 +299,10 @@ void permits_settle(struct core *core, struct call *call, const struct message_r
 
 // ready_of counts the calls that could go now, no more than the workers have room for.
 static int64_t ready_of(const struct core *core, const struct pool *pool, struct amount *first) {
-    int64_t n = pool->n_ready + pool->n_due, room = roster_room(core, pool);
     struct call *call = flow_first(pool);
     *first = call != NULL ? cost_of(call) : pool->limiter.mean;
     first->calls = 1;
-    return n < room ? n : room;
+    return roster_room(core, pool, pool->n_ready + pool->n_due);
 }
 
 void permits_pump(struct core *core) {

@@ -84,12 +84,12 @@ struct worker *roster_next(const struct core *core, const struct pool *pool) {
     return w;
 }
 
-int64_t roster_room(const struct core *core, const struct pool *pool) {
+int64_t roster_room(const struct core *core, const struct pool *pool, int64_t most) {
     int64_t room = 0;
-    for (const struct worker *w = core->free_workers; w != NULL; w = w->free_next) {
+    for (const struct worker *w = core->free_workers; w != NULL && room < most; w = w->free_next) {
         room += roster_serves(w, pool) ? w->max_inflight - w->n_inflight - w->n_untaken : 0;
     }
-    return room;
+    return room < most ? room : most;
 }
 
 void roster_reserve(struct core *core, struct worker *worker, bool reserved) {

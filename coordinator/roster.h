@@ -24,9 +24,9 @@ void roster_lacks(struct worker *worker, const struct pool *pool);
 bool roster_has(const struct core *core, const struct pool *pool);
 bool roster_serves(const struct worker *worker, const struct pool *pool);
 // roster_next returns the next worker with credit for a call of the pool, or NULL; roster_room says how many
-// calls of it those with credit have room for.
+// calls of it those with credit have room for, at most `most`: it is asked every turn, of thousands of workers.
 struct worker *roster_next(const struct core *core, const struct pool *pool);
-int64_t roster_room(const struct core *core, const struct pool *pool);
+int64_t roster_room(const struct core *core, const struct pool *pool, int64_t most);
 // roster_lose: it is gone or silent. Its calls stay sent until they are claimed or given up.
 void roster_lose(struct core *core, struct worker *worker, const char *reason);
 void roster_free(struct core *core, struct worker *worker); // its calls must be gone
