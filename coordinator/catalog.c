@@ -421,9 +421,7 @@ static int check_fallbacks(struct create *create) {
         LL_FOREACH(create->changes, c) {
             bool falls_back = model != NULL && strcmp(model->options.fallback_model, c->revision->model->name) == 0;
             if (rc == 0 && falls_back && model_check_fallback(model, c->revision->model, &create->why) != 0) {
-                char prefix[MODEL_NAME_MAX + 64];
-                snprintf(prefix, sizeof(prefix), "model '%s' falls back on it: ", model->name);
-                error_prefix(&create->why, prefix);
+                error_prefix(&create->why, "model '%s' falls back on it: ", model->name);
                 rc = -EINVAL;
             }
         }

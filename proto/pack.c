@@ -143,7 +143,7 @@ int pack_whole(struct slice *rest, struct slice *value) {
     struct slice at = *rest;
     // Values still to come. Each takes a byte at least, so more than at.n is a lie.
     for (uint64_t n_left = 1; n_left > 0; n_left--) {
-        struct pack_value v;
+        struct pack_value v = {0};
         if (n_left > at.n || pack_next(&at, &v) != 1) {
             return -EPROTO;
         }
@@ -165,7 +165,7 @@ static int next_of(struct slice *rest, enum pack_type type, struct pack_value *v
 }
 
 int pack_str_next(struct slice *rest, struct slice *str) {
-    struct pack_value v;
+    struct pack_value v = {0};
     int rc = next_of(rest, PACK_STR, &v);
     if (rc == 0) {
         *str = v.bytes;
@@ -174,7 +174,7 @@ int pack_str_next(struct slice *rest, struct slice *str) {
 }
 
 int pack_uint_next(struct slice *rest, uint64_t *u) {
-    struct pack_value v;
+    struct pack_value v = {0};
     int rc = next_of(rest, PACK_UINT, &v);
     if (rc == 0) {
         *u = v.u;
@@ -183,7 +183,7 @@ int pack_uint_next(struct slice *rest, uint64_t *u) {
 }
 
 int pack_array_next(struct slice *rest, uint32_t *count) {
-    struct pack_value v;
+    struct pack_value v = {0};
     int rc = next_of(rest, PACK_ARRAY, &v);
     if (rc == 0) {
         *count = v.count;
@@ -192,7 +192,7 @@ int pack_array_next(struct slice *rest, uint32_t *count) {
 }
 
 int pack_map_next(struct slice *rest, uint32_t *count) {
-    struct pack_value v;
+    struct pack_value v = {0};
     int rc = next_of(rest, PACK_MAP, &v);
     if (rc == 0) {
         *count = v.count;

@@ -19,8 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static inline struct held *case_held(size_t i) {
     static const char *const with[CASE_PROVIDERS] = {
         "'provider' = 'openai'",
-        "'provider' = 'azure-openai', 'endpoint' = "
-        "'https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21'",
+        ("'provider' = 'azure-openai', 'endpoint' = "
+         "'https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21'"),
         "'provider' = 'anthropic', 'max.tokens' = '9'",
         "'provider' = 'gemini'",
         "'provider' = 'gemini', 'task' = 'embedding'",

@@ -226,7 +226,7 @@ static void a_model_that_others_fall_back_on_is_there_and_fits(void **state) {
          "model 'a' falls back on it: model 'b': OUTPUT column 's' is INT, want what STRING can hold"},
         {CHAINED("OR REPLACE MODEL", "b", "s INT", "") CHAINED("OR REPLACE MODEL", "a", "s INT", ", 'fallback.model' = 'b'"), 0, NULL},
     };
-    struct world w;
+    struct world w = {0};
     begin(&w);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         create(&w, cases[i].sql);

@@ -112,7 +112,7 @@ static inline void case_on_request(void *arg, struct httpd_request *request) {
     }
     struct slice body = httpd_body(request);
     for (size_t i = 0; i < 4 && t->has[i] != NULL; i++) {
-        if (body.n == 0 || memmem(body.p, body.n, t->has[i], strlen(t->has[i])) == NULL) {
+        if (body.p == NULL || memmem(body.p, body.n, t->has[i], strlen(t->has[i])) == NULL) {
             case_wrong(f, t->has[i], body);
         }
     }
