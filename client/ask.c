@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <zmq.h>
 
 #define AGAIN_MS 1000

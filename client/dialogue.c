@@ -5,7 +5,6 @@
 // alone reconnects in silence, and the coordinator behind it may be a new one that knows nobody.
 #include "client/dialogue.h"
 
-#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "proto/frame.h"

@@ -5,7 +5,6 @@
 #include "common/json.h"
 #include "common/model.h"
 
-#include <errno.h>
 #include <string.h>
 
 // string_end returns the offset after the closing quote of the string that begins at `at`.

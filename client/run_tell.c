@@ -2,8 +2,6 @@
 // of it, and how to go on. Invariant: it changes nothing of the run. Called by run.c.
 #include "client/run_tell.h"
 
-#include "client/commands.h"
-
 #include "common/clock.h"
 
 #include <stdio.h>

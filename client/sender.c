@@ -7,7 +7,6 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "proto/frame.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -3,10 +3,8 @@
 #include "client/commands.h"
 #include "client/setup.h"
 
-#include "common/json.h"
 #include "common/log.h"
 
-#include <errno.h>
 #include <stdio.h>
 
 struct status_options {

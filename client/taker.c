@@ -9,7 +9,6 @@
 #include "common/mem.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

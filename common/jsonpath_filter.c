@@ -6,7 +6,6 @@
 #include "common/jsonpath_internal.h"
 #include "common/mem.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

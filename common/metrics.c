@@ -6,9 +6,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,7 +2,6 @@
 // back as SQL. Invariant: settings are sorted by name and each option stands there once.
 #include "common/model_parts.h"
 
-#include "common/json.h"
 #include "common/jsonpath.h"
 #include "common/mem.h"
 #include "common/pattern.h"

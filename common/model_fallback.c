@@ -1,7 +1,7 @@
 // Option fallback.model: whether one model can stand in for another. Invariant: whatever the one is asked
 // the other can be asked too, and whatever the other answers stands in the one's OUTPUT columns, both by
 // their places. Called by the coordinator: at CREATE, and when a record is handed on.
-#include "common/model_parts.h"
+#include "common/model.h"
 
 #include <errno.h>
 #include <string.h>

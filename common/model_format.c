@@ -8,7 +8,6 @@
 #include "common/pattern.h"
 #include "common/xpath.h"
 
-#include <errno.h>
 #include <string.h>
 
 // check_text: a text is one value of one record.

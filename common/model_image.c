@@ -6,7 +6,6 @@
 #include "common/template.h"
 
 #include <errno.h>
-#include <string.h>
 
 static const struct column *first_image(const struct model *model) {
     for (size_t i = 0; i < model->n_input; i++) {

@@ -4,7 +4,6 @@
 #include "common/model_parts.h"
 
 #include "common/json.h"
-#include "common/mem.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -2,7 +2,6 @@
 // it; the compiler bounds sections in one another and MOST_PARTIALS bounds partials, so the stack
 // is bounded too. Invariant: a failed rendering leaves out as it was. Called for each prompt.
 #include "common/template_internal.h"
-#include "common/mem.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const char *const type_names[] = {
     [TYPE_STRING] = "STRING",   [TYPE_BOOLEAN] = "BOOLEAN",     [TYPE_INT] = "INT",

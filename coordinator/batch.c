@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define BYTES_PER_TOKEN 4 // before anything was learned
 #define TOKENS_PER_SLOT 8 // index, names, punctuation

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <msgpack.h>
-#include <stdlib.h>
 
 #define BATCH_VERSION 1
 #define BLOB_FIELDS 9     // of the whole; of the first versions 7, then 8

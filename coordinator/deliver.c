@@ -9,9 +9,8 @@
 #include "coordinator/intake.h"
 #include "coordinator/partition.h"
 #include "coordinator/store.h"
-#include "proto/record.h"
+#include "proto/result.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 

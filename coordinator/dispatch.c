@@ -10,7 +10,6 @@
 #include "coordinator/marks.h"
 #include "coordinator/partition.h"
 #include "coordinator/permits.h"
-#include "coordinator/retry.h"
 #include "coordinator/roster.h"
 #include "coordinator/waiting.h"
 #include "proto/record.h"

@@ -10,7 +10,6 @@
 #include "proto/result.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 static struct result_shared shared_of(const struct batch *batch, const struct answer *a) {
     const struct group *group = batch->lane->group;

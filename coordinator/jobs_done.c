@@ -8,7 +8,6 @@
 #include "coordinator/roster.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #define STOPPED_MS 30000  // a step that the pool's stop has ended is tried again after this
 #define FULL_MS 10000     // at least, when the provider's queue is full

@@ -12,7 +12,6 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_MOST_MS 300000

@@ -15,7 +15,6 @@
 #include "coordinator/letter.h"
 #include "coordinator/redrive.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,10 @@
 // What the pools' limits are, for people. Invariant: nothing is changed here but gauges. Called by core.
 #include "coordinator/pools_status.h"
 #include "common/json.h"
-#include "coordinator/permits.h"
+#include "coordinator/core_state.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 // n_ready_of counts calls that could go, and batches that could be made into calls.

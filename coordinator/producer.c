@@ -4,9 +4,7 @@
 #include "coordinator/producer.h"
 #include "common/mem.h"
 
-#include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct producer *producer_get(struct core *core, struct slice name) {
     struct producer *p;

@@ -6,7 +6,6 @@
 #include "common/mem.h"
 #include "coordinator/partition.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

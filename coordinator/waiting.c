@@ -3,8 +3,6 @@
 #include "coordinator/waiting.h"
 #include "common/mem.h"
 
-#include <stdlib.h>
-
 static void heap_set(struct core *core, size_t i, struct call *call) {
     core->waiting[i] = call;
     call->heap_index = i;

@@ -18,7 +18,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define BLOB_VERSION 1   // of what is kept in Redis
 #define SHARED_COUNT 12  // values of the first array

@@ -7,7 +7,6 @@
 #include "common/json.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define PAGES 20      // most pages of a list, each of 1,000

@@ -5,7 +5,6 @@
 #include "worker/batch_openai.h"
 
 #include "common/json.h"
-#include "worker/openai.h"
 
 #include <errno.h>
 #include <inttypes.h>

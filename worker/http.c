@@ -12,11 +12,9 @@
 #include "worker/multi.h"
 
 #include <curl/curl.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <utlist.h>
 
 #define PER_MULTI 256        // transfers, and connections kept warm

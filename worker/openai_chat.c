@@ -6,8 +6,6 @@
 #include "common/json.h"
 #include "worker/parts.h"
 
-#include <string.h>
-
 // ---- The request --------------------------------------------------------------------------------
 
 static int add_message(const char *role, struct slice text, bool first, struct buf *out) {

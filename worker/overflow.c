@@ -7,7 +7,6 @@
 #include "proto/record.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define NUMBER_LEAST 64  // smaller numbers in a sentence are no tokens of a context
 #define NUMBERS_MOST 2   // the limit and the prompt's length, in either order

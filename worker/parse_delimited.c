@@ -4,10 +4,8 @@
 // ends inside a quote, is left out and asked again. Called by parse.c.
 #include "worker/parse_items.h"
 
-#include "common/mem.h"
 #include "worker/prompt.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #define NODES_MAX 1000000 // that a path may visit in one body
 #define FOUND_MAX 4096    // values that answer.path may find

@@ -7,7 +7,6 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "worker/job.h"
-#include "worker/value.h"
 #include "proto/record.h"
 
 #include <errno.h>

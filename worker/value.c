@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <msgpack.h>
-#include <stdlib.h>
 #include <string.h>
 
 // take cuts n bytes off the front of *rest, or returns NULL.

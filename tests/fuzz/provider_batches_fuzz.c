@@ -3,8 +3,6 @@
 #include "common/json.h"
 #include "tests/unit/batch_jobs_world.h"
 
-#include <stdlib.h>
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_results(struct spool *spool, uint64_t *n) {

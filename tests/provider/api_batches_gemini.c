@@ -5,7 +5,6 @@
 // Source: the API reference of Gemini, "Batch API", 2026-08.
 #include "tests/provider/batches.h"
 #include "common/json.h"
-#include "common/mem.h"
 
 #include <errno.h>
 #include <inttypes.h>

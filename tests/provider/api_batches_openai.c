@@ -5,13 +5,11 @@
 // Source: the API reference and the guide of OpenAI, "Batch", 2026-08.
 #include "tests/provider/openai_objects.h"
 #include "common/json.h"
-#include "common/mem.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 

@@ -7,7 +7,6 @@
 // Source: the API reference of Gemini, "Files" and "Using files", 2026-08.
 #include "tests/provider/batches.h"
 #include "common/json.h"
-#include "tests/provider/answer.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
 #define BATCH_MOST 64
 #define TEXT_MAX (8u << 20)

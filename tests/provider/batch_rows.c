@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define RESULT_MAX   (96u << 20)
 #define JOB_SHIFT    20  // a row's number: the job's, and the line's in the lower bits

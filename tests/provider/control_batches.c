@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 #include <utlist.h>
 
 static void do_finish(struct batch_job *job, int64_t now_us) {

@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <string.h>
 
 #define REST_MAX (1u << 20)
 

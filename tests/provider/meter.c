@@ -4,7 +4,6 @@
 #include "common/mem.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define SECOND_US      INT64_C(1000000)
 #define LOG_SIZE_LEAST 64

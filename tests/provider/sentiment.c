@@ -2,7 +2,6 @@
 // record of a prompt, and by --answer, so that tests can compare without the pipeline.
 #include "tests/provider/sentiment.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define WORD_MAX       16 // a longer word is in no list

@@ -4,7 +4,6 @@
 #include "tests/provider/serve.h"
 #include "common/clock.h"
 #include "common/httpd.h"
-#include "common/json.h"
 #include "common/loop.h"
 #include "common/mem.h"
 #include "tests/provider/answer.h"

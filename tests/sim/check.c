@@ -10,14 +10,12 @@
 //   A  calls that may have been billed are counted (check_ambiguous.c)
 // Called by everybody.
 #include "tests/sim/sim.h"
-#include "common/mem.h"
 #include "coordinator/letter.h"
 #include "proto/record.h"
 #include "tests/sim/dump.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define WORKER_GONE_US (5 * HEARTBEAT_MS * INT64_C(1000)) // until a coordinator has noticed that one is

@@ -2,10 +2,8 @@
 // are a file that survives it, its memory of what was acked is not; a consumer keeps its position and what
 // it used in one step. Called by links (messages) and faults.
 #include "tests/sim/sim.h"
-#include "common/mem.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #define AGAIN_US 300000    // try again after a refusal

@@ -3,8 +3,6 @@
 // Called by sim (start) and links (messages).
 #include "tests/sim/sim.h"
 
-#include <stdio.h>
-
 #define SILENT_US 5000000 // without an answer for so long it is asked again
 #define QUESTIONS 12
 

@@ -4,8 +4,6 @@
 #include "worker/parse.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <string.h>
 
 // What becomes of one call.
 enum kind {

@@ -6,7 +6,6 @@
 #include "common/mem.h"
 #include "worker/parse.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

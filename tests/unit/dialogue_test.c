@@ -2,7 +2,6 @@
 // case wants, is taken away and comes back.
 #include "client/sender.h"
 #include "client/taker.h"
-#include "common/clock.h"
 #include "proto/frame.h"
 
 #include <setjmp.h>

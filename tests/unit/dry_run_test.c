@@ -1,8 +1,6 @@
 // A dry run over rows that a test writes: calls and tokens that can be counted by hand, and times.
 #include "client/dry_run.h"
 
-#include "common/mem.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

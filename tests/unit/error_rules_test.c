@@ -4,8 +4,6 @@
 #include "provider_case.h"
 #include "worker/multi.h"
 
-#include <stdlib.h>
-
 #define ALL   "openai azure-openai ollama vllm llama.cpp anthropic kserve http gemini "
 #define OTHER "ollama vllm llama.cpp kserve http " // those without rules of their own about 429
 #define MESSAGE(text) "{\"error\":{\"message\":\"" text "\"}}"

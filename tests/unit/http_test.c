@@ -4,12 +4,10 @@
 
 #include "common/clock.h"
 #include "common/loop.h"
-#include "common/mem.h"
 #include "common/secrets.h"
 #include "worker/held.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>

@@ -1,8 +1,6 @@
 // images: which files a row can make the client read, and what becomes of the row.
 #include "client/images.h"
 
-#include "common/base64.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>

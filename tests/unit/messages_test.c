@@ -4,8 +4,6 @@
 #include "proto/messages.h"
 
 #include "common/mem.h"
-#include "proto/frame.h"
-#include "proto/pack.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -8,7 +8,6 @@
 #include <stdarg.h>
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

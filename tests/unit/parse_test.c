@@ -2,7 +2,6 @@
 #include "worker/parse.h"
 
 #include "common/json.h"
-#include "common/mem.h"
 #include "proto/pack.h"
 #include "proto/record.h"
 #include "tests/unit/case_file.h"

@@ -4,7 +4,6 @@
 
 #include "common/clock.h"
 #include "common/json.h"
-#include "common/mem.h"
 #include "proto/record.h"
 #include "tests/unit/case_file.h"
 

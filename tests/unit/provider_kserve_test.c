@@ -1,9 +1,7 @@
 // kserve: tensors of columns, and columns of tensors.
 #include "provider_case.h"
 
-#include "proto/pack.h"
 #include "proto/record.h"
-#include "worker/parse.h"
 
 #include <errno.h>
 

@@ -7,12 +7,10 @@
 #include "common/secrets.h"
 #include "proto/frame.h"
 #include "proto/record.h"
-#include "worker/value.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
 

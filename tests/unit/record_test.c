@@ -2,7 +2,6 @@
 #include "proto/record.h"
 
 #include "common/json.h"
-#include "common/mem.h"
 #include "common/model.h"
 #include "proto/pack.h"
 
@@ -10,7 +9,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>

@@ -7,7 +7,6 @@
 #include "proto/pack.h"
 
 #include <errno.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,6 @@
 // The store against a real Redis: ownership, numbered writes, fencing, loss, rollback, recovery.
 #include "coordinator/store.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "common/redis.h"
 #include "tests/unit/redis_server.h"
 
