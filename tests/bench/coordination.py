@@ -74,6 +74,9 @@ def bench(box, out, rounds, quick):
     report.table("From the three: CPU us a call and a record", ["", "a call", "and a record"], [
         [part, *straight([(batch, mid[batch][f"{part}, CPU us a record"]) for batch in RECORDS])]
         for part in ("coordinator", "worker", "redis")])
+    kit.lines(f"{out}/coordination.svg", "Processor time a record", "batch.size", "us", {
+        part: [(batch, mid[batch][f"{part}, CPU us a record"]) for batch in RECORDS]
+        for part in ("all three", "coordinator", "worker", "redis")})
     us = mid[BATCH]["all three, CPU us a record"]
     report.goal("CPU us a record in coordinator, worker and Redis at batch.size 20 (at most 15)", f"{us:.1f}", us <= 15)
     return report.goals

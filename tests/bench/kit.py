@@ -1,6 +1,7 @@
 """What the benches share: processes and what they used, records, tables, plots."""
 import csv
 import json
+import math
 import os
 import platform
 import signal
@@ -257,21 +258,21 @@ def bars(path, title, groups, unit):
         f.write("\n".join(out) + "\n")
 
 
-def lines(path, title, x_name, y_name, series):
-    """A plot of lines over log2 x. series: name -> [(x, y)]."""
-    import math
+def lines(path, title, x_name, y_name, series, scale=math.log2):
+    """A plot of lines over scale(x): each x is marked, or five if the scale is even. series: name -> [(x, y)]."""
     xs = sorted({x for points in series.values() for x, _ in points})
     top = 1.08 * max(y for points in series.values() for _, y in points)
-    low, span = math.log2(xs[0]), max(1e-9, math.log2(xs[-1]) - math.log2(xs[0]))
+    low, span = scale(xs[0]), max(1e-9, scale(xs[-1]) - scale(xs[0]))
+    marks = xs if scale is math.log2 else [xs[0] + (xs[-1] - xs[0]) * i / 4 for i in range(5)]
 
     def place(x, y):
-        return f"{80 + 560 * (math.log2(x) - low) / span:.1f},{40 + 240 * (1 - y / top):.1f}"
+        return f"{80 + 560 * (scale(x) - low) / span:.1f},{40 + 240 * (1 - y / top):.1f}"
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 340">', '<rect width="100%" height="100%" fill="white"/>',
            f'<text x="12" y="22" {TEXT} font-weight="bold">{title}</text>',
            '<rect x="80" y="40" width="560" height="240" fill="none" stroke="#bbb"/>']
-    for x in xs:
+    for x in marks:
         px = place(x, 0).split(",")[0]
-        out.append(f'<text x="{px}" y="298" {TEXT} text-anchor="middle">{x:,}</text>')
+        out.append(f'<text x="{px}" y="298" {TEXT} text-anchor="middle">{x:,.4g}</text>')
     for share in (0, 0.25, 0.5, 0.75, 1):
         y = top / 1.08 * share
         out.append(f'<text x="74" y="{float(place(xs[0], y).split(",")[1]) + 4:.1f}" {TEXT} text-anchor="end">{y:,.4g}</text>')

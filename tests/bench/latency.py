@@ -70,6 +70,8 @@ def bench(box, out, rounds, quick):
                  ", ".join(f"{name}: {rate:,.0f} records/s" for name, rate in full.items()),
                  ["records/s", "", "p50 ms", "p99 ms", "p99 over curl"],
                  [[f"{rate:,}", name, *mid[rate, name], over[rate, name]] for rate, name in mid])
+    kit.lines(f"{out}/latency.svg", "p99 from PUSH to result, batch.size 1", "records/s", "ms", {
+        name: [(rate, mid[rate, name][1]) for rate, other in mid if other == name] for name in ("curl itself", *paths)})
     for name, most in (("durable", 3), ("durability none", 1)):
         report.goal(f"{name}, half load: p99 over a direct curl, ms (at most {most})", f"{over[half, name]:.2f}",
                     over[half, name] <= most)

@@ -89,6 +89,10 @@ def bench(box, out, rounds, quick):
     box.end(provider)
     report.table("Records, batch.size 100, one worker: most memory in MB", [
         "records", "seconds", "records/s", "headrace", "coordinator", "worker", "redis"], table)
+    step = seconds / len(memory["headrace"])
+    kit.lines(f"{out}/scale-memory.svg", f"Memory over {n:,} records", "seconds", "MB", {
+        name: [(i * step, mb) for i, mb in enumerate(memory[name])][::max(1, len(memory[name]) // 200)]
+        for name in PROCESSES if name in memory}, scale=float)
     last, before = table[-1][0], table[-2][0]
     report.goal("ten times the records: seconds a record (at most 1.15 times)", f"{per_million[last] / per_million[before]:.2f}",
                 per_million[last] <= 1.15 * per_million[before])
