@@ -7,7 +7,12 @@
 #include "common/mem.h"
 
 #include <assert.h>
+#include <uthash.h>
 #include <utlist.h>
+
+// Sequences are consecutive, so their last bits tell rows apart without a hash function; in a
+// window of so many rows each has a bucket of its own.
+#define N_BUCKETS 65536
 
 // A result that arrived and is not acked yet.
 struct ack_entry {
@@ -27,9 +32,9 @@ struct kept {
 struct run_order {
     bool ordered;
     struct run_order_handlers handlers;
-    struct held *list;   // input order
-    struct held *by_seq; // those that are not done
-    struct kept *kept;   // results whose rows were not read yet
+    struct held *list;    // input order
+    struct held **by_seq; // N_BUCKETS chains of those that are not done
+    struct kept *kept;    // results whose rows were not read yet
     struct ack_entry **partitions;
     size_t n_partitions;
     size_t n_held, n_bytes;
@@ -39,6 +44,7 @@ struct run_order *run_order_new(bool ordered, const struct run_order_handlers *h
     struct run_order *order = mem_zalloc(sizeof(*order));
     order->ordered = ordered;
     order->handlers = *handlers;
+    order->by_seq = mem_zalloc(N_BUCKETS * sizeof(*order->by_seq));
     return order;
 }
 
@@ -58,7 +64,6 @@ void run_order_free(struct run_order *order) {
     if (order == NULL) {
         return;
     }
-    HASH_CLEAR(hh, order->by_seq);
     struct kept *kept, *kept_next;
     HASH_ITER(hh, order->kept, kept, kept_next) {
         HASH_DEL(order->kept, kept);
@@ -75,6 +80,7 @@ void run_order_free(struct run_order *order) {
         }
     }
     free(order->partitions);
+    free(order->by_seq);
     free(order);
 }
 
@@ -112,6 +118,15 @@ static void write_ready(struct run_order *order) {
     }
 }
 
+// place_of returns the link to the row of a sequence, or to NULL at the end of its chain.
+static struct held **place_of(struct run_order *order, uint64_t seq) {
+    struct held **at = &order->by_seq[seq % N_BUCKETS];
+    while (*at != NULL && (*at)->seq != seq) {
+        at = &(*at)->same;
+    }
+    return at;
+}
+
 void run_order_add(struct run_order *order, struct held **taken) {
     struct held *held = *taken;
     *taken = NULL;
@@ -120,7 +135,10 @@ void run_order_add(struct run_order *order, struct held **taken) {
     order->n_bytes += held->n_text + held->n_out;
     if (held->out == NULL) {
         assert(held->seq > 0);
-        HASH_ADD(hh, order->by_seq, seq, sizeof(held->seq), held);
+        struct held **at = place_of(order, held->seq);
+        assert(*at == NULL);
+        *at = held;
+        held->same = NULL;
     } else if (order->ordered) {
         write_ready(order);
     } else {
@@ -129,9 +147,7 @@ void run_order_add(struct run_order *order, struct held **taken) {
 }
 
 struct held *run_order_find(struct run_order *order, uint64_t seq) {
-    struct held *held = NULL;
-    HASH_FIND(hh, order->by_seq, &seq, sizeof(seq), held);
-    return held;
+    return *place_of(order, seq);
 }
 
 static struct ack_entry *add_entry(struct run_order *order, uint32_t partition, uint64_t oseq) {
@@ -156,7 +172,9 @@ static void done(struct run_order *order, struct held *held, struct ack_entry *e
         return;
     }
     assert(held->out != NULL && held->ack == NULL);
-    HASH_DEL(order->by_seq, held);
+    struct held **at = place_of(order, held->seq);
+    assert(*at == held);
+    *at = held->same;
     held->ack = entry;
     order->n_bytes += held->n_out;
     order->n_bytes -= held->n_text;

@@ -5,8 +5,6 @@
 
 #include "common/bytes.h"
 
-#include <uthash.h>
-
 // A row on its way.
 struct held {
     uint64_t row;        // its place in the input, from 1; the owner's
@@ -22,7 +20,7 @@ struct held {
     // run_order's own
     struct ack_entry *ack;     // the result it came from; NULL: none
     struct held *prev, *next;  // input order
-    UT_hash_handle hh;         // by seq
+    struct held *same;         // next of its bucket
 };
 
 struct run_order_handlers {

@@ -88,6 +88,21 @@ static void test_unordered(void **state) {
     run_order_free(order);
 }
 
+static void test_rows_far_apart_are_told_apart(void **state) {
+    struct seen seen = {0};
+    struct run_order *order = make(false, &seen);
+    add(order, 7);
+    add(order, 7 + 65536);
+    add(order, 7 + 2 * 65536);
+    done(order, 7 + 65536, 0, 1);
+    assert_null(run_order_find(order, 7 + 65536));
+    assert_null(run_order_find(order, 7 + 3 * 65536));
+    done(order, 7, 0, 2);
+    done(order, 7 + 2 * 65536, 0, 3);
+    assert_string_equal(seen.text, "r65543 ack0:1 r7 ack0:2 r131079 ack0:3 ");
+    run_order_free(order);
+}
+
 static void test_unknown_results_are_acked_in_turn(void **state) {
     struct seen seen = {0};
     struct run_order *order = make(true, &seen);
@@ -152,6 +167,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ordered),
         cmocka_unit_test(test_unordered),
+        cmocka_unit_test(test_rows_far_apart_are_told_apart),
         cmocka_unit_test(test_unknown_results_are_acked_in_turn),
         cmocka_unit_test(test_flush_skips_what_is_not_done),
         cmocka_unit_test(test_a_result_that_comes_before_its_row_is_kept),
