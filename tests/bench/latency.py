@@ -1,10 +1,24 @@
 """What headrace adds to a call at batch.size 1: p50 and p99 from PUSH to result, against the same calls made by curl
 itself at the same rate; durable (appendfsync always), and with durability off. Half load is half of what the way from
 PUSH to PULL takes through when all is sent at once; a quarter and an eighth stand beside it."""
+import os
 import subprocess
 import sys
+import time
 
 import kit
+
+SPIN = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+end, last, gaps = time.monotonic() + float(sys.argv[2]), time.monotonic(), []
+while last < end:
+    now = time.monotonic()
+    if now - last > 0.001:
+        gaps.append(now - last)
+    last = now
+print(len(gaps), max(gaps, default=0))
+"""
 
 
 def build(folder):
@@ -44,8 +58,34 @@ class Path:
             self.box.end(child)
 
 
+def disk(folder, n=3000):
+    """ms that the file system takes to keep 1,500 appended bytes: p50, p99, p99.9, most."""
+    took = []
+    with open(f"{folder}/synced", "ab", buffering=0) as f:
+        for _ in range(n):
+            f.write(b"x" * 1500)
+            begin = time.monotonic()
+            os.fdatasync(f.fileno())
+            took.append(1000 * (time.monotonic() - begin))
+    took.sort()
+    return [took[min(n - 1, int(n * share))] for share in (0.5, 0.99, 0.999, 1)]
+
+
+def stalls(seconds):
+    """How often a second the idle machine takes a processor away from a process that runs, for 1 ms or more; and the
+    longest of these times in ms."""
+    cores = sorted(os.sched_getaffinity(0))
+    spins = [subprocess.Popen([sys.executable, "-c", SPIN, str(core), str(seconds)], stdout=subprocess.PIPE, text=True)
+             for core in cores]
+    found = [spin.communicate()[0].split() for spin in spins]
+    return sum(int(n) for n, _ in found) / seconds, 1000 * max(float(most) for _, most in found)
+
+
 def bench(box, out, rounds, quick):
     report = kit.Report("latency", out)
+    report.table("The machine itself: ms that an fdatasync of 1,500 bytes takes", ["p50", "p99", "p99.9", "most"], [disk(box.folder)])
+    report.table("Times that a running process loses its processor for 1 ms or more, nothing else running", [
+        "a second", "longest, ms"], [stalls(1 if quick else 10)])
     program, seconds, rounds = build(box.folder), 2 if quick else 5, 1 if quick else rounds
     _, port = box.simulator("provider", ledger=False)
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
