@@ -111,7 +111,9 @@ void core_consumer(struct core *core, uint32_t partition, struct slice consumer,
         return; // of an earlier start with a PUSH socket: it must not hold back trimming
     }
     struct cursor *cursor = &deliver_get(core, consumer)->cursors[partition];
-    cursor->acked = cursor->sent = oseq;
+    // Behind what is kept: it had acked that, and the position was not stored when the results were trimmed.
+    uint64_t trimmed = core->partitions[partition].first_oseq - 1;
+    cursor->acked = cursor->sent = oseq > trimmed ? oseq : trimmed;
     cursor->known = true;
 }
 

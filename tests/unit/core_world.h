@@ -54,6 +54,11 @@ struct world_partition {
     } producers[16];
     size_t n_producers;
     struct {
+        char name[64];
+        uint64_t oseq;
+    } consumers[8];
+    size_t n_consumers;
+    struct {
         char field[96];
         int64_t n;
     } uses[128];
@@ -129,11 +134,22 @@ static inline int world_push(void *arg, struct slice result) {
     return 0;
 }
 
+static inline void world_position(struct world_partition *p, struct slice name, uint64_t oseq) {
+    size_t i = 0;
+    while (i < p->n_consumers && !slice_is(name, p->consumers[i].name)) {
+        i++;
+    }
+    assert_true(i < sizeof(p->consumers) / sizeof(p->consumers[0]));
+    if (i == p->n_consumers) {
+        assert_true(slice_copy(name, p->consumers[p->n_consumers++].name, sizeof(p->consumers[0].name)));
+    }
+    p->consumers[i].oseq = oseq;
+}
+
 static inline void world_ack(void *arg, uint32_t partition, struct slice consumer, uint64_t oseq,
                              uint64_t trim_upto) {
     struct world *w = arg;
-    (void)consumer;
-    (void)oseq;
+    world_position(&w->partitions[partition], consumer, oseq);
     w->partitions[partition].trimmed = trim_upto;
     w->n_positions++;
 }
@@ -207,6 +223,9 @@ static inline void world_start(struct world *w) {
         }
         for (size_t j = 0; j < p->n_producers; j++) {
             core_producer(w->core, i, slice_of(p->producers[j].name), p->producers[j].seq);
+        }
+        for (size_t j = 0; j < p->n_consumers; j++) {
+            core_consumer(w->core, i, slice_of(p->consumers[j].name), p->consumers[j].oseq);
         }
         for (size_t j = 0; j < p->n_uses; j++) {
             core_spent(w->core, slice_of(p->uses[j].field), p->uses[j].n);
@@ -372,6 +391,8 @@ static inline void world_apply(struct world *w, const struct txn *txn) {
             i += 2;
             break;
         case 'C':
+            slice_copy(args[i + 2], number, sizeof(number));
+            world_position(p, args[i + 1], strtoull(number, NULL, 10));
             i += 3;
             break;
         case 'A':
