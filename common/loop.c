@@ -95,11 +95,18 @@ static void serve_socket(struct loop_socket *s) {
     }
 }
 
+// do_later leaves what is put off meanwhile to the next turn: else it could keep the loop from all else.
 static void do_later(struct loop *loop) {
-    while (loop->later != NULL) {
-        struct loop_later *later = loop->later;
+    struct loop_later *later;
+    size_t n;
+    DL_COUNT(loop->later, later, n);
+    for (; n > 0 && loop->later != NULL; n--) {
+        later = loop->later;
         loop_cancel(loop, later);
         later->on_end(later->arg);
+    }
+    if (loop->later != NULL) {
+        loop_wake(loop);
     }
 }
 
