@@ -225,6 +225,9 @@ static void a_model_that_others_fall_back_on_is_there_and_fits(void **state) {
         {CHAINED("OR REPLACE MODEL", "b", "s INT", ""), -EINVAL,
          "model 'a' falls back on it: model 'b': OUTPUT column 's' is INT, want what STRING can hold"},
         {CHAINED("OR REPLACE MODEL", "b", "s INT", "") CHAINED("OR REPLACE MODEL", "a", "s INT", ", 'fallback.model' = 'b'"), 0, NULL},
+        {CHAINED("MODEL", "d", "s STRING", "") CHAINED("MODEL", "`c%s`", "s STRING", ", 'fallback.model' = 'd'"), 0, NULL},
+        {CHAINED("OR REPLACE MODEL", "d", "s INT", ""), -EINVAL,
+         "model 'c%s' falls back on it: model 'd': OUTPUT column 's' is INT, want what STRING can hold"},
     };
     struct world w = {0};
     begin(&w);
