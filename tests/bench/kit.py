@@ -171,10 +171,11 @@ def write_model(path, port, batch, **more):
     return path
 
 
-def run(box, model, rows, out, *options, env=None):
-    """`headrace run` of rows into out; returns the seconds that it took. Any failure ends the bench."""
+def run(box, model, rows, out, *options, env=None, under=()):
+    """`headrace run` of rows into out; returns the seconds that it took. Any failure ends the bench.
+    under: a command and its arguments that start it, such as perf."""
     begin = time.monotonic()
-    done = subprocess.run([f"{box.bin}/headrace", "run", "-f", model, "-m", "m", "-i", rows, "-o", out, *map(str, options)],
+    done = subprocess.run([*under, f"{box.bin}/headrace", "run", "-f", model, "-m", "m", "-i", rows, "-o", out, *map(str, options)],
                           capture_output=True, text=True, env={**box.env, **(env or {})})
     if done.returncode != 0:
         sys.exit(f"headrace run: status {done.returncode}\n{done.stderr[-2000:]}")
