@@ -164,6 +164,23 @@ static void every_pending_reply_is_null_once_when_the_server_dies(void **state) 
     end(&w);
 }
 
+static void a_write_finds_out_that_the_server_died(void **state) {
+    struct world w = {0};
+    begin(&w);
+    redis_server_kill(&w.server);
+    for (int i = 0; i < 10; i++) {
+        add(&w);
+    }
+    uv_run(loop_uv(w.loop), UV_RUN_NOWAIT); // written at the end of the turn, before anything is read
+    assert_int_equal(w.n_lost, 1);
+    assert_int_equal(w.n_nulls, 10);
+    redis_server_start(&w.server);
+    redis_server_until(w.loop, w.n_ready == 2);
+    add(&w);
+    redis_server_until(w.loop, w.n_replies == 1);
+    end(&w);
+}
+
 static void a_killed_connection_comes_back(void **state) {
     struct world w = {0};
     begin(&w);
@@ -349,6 +366,7 @@ int main(void) {
         cmocka_unit_test(carries_any_byte),
         cmocka_unit_test(carries_megabytes),
         cmocka_unit_test(every_pending_reply_is_null_once_when_the_server_dies),
+        cmocka_unit_test(a_write_finds_out_that_the_server_died),
         cmocka_unit_test(a_killed_connection_comes_back),
         cmocka_unit_test(forgotten_scripts_are_loaded_again_in_order),
         cmocka_unit_test(waits_for_a_server_that_is_not_there_yet),
