@@ -99,12 +99,19 @@ struct fixture {
     struct server server;
     struct loop_timer *watchdog;
     size_t n_done, n_wanted;
+    size_t n_ok, n_more; // ended with 200; to be pushed, one whenever one is done
     struct call *last;
 };
+
+static struct call *make_call(struct fixture *f, uint64_t number);
 
 static void on_done(void *arg, struct call *call) {
     struct fixture *f = arg;
     f->last = call;
+    f->n_ok += !call->decided && call->status == 200;
+    if (f->n_more > 0) {
+        http_push(f->http, make_call(f, 1000 + f->n_more--));
+    }
     if (++f->n_done == f->n_wanted) {
         loop_stop(f->loop);
     }
@@ -226,6 +233,27 @@ static void a_post_is_never_repeated_on_a_connection_used_again(void **state) {
     teardown(&f);
 }
 
+#define LAST_ANSWER "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+static void a_descriptor_used_again_is_watched_again(void **state) {
+    // Each answer ends its connection, and the next call gets the number of its descriptor.
+    const char *script[31] = {NULL};
+    for (size_t i = 0; i < 30; i++) {
+        script[i] = i % 10 == 9 ? "" : LAST_ANSWER;
+    }
+    struct fixture f;
+    setup(&f, script, "");
+    f.n_more = 22;
+    for (uint64_t i = 1; i <= 8; i++) {
+        http_push(f.http, make_call(&f, i));
+    }
+    run(&f, 30);
+    assert_int_equal(f.n_ok, 27);
+    assert_int_equal(atomic_load(&f.server.n_requests), 30);
+    assert_int_equal(http_inflight(f.http), 0);
+    teardown(&f);
+}
+
 struct failure {
     const char *name;
     const char *answer;
@@ -330,6 +358,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_answer_comes_through),
         cmocka_unit_test(a_post_is_never_repeated_on_a_connection_used_again),
+        cmocka_unit_test(a_descriptor_used_again_is_watched_again),
         cmocka_unit_test(each_failure_has_its_outcome),
         cmocka_unit_test(nobody_listens),
         cmocka_unit_test(a_call_past_its_deadline_is_not_sent),
