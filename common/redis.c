@@ -83,8 +83,6 @@ struct redis {
     size_t cap_args;
 };
 
-
-
 static void request_free(struct request *r) {
     if (r->command != NULL) {
         redisFreeCommand(r->command);
