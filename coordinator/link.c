@@ -18,6 +18,7 @@
 #define PULL_HWM 64     // frames of rows, each up to megabytes, that wait before producers feel it
 #define PUSH_HWM 1000   // frames of one result each that wait for consumers
 #define HANDSHAKE_MS 3000
+#define BACKLOG 4096        // connections that wait to be taken: thousands of workers come again at once
 #define ZMTP_HEARTBEAT_MS 5000
 
 struct link {
@@ -40,6 +41,7 @@ static void *open_socket(struct link *link, int type) {
     int64_t max = FRAME_MAX_BYTES;
     zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof(max));
     set_int(socket, ZMQ_LINGER, 1000);
+    set_int(socket, ZMQ_BACKLOG, BACKLOG);
     set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
     set_int(socket, ZMQ_HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS);
     set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 3 * ZMTP_HEARTBEAT_MS);
