@@ -11,27 +11,37 @@ from test_run import distinct
 from wire import KINDS, frame
 
 N_WORKERS = 1000
+AGAIN_S = 1  # a heartbeat
 
 
 def greet(sockets, incarnation):
-    """All say HELLO at once; returns how long each waited for its WELCOME, in seconds."""
+    """All say HELLO at once; returns how long each waited for its WELCOME, in seconds. With each heartbeat, who is welcome
+    says PING, and who is not says HELLO again: what was given to a connection on its way out is lost."""
     began, waited, poller = time.monotonic(), {}, zmq.Poller()
-    for i, socket in enumerate(sockets):
-        poller.register(socket, zmq.POLLIN)
-        socket.send(frame("HELLO", worker=f"w{i}", incarnation=incarnation, version="test", max_inflight=1,
-                          max_bytes=1 << 20))
     number = {socket: i for i, socket in enumerate(sockets)}
-    while len(waited) < len(sockets):
-        ready = poller.poll(1000)
-        if time.monotonic() - began > 30:
-            break
-        for socket, _ in ready:
+
+    def hello(socket):
+        socket.send(frame("HELLO", worker=f"w{number[socket]}", incarnation=incarnation, version="test", max_inflight=1,
+                          max_bytes=1 << 20))
+
+    for socket in sockets:
+        poller.register(socket, zmq.POLLIN)
+        hello(socket)
+    again = began + AGAIN_S
+    while len(waited) < len(sockets) and time.monotonic() - began < 30:
+        for socket, _ in poller.poll(1000):
             got = socket.recv()
             if got[3] == KINDS["WELCOME"]:
                 waited[number[socket]] = time.monotonic() - began
             elif got[3] == KINDS["REFUSED"] and msgpack.unpackb(got[4:])["code"] == "starting":
-                socket.send(frame("HELLO", worker=f"w{number[socket]}", incarnation=incarnation, version="test",
-                                  max_inflight=1, max_bytes=1 << 20))
+                hello(socket)
+        if time.monotonic() > again:
+            again += AGAIN_S
+            for socket in sockets:
+                if number[socket] in waited:
+                    socket.send(frame("PING", worker=True))
+                else:
+                    hello(socket)
     return sorted(waited.values())
 
 
@@ -51,7 +61,7 @@ def test_a_thousand_workers_come_again_at_once(box):
         assert len(greet(sockets, 1)) == N_WORKERS
         coordinator.kill()
         coordinator = coordinator.again()
-        # HELLO waits in each socket until it is connected again: none is lost, each is answered.
+        # HELLO waits in each socket until it is connected again, and each is answered.
         assert len(greet(sockets, 1)) == N_WORKERS
         assert coordinator.metrics()["headrace_workers"] == N_WORKERS
     finally:
