@@ -71,13 +71,16 @@ static void on_idle(uv_idle_t *idle) {
 
 // events_of reads what the socket is ready for: ZMQ_POLLIN if that is wanted, ZMQ_POLLOUT likewise.
 static int events_of(struct loop_socket *s) {
-    int events = 0, rc;
+    int events = 0, wanted = s->want_write ? ZMQ_POLLOUT : 0, rc;
+    if (s->on_readable != NULL && !s->paused) {
+        wanted |= ZMQ_POLLIN;
+    }
     size_t size = sizeof(events);
     s->used = false;
     do {
         rc = zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &size);
     } while (rc != 0 && zmq_errno() == EINTR);
-    return rc != 0 ? 0 : events & ((s->paused || s->on_readable == NULL ? 0 : ZMQ_POLLIN) | (s->want_write ? ZMQ_POLLOUT : 0));
+    return rc == 0 ? events & wanted : 0;
 }
 
 static void serve_socket(struct loop_socket *s) {

@@ -56,7 +56,8 @@ void loop_on_signal(struct loop *loop, int signal, loop_callback *on_signal, voi
 void loop_at_turn_end(struct loop *loop, loop_callback *on_end, void *arg);
 
 // Something put off to the end of the turn: once, after the turn-end callbacks, however often it was
-// asked for in the turn; to the end of the next when something put off asks. Owned by the caller, who sets on_end and arg, and cancels before freeing.
+// asked for in the turn; to the end of the next when something put off asks. Owned by the caller, who
+// sets on_end and arg, and cancels before freeing.
 struct loop_later {
     loop_callback *on_end;
     void *arg;

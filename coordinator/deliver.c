@@ -17,8 +17,8 @@
 #define CACHE_MAX_BYTES (8 * 1024 * 1024) // of result blobs in memory, all partitions together
 #define READ_ENTRIES 64                   // outbox entries asked for at once
 #define SEND_MAX_RESULTS 1000             // results of one RESULTS message
-#define POSITION_US 10000                 // a position waits so long to be stored, with what follows in that time
 #define SEND_MAX_BYTES (48 * 1024 * 1024) // of one RESULTS message; a single result is never longer
+#define POSITION_US 10000                 // a position waits so long to be stored, with what follows in that time
 
 // ---- The newest results, in memory --------------------------------------------------------------------
 
